@@ -1,0 +1,1 @@
+//! What shall be done, then do it: context, bases, plan, rootfs, execute.

@@ -1,0 +1,2 @@
+//! The `ocib` command.
+fn main() {}

@@ -1,0 +1,169 @@
+//! What can go wrong in this crate, and how a place or a source says what went wrong in it.
+
+use std::{error::Error as StdError, fmt, io};
+
+use crate::{Digest, MediaType};
+
+/// Errors of values and documents.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A digest that is malformed or of another algorithm.
+    #[error("{text:?} is not a digest, expected sha256: and 64 lower-case hex digits")]
+    BadDigest {
+        /// What was given, cut short.
+        text: String,
+    },
+    /// An image reference that is malformed.
+    #[error("{text:?} is not an image reference: {why}")]
+    BadReference {
+        /// What was given, cut short.
+        text: String,
+        /// Which rule it breaks.
+        why: &'static str,
+    },
+    /// A platform that is malformed or unknown.
+    #[error("{text:?} is not a platform, expected OS/ARCH[/VARIANT] such as linux/arm64")]
+    BadPlatform {
+        /// What was given, cut short.
+        text: String,
+    },
+    /// A compression that is unknown or whose level is out of range.
+    #[error("{text:?} is not a compression, expected auto, none, gzip[:1-9] or zstd[:1-19]")]
+    BadCompression {
+        /// What was given.
+        text: String,
+    },
+    /// A manifest, index or config that is not what its media type says.
+    #[error("a document of type {media_type} cannot be read: {why}")]
+    BadDocument {
+        /// What it claims to be.
+        media_type: MediaType,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A layer media type that ocib cannot unpack.
+    #[error(
+        "a layer of type {media_type} cannot be read, expected a tar, plain or compressed by gzip or zstd"
+    )]
+    UnknownLayer {
+        /// The type of the layer.
+        media_type: MediaType,
+    },
+    /// Content that is not what its digest promised.
+    #[error("the content has digest {actual}, expected {expected}")]
+    WrongDigest {
+        /// What was asked for.
+        expected: Digest,
+        /// What came.
+        actual: Digest,
+    },
+    /// A budget in which not even one layer can be made.
+    #[error("a memory budget of {bytes} bytes is too small, expected at least {least} bytes")]
+    BudgetTooSmall {
+        /// The budget in bytes.
+        bytes: u64,
+        /// The smallest one that works, in bytes.
+        least: u64,
+    },
+}
+
+/// Why a layer's bytes could not be written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LayerError {
+    /// A source could not be read.
+    #[error("cannot read {name}: {source}")]
+    Read {
+        /// The file, as the user would name it.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A source gave more, fewer or other bytes than were announced.
+    #[error("{name} changed while it was read: {what}")]
+    Changed {
+        /// The file, as the user would name it.
+        name: String,
+        /// How it differs.
+        what: String,
+    },
+    /// A tar header cannot hold what was asked for.
+    #[error("{name} cannot be stored in a layer: {why}")]
+    Unstorable {
+        /// The path in the layer.
+        name: String,
+        /// The rule it breaks.
+        why: &'static str,
+    },
+    /// Whoever takes the bytes stopped taking them.
+    #[error("the layer's destination went away: {0}")]
+    Output(#[source] io::Error),
+    /// Where the bytes come from failed.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+}
+
+/// Why a place (registry, layout, archive, directory tree) could not do what was asked.
+///
+/// The kind is what a caller can act on; the source tells the story.
+pub struct PlaceError {
+    /// What a caller can do differently.
+    pub kind: PlaceErrorKind,
+    source: Box<dyn StdError + Send + Sync>,
+}
+
+/// What a caller can do differently after a [`PlaceError`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum PlaceErrorKind {
+    /// There is no such thing at the place.
+    NotFound,
+    /// The place does not know who asks, or forbids it.
+    Denied,
+    /// The place could not be reached, or broke off.
+    Unreachable,
+    /// The place understood and refused.
+    Refused,
+    /// What the place gave is not what it promised (digest, size, format).
+    Corrupt,
+    /// What was to be put could not be read.
+    Input,
+    /// The local file system failed.
+    Local,
+}
+
+impl PlaceError {
+    /// An error of `kind` with its story.
+    pub fn new(kind: PlaceErrorKind, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self { kind, source: source.into() }
+    }
+}
+
+impl fmt::Display for PlaceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)
+    }
+}
+
+impl fmt::Debug for PlaceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {:?}", self.kind, self.source)
+    }
+}
+
+// `Display` is already the source's, so the chain goes on below it.
+impl StdError for PlaceError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.source()
+    }
+}
+
+impl From<LayerError> for PlaceError {
+    fn from(error: LayerError) -> Self {
+        match error {
+            LayerError::Place(inner) => inner,
+            other => Self::new(PlaceErrorKind::Input, other),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! What an OCI image *is*, and how bytes become a layer with a known digest.
+//!
+//! ```text
+//!  LayerSource ── tar ──▶ sha256 (diff ID) ──▶ codec ──▶ sha256 (digest) ──▶ a Sink
+//!       └──── Unsealed: no digest yet ────┘                     └──▶ Layer: all three known
+//! ```
+//!
+//! Nothing here speaks HTTP, knows a registry or needs an async runtime: sources and codecs are
+//! plain blocking code, and the contracts that others implement ([`ImageSource`], [`Sink`],
+//! [`BlobSource`], [`Tree`], [`LayerSource`], [`RunBackend`], [`Credentials`], [`Events`]) return
+//! boxed futures where they wait for a network.
+//!
+//! Start with [`Unsealed::seal`], the path of every byte that ocib makes, then [`Sink`].
+
+mod budget;
+mod codec;
+mod compression;
+mod config;
+mod credential;
+mod descriptor;
+mod digest;
+mod entry;
+mod error;
+mod event;
+mod layer;
+mod manifest;
+mod media_type;
+mod place;
+mod platform;
+mod pool;
+mod reference;
+mod run;
+mod tar;
+mod tree;
+
+pub use budget::{Budget, Limits};
+pub use codec::decode;
+pub use compression::{Codec, Compression};
+pub use config::{Config, ContainerConfig, Healthcheck, History, Runtime};
+pub use credential::{Credential, Credentials, Secret};
+pub use descriptor::{Annotations, Descriptor};
+pub use digest::{DiffId, Digest, Digester};
+pub use entry::{Entry, EntryKind, Timestamp, Xattrs};
+pub use error::{Error, LayerError, PlaceError, PlaceErrorKind};
+pub use event::{Event, Events, Outcome, Progress, TaskId};
+pub use layer::{Layer, LayerSource, Sealer, Unsealed};
+pub use manifest::{Document, Index, MAX_DOCUMENT_BYTES, Manifest};
+pub use media_type::MediaType;
+pub use place::{Blob, BlobSource, ByteStream, Image, ImageName, ImageSource, Sink};
+pub use platform::Platform;
+pub use reference::Reference;
+pub use run::{RunBackend, RunJob};
+pub use tar::{TarWriter, archive_bytes};
+pub use tree::{LinkGroup, Node, NodeKind, Tree};

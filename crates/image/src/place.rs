@@ -1,0 +1,208 @@
+//! Places: where images are read from and written to. These are the contracts that registries,
+//! layouts and archives implement; the whole of it is judged by one suite (`ocib-store`'s tests).
+
+use std::{fmt, io::Read, path::PathBuf, pin::Pin, str::FromStr, sync::Arc};
+
+use bytes::Bytes;
+use futures_core::{Stream, future::BoxFuture};
+
+use crate::{
+    Config, Descriptor, Digest, Document, Error, Layer, Manifest, MediaType, PlaceError, Platform, Progress,
+    Reference, Unsealed,
+};
+
+/// Bytes of a blob as they arrive. Dropping the stream ends the transfer.
+pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes, PlaceError>> + Send>>;
+
+/// A blob's stored bytes, which can be opened again and again: retry and fallback rest on that.
+pub trait BlobSource: Send + Sync + fmt::Debug {
+    /// The bytes from `offset` on, for an asynchronous consumer.
+    fn stream(&self, offset: u64) -> BoxFuture<'_, Result<ByteStream, PlaceError>>;
+
+    /// The same bytes from the start for a blocking reader, which must be on a thread that may block.
+    fn read(&self) -> Result<Box<dyn Read + Send>, PlaceError>;
+
+    /// The repository that holds the blob, if it is in a registry: a sink in the same registry can
+    /// mount it from there.
+    fn repository(&self) -> Option<&Reference>;
+}
+
+/// Content whose digest is known before a byte of it is moved.
+#[derive(Clone, Debug)]
+pub struct Blob {
+    /// Type, digest and size; whoever moves the bytes verifies them.
+    pub descriptor: Descriptor,
+    /// Where the bytes are.
+    pub source: Arc<dyn BlobSource>,
+}
+
+impl Blob {
+    /// A blob that is in memory, such as a config.
+    pub fn in_memory(media_type: MediaType, bytes: Bytes) -> Self {
+        Self { descriptor: Descriptor::of(media_type, &bytes), source: Arc::new(InMemory(bytes)) }
+    }
+}
+
+#[derive(Debug)]
+struct InMemory(Bytes);
+
+impl BlobSource for InMemory {
+    fn stream(&self, offset: u64) -> BoxFuture<'_, Result<ByteStream, PlaceError>> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(self.0.len());
+        let stream: ByteStream = Box::pin(Once(Some(self.0.slice(start..))));
+        Box::pin(std::future::ready(Ok(stream)))
+    }
+
+    fn read(&self) -> Result<Box<dyn Read + Send>, PlaceError> {
+        Ok(Box::new(std::io::Cursor::new(self.0.clone())))
+    }
+
+    fn repository(&self) -> Option<&Reference> {
+        None
+    }
+}
+
+/// A stream of one item, so that this crate needs no more than the trait of `futures-core`.
+struct Once(Option<Bytes>);
+
+impl Stream for Once {
+    type Item = Result<Bytes, PlaceError>;
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        std::task::Poll::Ready(self.0.take().map(Ok))
+    }
+}
+
+/// The name of an image in any place that images are read from.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum ImageName {
+    /// In a registry.
+    Registry(Reference),
+    /// In an OCI layout directory on this machine.
+    Layout {
+        /// The directory that holds `index.json`.
+        directory: PathBuf,
+        /// The annotation `org.opencontainers.image.ref.name` to look for.
+        tag: Option<String>,
+        /// The manifest or index to take, whatever its name.
+        digest: Option<Digest>,
+    },
+}
+
+impl fmt::Display for ImageName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Registry(reference) => reference.fmt(f),
+            Self::Layout { directory, tag, digest } => {
+                write!(f, "oci-layout://{}", directory.display())?;
+                tag.iter().try_for_each(|tag| write!(f, ":{tag}"))?;
+                digest.iter().try_for_each(|digest| write!(f, "@{digest}"))
+            }
+        }
+    }
+}
+
+impl FromStr for ImageName {
+    type Err = Error;
+
+    /// Reads `oci-layout://DIR[:TAG][@DIGEST]`, `docker-image://REFERENCE` or a plain reference.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let Some(rest) = text.strip_prefix("oci-layout://") else {
+            let reference = text.strip_prefix("docker-image://").unwrap_or(text);
+            return reference.parse::<Reference>().map(|reference| Self::Registry(reference.or_latest()));
+        };
+        let (rest, digest) = match rest.split_once('@') {
+            Some((rest, digest)) => (rest, Some(digest.parse()?)),
+            None => (rest, None),
+        };
+        let (directory, tag) = match rest.rsplit_once(':') {
+            Some((directory, tag)) if !tag.contains('/') => (directory, Some(tag.to_owned())),
+            _ => (rest, None),
+        };
+        Ok(Self::Layout { directory: directory.into(), tag, digest })
+    }
+}
+
+/// One image for one platform, read whole but for its layers.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The manifest, verified against the digest that led to it.
+    pub manifest: Manifest,
+    /// The config, verified against the manifest.
+    pub config: Config,
+    /// The layers, base first, unread.
+    pub layers: Vec<Blob>,
+    /// The name with the digest of what it resolved to: the index, if there is one.
+    pub pinned: String,
+}
+
+/// A place that images are read from.
+pub trait ImageSource: Send + Sync {
+    /// The image of that name for `platform`. Out of an index it takes the entry that serves the
+    /// platform best and fails with [`crate::PlaceErrorKind::NotFound`] if none does, naming those
+    /// there are; an image that is no index is taken for any platform, as BuildKit does.
+    /// Manifest and config are verified, size-capped and complete when this returns.
+    fn resolve<'a>(
+        &'a self,
+        name: &'a ImageName,
+        platform: &'a Platform,
+    ) -> BoxFuture<'a, Result<Image, PlaceError>>;
+}
+
+/// A place that images are written to: one repository, layout or archive, with the names that the
+/// image shall get there.
+///
+/// All calls are idempotent ("it is there", not "I put it there"). Whatever is put may be seen only
+/// by digest; no name shows it before [`Sink::finish`]. Any of the futures may be dropped at any
+/// time, and nothing half-done is visible then.
+pub trait Sink: Send + Sync {
+    /// What the place is called in messages: a repository or a path.
+    fn name(&self) -> String;
+
+    /// How many `put_layer` and `put_blob` calls the place can serve at a time; 1 means that they
+    /// are made one after another in the order of the plan (an archive is written front to back).
+    fn concurrency(&self) -> usize;
+
+    /// Seals a layer into the place: makes its bytes once (or twice, if the place needs the digest
+    /// first) and stores them.
+    fn put_layer<'a>(
+        &'a self,
+        layer: &'a Unsealed,
+        progress: &'a Progress,
+    ) -> BoxFuture<'a, Result<Layer, PlaceError>>;
+
+    /// Stores content of known digest, unless it is there already; verifies what it moves.
+    fn put_blob<'a>(
+        &'a self,
+        blob: &'a Blob,
+        progress: &'a Progress,
+    ) -> BoxFuture<'a, Result<(), PlaceError>>;
+
+    /// Stores a manifest or index by its digest. All that it refers to was put before.
+    fn put_manifest<'a>(&'a self, document: &'a Document) -> BoxFuture<'a, Result<(), PlaceError>>;
+
+    /// Makes every name of this sink refer to `root`, and returns the digest-pinned references,
+    /// one for each name (or one without a name).
+    fn finish<'a>(&'a self, root: &'a Document) -> BoxFuture<'a, Result<Vec<String>, PlaceError>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn image_names_of_all_places() {
+        for (text, expected) in [
+            ("busybox", "docker.io/library/busybox:latest"),
+            ("docker-image://a.b/c:1", "a.b/c:1"),
+            ("oci-layout:///x/y", "oci-layout:///x/y"),
+            ("oci-layout://x:1.2", "oci-layout://x:1.2"),
+            ("oci-layout:///a:b/c", "oci-layout:///a:b/c"),
+        ] {
+            assert_eq!(text.parse::<ImageName>().unwrap().to_string(), expected, "{text}");
+        }
+    }
+}

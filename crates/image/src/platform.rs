@@ -1,0 +1,179 @@
+//! Platforms: which machines an image is for (image-spec, "platform" of a descriptor).
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// An operating system and a CPU architecture in Go's names, with an optional variant: `linux/arm/v7`.
+///
+/// Values made by [`FromStr`] and [`Platform::normalized`] are in containerd's normal form:
+/// `aarch64` is `arm64`, `arm64/v8` is `arm64`, `arm` is `arm/v7`, `x86_64` is `amd64`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct Platform {
+    /// CPU architecture, as GOARCH.
+    pub architecture: String,
+    /// Operating system, as GOOS.
+    pub os: String,
+    /// CPU variant such as `v7`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+    /// Version of the operating system; only Windows images have one.
+    #[serde(default, rename = "os.version", skip_serializing_if = "Option::is_none")]
+    pub os_version: Option<String>,
+    /// Features that the operating system must have.
+    #[serde(default, rename = "os.features", skip_serializing_if = "Vec::is_empty")]
+    pub os_features: Vec<String>,
+}
+
+impl Platform {
+    /// A platform without variant, for names known to be in normal form.
+    pub fn new(os: &str, architecture: &str) -> Self {
+        Self {
+            os: os.into(),
+            architecture: architecture.into(),
+            variant: None,
+            os_version: None,
+            os_features: Vec::new(),
+        }
+    }
+
+    /// linux/amd64: what ocib builds for unless told otherwise, on every host.
+    pub fn linux_amd64() -> Self {
+        Self::new("linux", "amd64")
+    }
+
+    /// The same platform in containerd's normal form (containerd/platforms, `Normalize`).
+    pub fn normalized(&self) -> Self {
+        let os = self.os.to_ascii_lowercase();
+        let os = if os == "macos" { "darwin".to_owned() } else { os };
+        let arch = self.architecture.to_ascii_lowercase();
+        let variant = self.variant.as_deref().unwrap_or_default().to_ascii_lowercase();
+        let (arch, variant) = match (arch.as_str(), variant.as_str()) {
+            ("i386", _) => ("386", ""),
+            ("x86_64" | "x86-64" | "amd64", "v1") => ("amd64", ""),
+            ("x86_64" | "x86-64" | "amd64", v) => ("amd64", v),
+            ("aarch64" | "arm64", "8" | "v8" | "v8.0") => ("arm64", ""),
+            ("aarch64" | "arm64", v) => ("arm64", v),
+            ("armhf", _) => ("arm", "v7"),
+            ("armel", _) => ("arm", "v6"),
+            ("arm", "" | "7") => ("arm", "v7"),
+            ("arm", "5") => ("arm", "v5"),
+            ("arm", "6") => ("arm", "v6"),
+            ("arm", "8") => ("arm", "v8"),
+            (arch, variant) => (arch, variant),
+        };
+        Self {
+            os,
+            architecture: arch.to_owned(),
+            variant: (!variant.is_empty()).then(|| variant.to_owned()),
+            os_version: self.os_version.clone(),
+            os_features: self.os_features.clone(),
+        }
+    }
+
+    /// How well an image for `self` serves a machine of `wanted`: `None` not at all, else the lower
+    /// the better. An `arm/v7` machine also runs v6 and v5, `arm64` runs 32-bit ARM only if asked
+    /// for, an amd64 of a higher level runs the lower ones (containerd/platforms, `Only`).
+    pub fn serves(&self, wanted: &Platform) -> Option<u32> {
+        let (have, want) = (self.normalized(), wanted.normalized());
+        if have.os != want.os || have.architecture != want.architecture {
+            return None;
+        }
+        let version_matters = want.os_version.is_some() && have.os_version != want.os_version;
+        if version_matters {
+            return None;
+        }
+        let level = |platform: &Platform| match (platform.architecture.as_str(), &platform.variant) {
+            ("amd64", None) => Some(1),
+            ("arm64", None) => Some(8),
+            (_, Some(variant)) => variant.strip_prefix('v')?.split('.').next()?.parse::<u32>().ok(),
+            _ => Some(0),
+        };
+        if have.variant == want.variant {
+            return Some(0);
+        }
+        let (have, want) = (level(&have)?, level(&want)?);
+        (have <= want).then(|| want - have + 1)
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        self.variant.iter().try_for_each(|variant| write!(f, "/{variant}"))
+    }
+}
+
+impl FromStr for Platform {
+    type Err = Error;
+
+    /// Reads `os/arch[/variant]`, or one word that is a known system or architecture (then the
+    /// other half is `linux` or `amd64`: never the host's).
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let bad = || Error::BadPlatform { text: text.chars().take(100).collect() };
+        let part_is_good = |part: &&str| {
+            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        };
+        let parts: Vec<&str> = text.split('/').collect();
+        if !parts.iter().all(part_is_good) {
+            return Err(bad());
+        }
+        let platform = match parts[..] {
+            [word @ ("linux" | "windows" | "darwin" | "macos" | "freebsd")] => Self::new(word, "amd64"),
+            [word] if ARCHITECTURES.contains(&word) => Self::new("linux", word),
+            [os, arch] => Self::new(os, arch),
+            [os, arch, variant] => Self { variant: Some(variant.to_owned()), ..Self::new(os, arch) },
+            _ => return Err(bad()),
+        };
+        Ok(platform.normalized())
+    }
+}
+
+/// Architectures that may stand alone on the command line.
+const ARCHITECTURES: [&str; 17] = [
+    "386", "amd64", "arm", "arm64", "aarch64", "x86_64", "x86-64", "i386", "armhf", "armel", "ppc64le",
+    "ppc64", "s390x", "riscv64", "mips64le", "mips64", "loong64",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parses_to_normal_form() {
+        for (text, expected) in [
+            ("linux/amd64", "linux/amd64"),
+            ("linux/x86_64", "linux/amd64"),
+            ("linux/arm64/v8", "linux/arm64"),
+            ("linux/aarch64", "linux/arm64"),
+            ("linux/arm", "linux/arm/v7"),
+            ("linux/arm/v6", "linux/arm/v6"),
+            ("arm64", "linux/arm64"),
+            ("linux", "linux/amd64"),
+            ("linux/riscv64", "linux/riscv64"),
+            ("Linux/AMD64", "linux/amd64"),
+        ] {
+            assert_eq!(text.parse::<Platform>().unwrap().to_string(), expected, "{text}");
+        }
+        for text in ["", "a/b/c/d", "linux/", "x y", "nonsense"] {
+            assert!(text.parse::<Platform>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn lower_variants_serve_higher_machines() {
+        for (have, want, expected) in [
+            ("linux/arm/v6", "linux/arm/v7", Some(2)),
+            ("linux/arm/v7", "linux/arm/v6", None),
+            ("linux/arm64", "linux/arm64", Some(0)),
+            ("linux/arm64", "linux/amd64", None),
+            ("linux/amd64", "linux/amd64/v3", Some(3)),
+            ("linux/amd64/v3", "linux/amd64", None),
+        ] {
+            let parse = |text: &str| text.parse::<Platform>().unwrap();
+            assert_eq!(parse(have).serves(&parse(want)), expected, "{have} for {want}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! How ocib speaks HTTP: TLS, proxies, retry and where credentials may go.

@@ -1,0 +1,1 @@
+//! ocib builds OCI images as a stream.

@@ -1,0 +1,1 @@
+//! Where images live: registries, OCI layouts and docker archives.

@@ -1,0 +1,1 @@
+//! Real registries and other peers for ocib's tests.
