@@ -1,1 +1,119 @@
-//! What shall be done, then do it: context, bases, plan, rootfs, execute.
+//! What shall be *done*, then do it: from a Dockerfile and a context to published images.
+//!
+//! ```text
+//!  Dockerfile ── stages ──▶ which images? ── resolve ──▶ Images      (network, all at once)
+//!                                 │
+//!                               plan     pure: words expanded, bases pinned, configs complete
+//!                                 │
+//!                               lower    headers only: which files, from where, to where
+//!                                 │
+//!                              execute   layers into a sink, then manifests, then names
+//! ```
+//!
+//! [`prepare`] and [`publish`] are that path, top to bottom; [`Request`] is what goes in. The crate
+//! knows no registry and no directory: it is given an [`ImageSource`], [`Tree`](ocib_image::Tree)s
+//! and [`Sink`]s, and needs no async runtime of its own.
+
+mod context;
+mod error;
+mod execute;
+mod files;
+mod lower;
+mod path;
+mod plan;
+mod request;
+mod stages;
+
+use std::{sync::Arc, thread};
+
+use futures_channel::oneshot;
+use futures_util::future::try_join_all;
+use ocib_image::{Events, ImageSource, Sink};
+
+pub use context::Timestamps;
+pub use error::{Error, Problem};
+pub use execute::{Published, PublishedImage};
+pub use request::{NamedContext, Request};
+
+use lower::{Lowering, Target};
+use stages::{ImageKey, Images, Stages};
+
+/// Images that are ready to be made, as often and into as many places as wanted.
+#[derive(Debug)]
+pub struct Prepared {
+    request: Arc<Request>,
+    targets: Vec<Target>,
+}
+
+/// Finds out all that is to be done: resolves the bases, plans, and looks at every file's header.
+/// Nothing has been written anywhere when it returns, and every error that a Dockerfile or context
+/// can cause has been found, but for files that change later.
+///
+/// Dropping the future ends it; work on files that is under way ends by itself soon after.
+pub async fn prepare(request: Arc<Request>, source: &dyn ImageSource) -> Result<Prepared, Error> {
+    let mut images = Images::new();
+    loop {
+        let missing = missing(&request, &images)?;
+        if missing.is_empty() {
+            break;
+        }
+        let resolved = missing.into_iter().map(|(key, span)| async move {
+            let image = source.resolve(&key.0, &key.1).await.map_err(|source| {
+                error::Problem::Base { name: key.0.to_string(), platform: key.1.clone(), source }.at(span)
+            })?;
+            Ok::<_, Error>((key, image))
+        });
+        images.extend(try_join_all(resolved).await?);
+    }
+    let on_thread = Arc::clone(&request);
+    let targets = blocking(move || plan_and_lower(&on_thread, &images)).await?;
+    Ok(Prepared { request, targets })
+}
+
+/// Makes the images in `sink`: layers first, names last. May be called for one sink after another.
+pub async fn publish(
+    prepared: &Prepared,
+    sink: &dyn Sink,
+    events: &Arc<dyn Events>,
+) -> Result<Published, Error> {
+    execute::execute(&prepared.targets, &prepared.request, sink, events).await
+}
+
+fn missing(request: &Request, images: &Images) -> Result<Vec<(ImageKey, ocib_dockerfile::Span)>, Error> {
+    let mut missing: Vec<(ImageKey, ocib_dockerfile::Span)> = Vec::new();
+    for platform in &request.platforms {
+        for (key, span) in Stages::new(request, platform)?.missing(images)? {
+            if !missing.iter().any(|(known, _)| *known == key) {
+                missing.push((key, span));
+            }
+        }
+    }
+    Ok(missing)
+}
+
+fn plan_and_lower(request: &Request, images: &Images) -> Result<Vec<Target>, Error> {
+    let mut lowering = Lowering::new(request, images);
+    let mut targets = Vec::new();
+    for platform in &request.platforms {
+        let stages = Stages::new(request, platform)?;
+        targets.push(lowering.target(plan::plan(&stages, images)?)?);
+    }
+    Ok(targets)
+}
+
+/// Does blocking work on a thread of its own.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, result) = oneshot::channel();
+    let thread = thread::spawn(move || {
+        // Nobody waits any more if the build was given up.
+        let _ = done.send(work());
+    });
+    match result.await {
+        Ok(result) => result,
+        // Only a panic keeps the thread from answering; it goes on here.
+        Err(_) => match thread.join() {
+            Err(panic) => std::panic::resume_unwind(panic),
+            Ok(()) => unreachable!("a thread that ends has answered"),
+        },
+    }
+}

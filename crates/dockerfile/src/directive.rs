@@ -95,7 +95,11 @@ mod tests {
         let cases: [(&[&str], Directives); 6] = [
             (
                 &["#syntax=docker/dockerfile:1", "# CHECK = skip=all ", "#  escape = `"],
-                Directives { syntax: at("docker/dockerfile:1", 8), escape: at("`", 60), check: at("skip=all", 38) },
+                Directives {
+                    syntax: at("docker/dockerfile:1", 8),
+                    escape: at("`", 60),
+                    check: at("skip=all", 38),
+                },
             ),
             (&["# a comment", "# escape=`"], Directives::default()),
             (&["", "# escape=`"], Directives::default()),

@@ -71,9 +71,9 @@ pub enum Error {
     /// An instruction other than ARG before the first FROM.
     #[error("no build stage in current context: {instruction} stands before the first FROM")]
     BeforeFrom {
-        /// The instruction.
+        /// Its name.
         instruction: &'static str,
-        /// Its keyword.
+        /// The instruction.
         span: Span,
     },
     /// A flag that this instruction does not have.
@@ -282,13 +282,15 @@ impl Error {
         match self {
             Self::UnknownInstruction { suggestion: Some(name), .. } => Some(format!("did you mean {name}?")),
             Self::UnknownFlag { suggestion: Some(name), .. } => Some(format!("did you mean --{name}?")),
-            Self::UnknownFlag { suggestion: None, instruction: "CMD" | "ENTRYPOINT", .. } => {
-                Some(r#"write the command as a JSON array, ["--flag"], if it shall begin with dashes"#.to_owned())
-            }
+            Self::UnknownFlag { suggestion: None, instruction: "CMD" | "ENTRYPOINT", .. } => Some(
+                r#"write the command as a JSON array, ["--flag"], if it shall begin with dashes"#.to_owned(),
+            ),
             Self::NotNameValue { word, .. } if word.starts_with('#') => {
                 Some("a comment needs a line of its own".to_owned())
             }
-            Self::NotNameValue { .. } => Some("quote a value that holds blanks: name=\"some words\"".to_owned()),
+            Self::NotNameValue { .. } => {
+                Some("quote a value that holds blanks: name=\"some words\"".to_owned())
+            }
             Self::BeforeFrom { .. } => Some("begin with FROM; only ARG may stand before it".to_owned()),
             Self::UnterminatedHeredoc { name, .. } => {
                 Some(format!("end it with a line that holds {name} and nothing else, not even blanks"))

@@ -2,7 +2,14 @@
 
 use crate::{Error, Span, Spanned, line::Slice, suggest};
 
-/// A flag as written, its quotes and escapes resolved.
+/// A word that begins with two dashes.
+#[derive(Debug)]
+pub(crate) struct FlagWord<'l> {
+    /// Without quotes and escapes.
+    text: String,
+    written: Slice<'l>,
+}
+
 #[derive(Debug)]
 struct Flag {
     name: String,
@@ -21,7 +28,7 @@ impl Flags {
     /// Checks `words` against the flags that `instruction` has; those in `repeatable` may come
     /// several times, those in `boolean` without a value (BuildKit, `BFlags.Parse`).
     pub(crate) fn parse(
-        words: &[Spanned<String>],
+        words: &[FlagWord<'_>],
         instruction: &'static str,
         known: &KnownFlags,
     ) -> Result<Self, Error> {
@@ -98,7 +105,7 @@ impl KnownFlags {
 ///
 /// BuildKit (`extractBuilderFlags`) goes byte by byte here and garbles characters beyond ASCII;
 /// that is not copied.
-pub(crate) fn split(text: Slice<'_>, escape: char) -> (Vec<Spanned<String>>, Slice<'_>) {
+pub(crate) fn split(text: Slice<'_>, escape: char) -> (Vec<FlagWord<'_>>, Slice<'_>) {
     let whole = text.text();
     let mut flags = Vec::new();
     let mut start = 0;
@@ -112,7 +119,7 @@ pub(crate) fn split(text: Slice<'_>, escape: char) -> (Vec<Spanned<String>>, Sli
         if word == "--" {
             return (flags, text.part(end, whole.len()).trim());
         }
-        flags.push(Spanned::new(word, text.part(start, end).span()));
+        flags.push(FlagWord { text: word, written: text.part(start, end) });
         start = end;
     }
 }
@@ -134,15 +141,17 @@ fn unquoted_word(text: &str, escape: char) -> (String, usize) {
     (word, text.len())
 }
 
-fn flag(word: &Spanned<String>) -> Flag {
-    let text = word.value.strip_prefix("--").unwrap_or(&word.value);
+fn flag(word: &FlagWord<'_>) -> Flag {
+    let text = word.text.strip_prefix("--").unwrap_or(&word.text);
     let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
-    // Quotes and escapes stand in the file, but not in the value: only if there are none of them
-    // can the value's own place be told from its length.
-    let plain = word.span.end - word.span.start == word.value.len();
-    let value_start = if plain { word.span.start + 2 + name.len() + 1 } else { word.span.start };
-    let value = value.map(|value| Spanned::new(value.to_owned(), value_start..word.span.end));
-    Flag { name: name.to_owned(), value, span: word.span }
+    let written = word.written.text();
+    let value_start = written.find('=').map_or(0, |equals| equals + 1);
+    let value_span = word.written.part(value_start, written.len()).span();
+    Flag {
+        name: name.to_owned(),
+        value: value.map(|value| Spanned::new(value.to_owned(), value_span)),
+        span: word.written.span(),
+    }
 }
 
 fn boolean(name: &str, value: &Spanned<String>, span: Span) -> Result<bool, Error> {
@@ -182,14 +191,17 @@ mod tests {
         for (text, flags, rest) in cases {
             let line = LineReader::new(text).logical().unwrap().unwrap();
             let (found, after) = split(line.all(), '\\');
-            let found: Vec<_> = found.iter().map(|flag| flag.value.as_str()).collect();
+            let found: Vec<_> = found.iter().map(|flag| flag.text.as_str()).collect();
             assert_eq!((found.as_slice(), after.text()), (flags, rest), "{text}");
         }
     }
 
     #[test]
     fn values() {
-        let line = LineReader::new("--link=TRUE --chown=1 --exclude=a --exclude= --from=").logical().unwrap().unwrap();
+        let line = LineReader::new("--link=TRUE --chown=1 --exclude=a --exclude= --from=")
+            .logical()
+            .unwrap()
+            .unwrap();
         let mut flags = Flags::parse(&split(line.all(), '\\').0, "COPY", &KNOWN).unwrap();
         assert_eq!(flags.switch("link"), Ok(Some(true)));
         assert_eq!(flags.switch("link"), Ok(None));
@@ -208,7 +220,7 @@ mod tests {
             ("--link=yes", "expecting boolean value for flag --link, not: yes", None, (7, 10)),
             ("--link=", "missing a value on flag: --link", None, (0, 7)),
             ("--exclude", "missing a value on flag: --exclude", None, (0, 9)),
-            ("--exclude=\\\n a --from", "missing a value on flag: --from", None, (15, 21)),
+            ("--exclude=\\\n --from", "missing a value on flag: --from", None, (13, 19)),
         ] {
             let line = LineReader::new(text).logical().unwrap().unwrap();
             let error = Flags::parse(&split(line.all(), '\\').0, "COPY", &KNOWN).unwrap_err();

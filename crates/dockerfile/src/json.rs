@@ -25,7 +25,9 @@ pub(crate) fn strings(text: Slice<'_>) -> Result<Option<Vec<Spanned<String>>>, E
         Some(elements) => elements
             .into_iter()
             .map(|element| match element {
-                Element::String { value, start, end } => Ok(Spanned::new(value, text.part(start, end).span())),
+                Element::String { value, start, end } => {
+                    Ok(Spanned::new(value, text.part(start, end).span()))
+                }
                 Element::Other => Err(Error::JsonNotStrings { span: text.span() }),
             })
             .collect::<Result<_, _>>()
@@ -231,6 +233,9 @@ mod tests {
     use super::*;
     use crate::{Span, line::LineReader};
 
+    /// Texts, and the byte ranges that they stand at.
+    type Places<'t> = &'t [(&'t str, (usize, usize))];
+
     fn read(text: &str) -> Result<Option<Vec<Spanned<String>>>, Error> {
         let line = LineReader::new(text).logical().unwrap().unwrap();
         strings(line.all())
@@ -238,11 +243,11 @@ mod tests {
 
     #[test]
     fn arrays_of_strings() {
-        let cases: [(&str, &[(&str, (usize, usize))]); 6] = [
+        let cases: [(&str, Places<'_>); 6] = [
             ("[]", &[]),
             ("[ ]", &[]),
             (r#"["a", "b c"]"#, &[("a", (1, 4)), ("b c", (6, 11))]),
-            (r#"  [ "\u0063\t\"\\\/" ]  "#, &[("c\t\"\\/", (4, 18))]),
+            (r#"  [ "\u0063\t\"\\\/" ]  "#, &[("c\t\"\\/", (4, 20))]),
             (r#"["\ud83d\ude00\ud800x"]"#, &[("😀\u{fffd}x", (1, 22))]),
             ("[\"a\",\\\n \"b\"]", &[("a", (1, 4)), ("b", (8, 11))]),
         ];
@@ -281,7 +286,9 @@ mod tests {
 
     #[test]
     fn other_arrays() {
-        for text in ["[1]", r#"["a", null]"#, r#"[{"a": [1, {}], "b": -0.5e+3}]"#, "[[]]", "[[[true], []], 0]"] {
+        for text in
+            ["[1]", r#"["a", null]"#, r#"[{"a": [1, {}], "b": -0.5e+3}]"#, "[[]]", "[[[true], []], 0]"]
+        {
             let span = Span::from(0..text.len());
             assert_eq!(read(text), Err(Error::JsonNotStrings { span }), "{text}");
         }

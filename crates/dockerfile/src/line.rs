@@ -87,7 +87,7 @@ impl<'t> LineReader<'t> {
             more = line.push(content, next.start, escape);
         }
         if let Some(span) = blank {
-            self.warnings.push(Warning::new(rule::NO_EMPTY_CONTINUATION, "empty continuation line", span));
+            self.warnings.push(Warning::new(rule::NO_EMPTY_CONTINUATION, "Empty continuation line", span));
         }
         Ok(line)
     }
@@ -178,6 +178,9 @@ impl<'l> Slice<'l> {
 mod tests {
     use super::*;
 
+    /// Texts, and the byte ranges that they stand at.
+    type Places<'t> = &'t [(&'t str, (usize, usize))];
+
     fn logical(text: &str) -> Vec<(String, Span)> {
         let mut reader = LineReader::new(text);
         let mut lines = Vec::new();
@@ -189,7 +192,7 @@ mod tests {
 
     #[test]
     fn continuations() {
-        let cases: [(&str, &[(&str, (usize, usize))]); 10] = [
+        let cases: [(&str, Places<'_>); 10] = [
             ("FROM a\nRUN b\n", &[("FROM a", (0, 6)), ("RUN b", (7, 12))]),
             ("  FROM a \r\n", &[("FROM a ", (2, 9))]),
             ("\u{feff} FROM a", &[("FROM a", (4, 10))]),
@@ -212,7 +215,7 @@ mod tests {
     fn blank_continuations_warn() {
         let mut reader = LineReader::new("A \\\n\n\nb");
         reader.logical().unwrap();
-        let expected = Warning::new(rule::NO_EMPTY_CONTINUATION, "empty continuation line", Span::from(4..4));
+        let expected = Warning::new(rule::NO_EMPTY_CONTINUATION, "Empty continuation line", Span::from(4..4));
         assert_eq!(reader.warnings, [expected]);
     }
 

@@ -77,9 +77,17 @@ mod tests {
     #[test]
     fn positions_count_characters() {
         let text = "\u{feff}FROM a\r\n# é\nRUN x";
-        for (offset, line, column) in
-            [(0, 1, 1), (3, 1, 1), (8, 1, 6), (11, 2, 1), (13, 2, 3), (14, 2, 3), (15, 2, 4), (16, 3, 1), (99, 3, 6)]
-        {
+        for (offset, line, column) in [
+            (0, 1, 1),
+            (3, 1, 1),
+            (8, 1, 6),
+            (11, 2, 1),
+            (13, 2, 3),
+            (14, 2, 3),
+            (15, 2, 4),
+            (16, 3, 1),
+            (99, 3, 6),
+        ] {
             assert_eq!(Position::of(text, offset), Position { line, column }, "offset {offset}");
         }
     }

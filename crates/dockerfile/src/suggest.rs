@@ -10,14 +10,15 @@ pub(crate) fn nearest<'k>(found: &str, known: &[&'k str]) -> Option<&'k str> {
     let limit = FARTHEST.min(found.chars().count().saturating_sub(1));
     known
         .iter()
-        .map(|&name| (distance(&found, &name.to_lowercase()), name))
+        .map(|&name| (edit_distance(&found, &name.to_lowercase()), name))
         .filter(|&(distance, _)| distance <= limit)
         .min_by_key(|&(distance, _)| distance)
         .map(|(_, name)| name)
 }
 
-/// The Levenshtein distance: insertions, removals and replacements of characters.
-fn distance(a: &str, b: &str) -> usize {
+/// The Levenshtein distance: how many characters have to be inserted, removed or replaced to make
+/// `b` of `a`. For suggestions of names that only the caller knows, such as those of stages.
+pub fn edit_distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, ca) in a.chars().enumerate() {
@@ -48,6 +49,15 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(nearest(found, &known), expected, "{found}");
+        }
+    }
+
+    #[test]
+    fn distances() {
+        for (a, b, expected) in
+            [("", "", 0), ("a", "", 1), ("kitten", "sitting", 3), ("é", "e", 1), ("ab", "ba", 2)]
+        {
+            assert_eq!(edit_distance(a, b), expected, "{a} {b}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! How the arguments of an instruction become words, before any expansion.
 
-use crate::{Spanned, line::Slice};
+use crate::line::Slice;
 
 /// What separates the words of most instructions: BuildKit's `[\t\v\f\r ]+`, which leaves out the
 /// rest of Unicode's white space.
@@ -30,66 +30,60 @@ pub(crate) fn split_blank(text: Slice<'_>) -> (Slice<'_>, Option<Slice<'_>>) {
 
 /// The words of ENV, LABEL and ARG: separated by white space that is neither quoted nor escaped,
 /// with their quotes and escapes left in (BuildKit, `parseWords`).
-pub(crate) fn quoted(text: Slice<'_>, escape: char) -> Vec<Spanned<String>> {
-    let mut lexer = Lexer { escape, quote: None, chars: text.text().char_indices().peekable() };
+pub(crate) fn quoted(text: Slice<'_>, escape: char) -> Vec<Slice<'_>> {
     let mut words = Vec::new();
-    while let Some((word, start, end)) = lexer.word(text.text().len()) {
-        if !word.is_empty() {
-            words.push(Spanned::new(word, text.part(start, end).span()));
-        }
+    let mut rest = text.trim();
+    while !rest.is_empty() {
+        let (length, taken) = first_quoted(rest.text(), escape);
+        words.push(rest.part(0, length));
+        rest = rest.part(taken, rest.text().len()).trim();
     }
+    words.retain(|word| !word.is_empty());
     words
 }
 
-struct Lexer<'t> {
-    escape: char,
-    quote: Option<char>,
-    chars: std::iter::Peekable<std::str::CharIndices<'t>>,
-}
-
-impl Lexer<'_> {
-    /// The next word, and where it stands. An escape character that ends the text is dropped.
-    fn word(&mut self, length: usize) -> Option<(String, usize, usize)> {
-        while self.chars.next_if(|&(_, c)| c.is_whitespace()).is_some() {}
-        let &(start, _) = self.chars.peek()?;
-        let mut word = String::new();
-        while let Some((offset, c)) = self.chars.next() {
-            if self.quote.is_none() && c.is_whitespace() {
-                return Some((word, start, offset));
-            }
-            match self.quote {
-                None if matches!(c, '\'' | '"') => self.quote = Some(c),
-                Some(quote) if c == quote => self.quote = None,
-                _ => {}
-            }
-            // Nothing can be escaped between single quotes.
-            if c == self.escape && self.quote != Some('\'') {
-                let Some((_, escaped)) = self.chars.next() else { break };
-                word.push(c);
-                word.push(escaped);
-            } else {
-                word.push(c);
-            }
+/// The length of the first word, and of what is taken up by it: an escape character that ends the
+/// text is dropped.
+fn first_quoted(text: &str, escape: char) -> (usize, usize) {
+    let mut quote = None;
+    let mut chars = text.char_indices();
+    while let Some((offset, c)) = chars.next() {
+        if quote.is_none() && c.is_whitespace() {
+            return (offset, offset);
         }
-        Some((word, start, length))
+        match quote {
+            None if matches!(c, '\'' | '"') => quote = Some(c),
+            Some(open) if c == open => quote = None,
+            _ => {}
+        }
+        // Nothing can be escaped between single quotes.
+        if c == escape && quote != Some('\'') && chars.next().is_none() {
+            return (offset, text.len());
+        }
     }
+    (text.len(), text.len())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::line::LineReader;
+    use crate::{Spanned, line::LineReader};
+
+    /// Texts, and the byte ranges that they stand at.
+    type Places<'t> = &'t [(&'t str, (usize, usize))];
 
     #[test]
     fn quoted_words() {
-        let cases: [(&str, char, &[(&str, (usize, usize))]); 9] = [
+        let cases: [(&str, char, Places<'_>); 11] = [
+            (r"a=x\\ \", '\\', &[(r"a=x\\", (0, 5))]),
+            ("a=\"x\\", '\\', &[("a=\"x", (0, 4))]),
             ("a=1  b=2", '\\', &[("a=1", (0, 3)), ("b=2", (5, 8))]),
             ("a=\"x y\" b='p  q'", '\\', &[("a=\"x y\"", (0, 7)), ("b='p  q'", (8, 16))]),
             (r"a=x\ y", '\\', &[(r"a=x\ y", (0, 6))]),
             (r"a='x\' b", '\\', &[(r"a='x\'", (0, 6)), ("b", (7, 8))]),
             (r#"a="x\" y" b"#, '\\', &[(r#"a="x\" y""#, (0, 9)), ("b", (10, 11))]),
             (r"a=C:\ b", '`', &[(r"a=C:\", (0, 5)), ("b", (6, 7))]),
-            ("a\\\n\n b", '\\', &[("a", (0, 1)), ("b", (4, 5))]),
+            ("a\\\n\n b", '\\', &[("a", (0, 1)), ("b", (5, 6))]),
             ("a\\\nb", '\\', &[("ab", (0, 4))]),
             ("a=\"open x", '\\', &[("a=\"open x", (0, 9))]),
         ];
@@ -99,7 +93,8 @@ mod tests {
                 .iter()
                 .map(|&(word, (start, end))| Spanned::new(word.to_owned(), start..end))
                 .collect();
-            assert_eq!(quoted(line.all(), escape), expected, "{text:?}");
+            let words: Vec<_> = quoted(line.all(), escape).into_iter().map(Slice::spanned).collect();
+            assert_eq!(words, expected, "{text:?}");
         }
     }
 

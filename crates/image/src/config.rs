@@ -39,6 +39,8 @@ pub struct Runtime {
     pub entrypoint: Option<Vec<String>>,
     /// The program's default arguments.
     pub cmd: Option<Vec<String>>,
+    /// Windows' mark that the command is escaped already; BuildKit sets it with every CMD.
+    pub args_escaped: bool,
     /// Paths meant to be volumes.
     pub volumes: BTreeSet<String>,
     /// Absolute path, or empty.
@@ -200,6 +202,7 @@ impl Runtime {
             env: take(fields, "Env")?.unwrap_or_default(),
             entrypoint: take(fields, "Entrypoint")?,
             cmd: take(fields, "Cmd")?,
+            args_escaped: take(fields, "ArgsEscaped")?.unwrap_or_default(),
             volumes: take_keys(fields, "Volumes")?,
             working_dir: take(fields, "WorkingDir")?.unwrap_or_default(),
             labels: take(fields, "Labels")?.unwrap_or_default(),
@@ -225,6 +228,7 @@ impl Runtime {
         put(&mut all, "Env", (!self.env.is_empty()).then_some(&self.env));
         put(&mut all, "Entrypoint", self.entrypoint.as_ref());
         put(&mut all, "Cmd", self.cmd.as_ref());
+        put(&mut all, "ArgsEscaped", self.args_escaped.then_some(&true));
         put(&mut all, "Volumes", (!self.volumes.is_empty()).then(|| keys(&self.volumes)).as_ref());
         put(&mut all, "WorkingDir", some(&self.working_dir));
         put(&mut all, "Labels", (!self.labels.is_empty()).then_some(&self.labels));

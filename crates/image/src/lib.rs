@@ -50,5 +50,5 @@ pub use place::{Blob, BlobSource, ByteStream, Image, ImageName, ImageSource, Sin
 pub use platform::Platform;
 pub use reference::Reference;
 pub use run::{RunBackend, RunJob};
-pub use tar::{TarWriter, archive_bytes};
+pub use tar::{TarWriter, archive_bytes, encode_header};
 pub use tree::{LinkGroup, Node, NodeKind, Tree};

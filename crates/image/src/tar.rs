@@ -123,8 +123,9 @@ fn padding(size: u64) -> usize {
     (BLOCK - (size % BLOCK as u64) as usize) % BLOCK
 }
 
-/// Appends the header of `entry`: one block, preceded by a PAX header where one block is not enough.
-pub(crate) fn encode_header(out: &mut Vec<u8>, entry: &Entry) -> Result<(), LayerError> {
+/// Appends the header of `entry` to `out`: one block, preceded by a PAX header where one block is not
+/// enough. These bytes are what a layer says of a path, so they also tell layers apart.
+pub fn encode_header(out: &mut Vec<u8>, entry: &Entry) -> Result<(), LayerError> {
     let mut name = entry.name.to_vec();
     if entry.kind == EntryKind::Directory {
         name.push(b'/');

@@ -1,0 +1,264 @@
+//! What can go wrong between a Dockerfile and an image.
+
+use std::collections::BTreeSet;
+
+use ocib_dockerfile::{ExpandError, Span};
+use ocib_image::{LayerError, PlaceError, Platform};
+
+/// Why nothing was built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The Dockerfile or an ignore file cannot be read as one.
+    #[error(transparent)]
+    Syntax(#[from] ocib_dockerfile::Error),
+    /// An instruction cannot be carried out.
+    #[error("{problem}")]
+    Instruction {
+        /// Where it stands in the Dockerfile.
+        span: Span,
+        /// What is wrong.
+        problem: Box<Problem>,
+    },
+    /// `--target` names no stage.
+    #[error("target stage {name:?} could not be found")]
+    UnknownTarget {
+        /// What was asked for.
+        name: String,
+        /// The stages that there are.
+        stages: Vec<String>,
+    },
+    /// A registry, layout or archive failed.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// A file could not be read or stored.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    /// A value or document is unusable.
+    #[error(transparent)]
+    Image(#[from] ocib_image::Error),
+}
+
+/// What is wrong with an instruction.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Problem {
+    /// A word does not expand.
+    #[error(transparent)]
+    Expand(ExpandError),
+    /// FROM names nothing.
+    #[error("base name ({written}) should not be blank")]
+    BlankBase {
+        /// The name before expansion.
+        written: String,
+    },
+    /// FROM or `--from` names something that is no image reference.
+    #[error(transparent)]
+    BadReference(ocib_image::Error),
+    /// `--platform` of FROM.
+    #[error("{written:?} gives no platform: {why}")]
+    BadPlatform {
+        /// The value before expansion.
+        written: String,
+        /// What came of it.
+        why: String,
+    },
+    /// A base could not be had.
+    #[error("cannot resolve {name} for {platform}: {source}")]
+    Base {
+        /// The image.
+        name: String,
+        /// The platform that it was asked for.
+        platform: Platform,
+        /// What the place said.
+        source: PlaceError,
+    },
+    /// The base is an artifact: it has no file system and no config to go on from.
+    #[error("{name} is an artifact of type {media_type}, not a container image")]
+    NotAnImage {
+        /// The image.
+        name: String,
+        /// The type of its config.
+        media_type: String,
+    },
+    /// `--from` names a stage that comes later, or its own.
+    #[error("cannot copy from stage {name:?}, it needs to be defined before the current stage")]
+    StageNotBefore {
+        /// The stage.
+        name: String,
+    },
+    /// `--from` with a number that no stage has.
+    #[error("invalid stage index {index}, there are {count} stages")]
+    StageIndex {
+        /// The number.
+        index: i64,
+        /// How many stages there are.
+        count: usize,
+    },
+    /// `--from` with a variable: it does not expand.
+    #[error(
+        "variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround"
+    )]
+    VariableInFrom,
+    /// RUN needs a container.
+    #[error("RUN needs a container, and no backend that could run it is configured")]
+    Run,
+    /// ADD of something that is not in the context.
+    #[error("ADD cannot fetch {source_name} in this version, only files of the context can be added")]
+    RemoteSource {
+        /// The source.
+        source_name: String,
+    },
+    /// ADD of an archive.
+    #[error("ADD would unpack {source_name}, which this version cannot")]
+    Archive {
+        /// The source.
+        source_name: String,
+    },
+    /// COPY from the context, but there is none.
+    #[error("there is no build context to copy from")]
+    NoContext,
+    /// A source does not exist.
+    #[error("{path}: not found{}", if *.is_ignored { " (the ignore file excludes it)" } else { "" })]
+    NotFound {
+        /// The source, from the root of where it was looked for.
+        path: String,
+        /// Whether it is there, but ignored.
+        is_ignored: bool,
+        /// Names that are there and look alike.
+        similar: Vec<String>,
+    },
+    /// A wildcard that cannot be understood.
+    #[error("{pattern:?} is not a valid wildcard: syntax error in pattern")]
+    BadWildcard {
+        /// The source.
+        pattern: String,
+    },
+    /// A pattern of `--exclude` or `--parents`.
+    #[error(transparent)]
+    BadPattern(ocib_dockerfile::Error),
+    /// The destination or one of its parents is no directory.
+    #[error("/{path} is not a directory")]
+    NotADirectory {
+        /// Which path.
+        path: String,
+    },
+    /// A file would take the place of a directory.
+    #[error("cannot replace directory /{path} with a file")]
+    OverDirectory {
+        /// Which path.
+        path: String,
+    },
+    /// A directory would take the place of something else.
+    #[error("cannot copy a directory to /{path}, which is not a directory")]
+    OverFile {
+        /// Which path.
+        path: String,
+    },
+    /// `--chmod`.
+    #[error("invalid chmod parameter {value:?}: it should be an octal number up to 07777 or a symbolic mode")]
+    BadMode {
+        /// Its value.
+        value: String,
+    },
+    /// An owner by name where no accounts are.
+    #[error("cannot find {owner:?} by name: there is no /etc/passwd to look into here")]
+    NoAccounts {
+        /// What was written.
+        owner: String,
+    },
+    /// EXPOSE.
+    #[error("{0}")]
+    BadPort(String),
+    /// STOPSIGNAL.
+    #[error("invalid signal: {0}")]
+    BadSignal(String),
+    /// VOLUME that expands to nothing.
+    #[error("VOLUME specified can not be an empty string")]
+    EmptyVolume,
+    /// A trigger of the base image.
+    #[error("the base image's trigger {trigger:?} cannot be used: {source}")]
+    BadTrigger {
+        /// Its text.
+        trigger: String,
+        /// Why.
+        source: ocib_dockerfile::Error,
+    },
+    /// A file that is to be copied cannot be read or stored.
+    #[error(transparent)]
+    Layer(LayerError),
+}
+
+impl Problem {
+    pub(crate) fn at(self, span: Span) -> Error {
+        Error::Instruction { span, problem: Box::new(self) }
+    }
+
+    /// What to do next.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Run => Some(
+                "build what RUN makes elsewhere and COPY the result, or choose a stage without RUN by --target; \
+                 --run none is the only backend of this version"
+                    .to_owned(),
+            ),
+            Self::RemoteSource { .. } => {
+                Some("download it into the context first, then COPY it".to_owned())
+            }
+            Self::Archive { .. } => {
+                Some("unpack it in the context and COPY the directory, or keep it whole by --unpack=false".to_owned())
+            }
+            Self::NotFound { is_ignored: true, .. } => {
+                Some("let it in by a line that begins with ! at the end of the ignore file".to_owned())
+            }
+            Self::NotFound { similar, .. } if !similar.is_empty() => {
+                Some(format!("did you mean {}?", similar.join(" or ")))
+            }
+            Self::NotFound { .. } => Some("sources are relative to the build context's root".to_owned()),
+            Self::NoAccounts { .. } => {
+                Some("give the owner by number, as in --chown=1000:1000".to_owned())
+            }
+            Self::StageNotBefore { .. } => Some("move that stage up".to_owned()),
+            Self::BadPlatform { .. } => Some("write OS/ARCH, as in linux/arm64".to_owned()),
+            Self::Expand(error) if matches!(error.reason, ocib_dockerfile::ExpandReason::Required { .. }) => {
+                Some("give it a value with --build-arg".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Error {
+    /// The place in the Dockerfile, if it is to blame.
+    pub fn span(&self) -> Option<Span> {
+        match self {
+            Self::Syntax(error) => error.span(),
+            Self::Instruction { span, .. } => Some(*span),
+            _ => None,
+        }
+    }
+
+    /// What to do next.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Syntax(error) => error.help(),
+            Self::Instruction { problem, .. } => problem.help(),
+            Self::UnknownTarget { stages, .. } => Some(match stages.is_empty() {
+                true => "no stage of the Dockerfile has a name; name one with FROM … AS name".to_owned(),
+                false => format!("the stages are {}", stages.join(", ")),
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// Names of `known` that a slip of the finger may have turned into `wanted`, best first.
+pub(crate) fn similar<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let limit = (wanted.chars().count() / 3).clamp(1, 3);
+    let near: BTreeSet<(usize, &str)> = known
+        .into_iter()
+        .map(|name| (ocib_dockerfile::edit_distance(&wanted.to_lowercase(), &name.to_lowercase()), name))
+        .filter(|(distance, _)| *distance <= limit)
+        .collect();
+    near.into_iter().take(2).map(|(_, name)| name.to_owned()).collect()
+}

@@ -1,0 +1,24 @@
+//! Files on their way into layers: where their bytes are, what an image's file system looks like
+//! without unpacking it, and what COPY makes of both.
+
+mod archive;
+mod base;
+mod builder;
+mod content;
+mod copy;
+mod inline;
+mod layer;
+mod mode;
+mod owner;
+mod rootfs;
+
+pub(crate) use archive::is_archive;
+pub(crate) use base::Base;
+pub(crate) use builder::{LayerBuilder, MakeError};
+pub(crate) use content::{Content, Origin};
+pub(crate) use copy::{Copy, CopyError, copy, expand_wildcards};
+pub(crate) use inline::InlineFile;
+pub(crate) use layer::FilesLayer;
+pub(crate) use mode::Mode;
+pub(crate) use owner::{Owner, OwnerError, resolve_owner};
+pub(crate) use rootfs::{Files, Found, Rootfs, follow_in};

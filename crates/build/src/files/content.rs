@@ -1,0 +1,69 @@
+//! Where the bytes of a layer's files are.
+
+use std::{fmt, sync::Arc};
+
+use ocib_image::{Blob, Entry, Tree};
+
+use crate::path;
+
+/// A path of a layer, and where its bytes are.
+#[derive(Clone, Debug)]
+pub(crate) struct LayerEntry {
+    /// What the tar header says.
+    pub(crate) entry: Entry,
+    /// What follows it.
+    pub(crate) content: Content,
+}
+
+/// Where the bytes of a file are. All but files have [`Content::Nothing`].
+#[derive(Clone, Debug)]
+pub(crate) enum Content {
+    /// There are none.
+    Nothing,
+    /// In a tree that can be read at any place.
+    Tree(Arc<Origin>),
+    /// In a layer of an image, which can be read only from its start on.
+    Packed {
+        /// The layer.
+        layer: Arc<Packed>,
+        /// Where the bytes start in the uncompressed tar.
+        offset: u64,
+    },
+    /// Here (heredocs).
+    Inline(Arc<[u8]>),
+}
+
+/// One source of a COPY in a tree. All entries below it share it: the path in the tree is
+/// [`Origin::root`] and what follows [`Origin::strip`] bytes of the
+/// entry's name (nothing, if the name is shorter).
+#[derive(Debug)]
+pub(crate) struct Origin {
+    pub(crate) tree: Arc<dyn Tree>,
+    pub(crate) root: Box<[u8]>,
+    pub(crate) strip: usize,
+}
+
+impl Origin {
+    /// The path in the tree of the entry called `name`.
+    pub(crate) fn path(&self, name: &[u8]) -> Vec<u8> {
+        let rest = name.get(self.strip..).unwrap_or_default();
+        match rest.strip_prefix(b"/").unwrap_or(rest) {
+            b"" => self.root.to_vec(),
+            rest => path::join(&self.root, rest),
+        }
+    }
+}
+
+/// A layer of an image that files are taken out of.
+pub(crate) struct Packed {
+    /// Type, digest and place of the stored bytes.
+    pub(crate) blob: Blob,
+    /// What the user calls the image.
+    pub(crate) image: String,
+}
+
+impl fmt::Debug for Packed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "layer {} of {}", self.blob.descriptor.digest, self.image)
+    }
+}

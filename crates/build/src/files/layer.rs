@@ -1,0 +1,285 @@
+//! A layer made of files: the source that all native instructions end in.
+
+use std::{
+    io::{self, Read, Write},
+    sync::Arc,
+};
+
+use ocib_image::{
+    Digest, Digester, EntryKind, LayerError, LayerSource, TarWriter, archive_bytes, decode, encode_header,
+};
+
+use super::{
+    content::{Content, LayerEntry, Packed},
+    rootfs::{Found, found},
+};
+use crate::path;
+
+/// Names that begin so remove what lower layers have; see image-spec, "Whiteouts".
+pub(crate) const WHITEOUT: &[u8] = b".wh.";
+/// A name that removes all that lower layers have in its directory.
+pub(crate) const OPAQUE: &[u8] = b".wh..wh..opq";
+/// Pieces of this size are compressed to judge a layer; small ones would flatter no codec.
+const SAMPLE_PIECE: usize = 16 << 10;
+const SAMPLE_PIECES: u64 = 64;
+
+/// The entries of a layer and where their bytes are: what is written, and at the same time what a
+/// stage's file system looks up, so that a large layer is in memory once.
+#[derive(Debug)]
+pub(crate) struct FilesLayer {
+    /// Sorted by name.
+    entries: Vec<LayerEntry>,
+    /// In which order they are written, if not by name.
+    order: Option<Vec<u32>>,
+    bytes: u64,
+}
+
+impl FilesLayer {
+    /// A layer of `entries`, which are sorted by name. Parents sort before what is in them, and hard
+    /// links must sort after what they link to.
+    pub(crate) fn new(entries: Vec<LayerEntry>) -> Result<Self, LayerError> {
+        let bytes = archive_bytes(entries.iter().map(|entry| &entry.entry))?;
+        let order = unpacking_order(&entries);
+        Ok(Self { entries, order, bytes })
+    }
+
+    fn in_order(&self) -> impl Iterator<Item = &LayerEntry> {
+        let by_name = self.order.is_none().then_some(&self.entries).into_iter().flatten();
+        let by_order = self.order.iter().flatten().map(|&at| &self.entries[at as usize]);
+        by_name.chain(by_order)
+    }
+
+    /// Equal for layers that will have equal bytes because they are made of the same files: headers
+    /// and places of the content, not the content itself.
+    pub(crate) fn key(&self) -> Result<Digest, LayerError> {
+        let mut digester = Digester::new();
+        let mut header = Vec::new();
+        for LayerEntry { entry, content } in self.in_order() {
+            header.clear();
+            encode_header(&mut header, entry)?;
+            let place = match content {
+                Content::Nothing => String::new(),
+                Content::Tree(origin) => origin.tree.display(&origin.path(&entry.name)),
+                Content::Packed { layer, offset } => format!("{} {offset}", layer.blob.descriptor.digest),
+                Content::Inline(bytes) => Digest::of(bytes).to_string(),
+            };
+            digester.update(&header);
+            digester.update(place.as_bytes());
+        }
+        Ok(digester.finish())
+    }
+
+    fn write_file(
+        &self,
+        tar: &mut TarWriter<&mut dyn Write>,
+        unpacking: &mut Option<Unpacking>,
+        LayerEntry { entry, content }: &LayerEntry,
+    ) -> Result<(), LayerError> {
+        let name = || String::from_utf8_lossy(&entry.name).into_owned();
+        match content {
+            Content::Nothing => tar.file(entry, &mut io::empty(), &name),
+            Content::Inline(bytes) => tar.file(entry, &mut &bytes[..], &name),
+            Content::Tree(origin) => {
+                let path = origin.path(&entry.name);
+                let mut file = origin.tree.open(&path, 0)?;
+                tar.file(entry, &mut file, &|| origin.tree.display(&path))
+            }
+            Content::Packed { layer, offset } => {
+                let display = || format!("/{} in {}", name(), layer.image);
+                let stream = Unpacking::at(unpacking, layer, *offset)?;
+                tar.file(entry, &mut stream.take(entry.size()), &display)
+            }
+        }
+    }
+}
+
+/// As a level of a file system.
+impl FilesLayer {
+    fn entry(&self, path: &[u8]) -> Option<(usize, &LayerEntry)> {
+        let at = self.entries.binary_search_by(|entry| (*entry.entry.name).cmp(path)).ok()?;
+        Some((at, &self.entries[at]))
+    }
+
+    /// What the layer itself has at `path`.
+    pub(crate) fn find(&self, path: &[u8]) -> Option<Found> {
+        if path::base(path).starts_with(WHITEOUT) {
+            return None;
+        }
+        let (mut at, mut entry) = self.entry(path)?;
+        if let EntryKind::Hardlink(target) = &entry.entry.kind {
+            (at, entry) = self.entry(target)?;
+        }
+        // The place of the file that all hard links lead to, unique in memory.
+        let group = (std::ptr::from_ref(self) as u64, at as u64);
+        Some(found(entry, Some(group)))
+    }
+
+    /// Whether what lower layers have at `path` is gone.
+    pub(crate) fn hides(&self, path: &[u8]) -> bool {
+        let is_whited_out = |path: &[u8]| {
+            let parent = path::parent(path);
+            let whiteout = path::join(parent, &[WHITEOUT, path::base(path)].concat());
+            self.entry(&whiteout).is_some() || self.entry(&path::join(parent, OPAQUE)).is_some()
+        };
+        let is_covered = |ancestor: &[u8]| {
+            self.entry(ancestor).is_some_and(|(_, entry)| entry.entry.kind != EntryKind::Directory)
+        };
+        is_whited_out(path)
+            || path::ancestors(path).any(|ancestor| is_covered(ancestor) || is_whited_out(ancestor))
+    }
+
+    /// The names that the layer itself has in `directory`, whiteouts included.
+    pub(crate) fn names<'a>(&'a self, directory: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+        let prefix = if directory.is_empty() { Vec::new() } else { [directory, b"/"].concat() };
+        let start = self.entries.partition_point(|entry| *entry.entry.name < prefix[..]);
+        let length = prefix.len();
+        self.entries[start..]
+            .iter()
+            .map(|entry| &*entry.entry.name)
+            .take_while(move |name| name.starts_with(&prefix))
+            .map(move |name| &name[length..])
+            .filter(|name| !name.contains(&b'/'))
+    }
+}
+
+/// Files out of an image's layers are written in the order in which those can be read, after all
+/// that can be read at any time; hard links come last.
+fn unpacking_order(entries: &[LayerEntry]) -> Option<Vec<u32>> {
+    let mut layers: Vec<&Arc<Packed>> = Vec::new();
+    let mut keys = Vec::with_capacity(entries.len());
+    for LayerEntry { entry, content } in entries {
+        keys.push(match (content, &entry.kind) {
+            (Content::Packed { layer, offset }, _) => {
+                let known = layers.iter().position(|known| Arc::ptr_eq(known, layer));
+                let number = known.unwrap_or_else(|| {
+                    layers.push(layer);
+                    layers.len() - 1
+                });
+                (1, number, *offset)
+            }
+            (_, EntryKind::Hardlink(_)) => (2, 0, 0),
+            _ => (0, 0, 0),
+        });
+    }
+    if layers.is_empty() {
+        return None;
+    }
+    let mut order: Vec<u32> = (0..u32::try_from(entries.len()).ok()?).collect();
+    order.sort_by_key(|&at| keys[at as usize]);
+    Some(order)
+}
+
+impl LayerSource for FilesLayer {
+    fn write(&self, out: &mut dyn Write) -> Result<(), LayerError> {
+        let mut tar = TarWriter::new(out);
+        let mut unpacking = None;
+        for entry in self.in_order() {
+            match entry.entry.kind {
+                EntryKind::File { .. } => self.write_file(&mut tar, &mut unpacking, entry)?,
+                _ => tar.entry(&entry.entry)?,
+            }
+        }
+        unpacking.map_or(Ok(()), Unpacking::verify)?;
+        tar.finish().map(drop)
+    }
+
+    fn bytes(&self) -> Option<u64> {
+        Some(self.bytes)
+    }
+
+    fn sample(&self, take: &mut dyn FnMut(&[u8])) -> Result<(), LayerError> {
+        let total: u64 = self.entries.iter().map(|entry| entry.entry.size()).sum();
+        let step = (total / SAMPLE_PIECES).max(SAMPLE_PIECE as u64);
+        let (mut before, mut next) = (0, 0);
+        for LayerEntry { entry, content } in &self.entries {
+            let end = before + entry.size();
+            while next < end {
+                let mut piece = Vec::new();
+                match content {
+                    Content::Tree(origin) => {
+                        let path = origin.path(&entry.name);
+                        let file = origin.tree.open(&path, next - before)?;
+                        let read = file.take(SAMPLE_PIECE as u64).read_to_end(&mut piece);
+                        read.map_err(|source| LayerError::Read { name: origin.tree.display(&path), source })?;
+                    }
+                    Content::Inline(bytes) => piece.extend(bytes.iter().take(SAMPLE_PIECE)),
+                    // Packed files would cost a download to look at; as stored they were judged before.
+                    Content::Packed { .. } | Content::Nothing => {}
+                }
+                take(&piece);
+                next += step;
+            }
+            before = end;
+        }
+        Ok(())
+    }
+}
+
+/// An image's layer being read from front to back.
+struct Unpacking {
+    layer: Arc<Packed>,
+    stream: Box<dyn Read + Send>,
+    position: u64,
+}
+
+impl Unpacking {
+    /// The stream at `offset` of `layer`: the current one if it is not past that, else a new one.
+    fn at<'a>(
+        current: &'a mut Option<Self>,
+        layer: &Arc<Packed>,
+        offset: u64,
+    ) -> Result<&'a mut Self, LayerError> {
+        let fits = |open: &Self| Arc::ptr_eq(&open.layer, layer) && open.position <= offset;
+        if !current.as_ref().is_some_and(fits) {
+            if let Some(done) = current.take() {
+                done.verify()?;
+            }
+            *current = Some(Self::open(layer)?);
+        }
+        let stream = current.as_mut().expect("it was opened above if it was not open");
+        let skip = offset - stream.position;
+        let skipped = io::copy(&mut stream.by_ref().take(skip), &mut io::sink());
+        match skipped.map_err(|error| read_error(layer, error))? {
+            skipped if skipped == skip => Ok(stream),
+            _ => Err(read_error(layer, io::ErrorKind::UnexpectedEof.into())),
+        }
+    }
+
+    fn open(layer: &Arc<Packed>) -> Result<Self, LayerError> {
+        let stored = layer.blob.source.read()?;
+        let stream = decode(&layer.blob.descriptor.media_type, stored)
+            .map_err(|error| read_error(layer, io::Error::other(error)))?;
+        Ok(Self { layer: Arc::clone(layer), stream, position: 0 })
+    }
+
+    /// Reads to the end, where the stored bytes are compared with their digest.
+    fn verify(mut self) -> Result<(), LayerError> {
+        let rest = io::copy(&mut self.stream, &mut io::sink());
+        rest.map(drop).map_err(|error| read_error(&self.layer, error))
+    }
+}
+
+impl Read for Unpacking {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.stream.read(buffer)?;
+        self.position += got as u64;
+        Ok(got)
+    }
+}
+
+fn read_error(layer: &Packed, error: io::Error) -> LayerError {
+    match error.downcast::<LayerError>() {
+        Ok(inner) => inner,
+        Err(source) => LayerError::Read { name: format!("{layer:?}"), source },
+    }
+}
+
+/// `length` bytes at `offset` of a packed layer.
+pub(crate) fn read_packed(layer: &Arc<Packed>, offset: u64, length: u64) -> Result<Vec<u8>, LayerError> {
+    let mut unpacking = None;
+    let stream = Unpacking::at(&mut unpacking, layer, offset)?;
+    let mut bytes = Vec::new();
+    stream.take(length).read_to_end(&mut bytes).map_err(|error| read_error(layer, error))?;
+    unpacking.map_or(Ok(()), Unpacking::verify)?;
+    Ok(bytes)
+}

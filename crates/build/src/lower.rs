@@ -1,0 +1,386 @@
+//! From instructions to entries: what each step of a plan really copies, found out from headers.
+//!
+//! This is where files are looked at: directories of the context are listed, and a base's layers are
+//! read (once, headers only) if an answer depends on them. No content is read but what tells an
+//! archive, and nothing is written. Everything here blocks.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io::Read,
+    sync::Arc,
+};
+
+use ocib_dockerfile::{Patterns, Span, Spanned};
+use ocib_image::{
+    Annotations, Blob, Config, ContainerConfig, DiffId, Digest, LayerError, Platform, Timestamp, Unsealed,
+};
+
+use crate::{
+    Error, NamedContext, Problem, Request, Timestamps,
+    context::Context,
+    error::similar,
+    files::{
+        Base, Copy, CopyError, Files, FilesLayer, InlineFile, LayerBuilder, MakeError, Mode, Owner,
+        OwnerError, Rootfs, copy, expand_wildcards, follow_in, is_archive, resolve_owner,
+    },
+    path,
+    plan::{Action, CopyPlan, Plan, Step},
+    stages::{ImageKey, Images, Origin},
+};
+
+/// An image that is ready to be made: every layer is either there or can be written at any time.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) platform: Platform,
+    pub(crate) parts: Vec<Part>,
+    /// Complete but for the diff IDs.
+    pub(crate) config: ContainerConfig,
+}
+
+/// A layer of the image to be.
+#[derive(Clone, Debug)]
+pub(crate) enum Part {
+    /// One of the base's.
+    Base(Box<Blob>, DiffId),
+    /// One that is made here.
+    Made {
+        /// As progress shows it.
+        title: String,
+        /// Equal for layers that hold the same files, for whatever platform.
+        key: Digest,
+        layer: Unsealed,
+    },
+}
+
+/// What a stage has become.
+struct Stage {
+    parts: Vec<Part>,
+    rootfs: Rootfs,
+}
+
+/// Lowers the plans of all platforms, sharing what they share.
+pub(crate) struct Lowering<'a> {
+    request: &'a Request,
+    images: &'a Images,
+    bases: HashMap<ImageKey, Arc<Base>>,
+    contexts: BTreeMap<String, Arc<Context>>,
+    main: Option<Arc<Context>>,
+}
+
+impl<'a> Lowering<'a> {
+    pub(crate) fn new(request: &'a Request, images: &'a Images) -> Self {
+        let context = |tree: &Arc<dyn ocib_image::Tree>, ignored: &Patterns| {
+            Arc::new(Context::new(Arc::clone(tree), ignored.clone(), request.timestamps))
+        };
+        let contexts = request.contexts.iter().filter_map(|(name, named)| match named {
+            NamedContext::Tree(tree, ignored) => Some((name.clone(), context(tree, ignored))),
+            NamedContext::Image(_) => None,
+        });
+        Self {
+            request,
+            images,
+            bases: HashMap::new(),
+            contexts: contexts.collect(),
+            main: request.context.as_ref().map(|tree| context(tree, &request.ignored)),
+        }
+    }
+
+    /// Lowers the plan of one platform.
+    pub(crate) fn target(&mut self, plan: Plan) -> Result<Target, Error> {
+        let Plan { platform, stages: plans } = plan;
+        let mut stages: BTreeMap<usize, Stage> = BTreeMap::new();
+        let mut last = None;
+        for plan in plans {
+            let mut stage = match &plan.base {
+                Origin::Stage(earlier) => {
+                    let base = &stages[earlier];
+                    Stage { parts: base.parts.clone(), rootfs: base.rootfs.clone() }
+                }
+                other => self.base(other)?,
+            };
+            for step in &plan.steps {
+                let layer = Arc::new(self.step(step, &stage.rootfs, &stages)?);
+                stage.rootfs.push(Arc::clone(&layer));
+                stage.parts.push(self.part(step, layer)?);
+            }
+            last = Some((plan.index, plan.config));
+            stages.insert(plan.index, stage);
+        }
+        let (index, config) = last.expect("a plan has at least the target's stage");
+        let parts = stages.remove(&index).map(|stage| stage.parts).unwrap_or_default();
+        Ok(Target { platform, parts, config })
+    }
+
+    fn base(&mut self, origin: &Origin) -> Result<Stage, Error> {
+        let Origin::Image(key) = origin else {
+            return Ok(Stage { parts: Vec::new(), rootfs: Rootfs::default() });
+        };
+        let image = &self.images[&**key];
+        let Config::Container(config) = &image.config else {
+            return Ok(Stage { parts: Vec::new(), rootfs: Rootfs::default() });
+        };
+        if config.diff_ids.len() != image.layers.len() {
+            return Err(Error::Image(ocib_image::Error::BadDocument {
+                media_type: image.manifest.config().media_type.clone(),
+                why: format!(
+                    "{} has {} layers, but its config has {} diff IDs",
+                    image.pinned,
+                    image.layers.len(),
+                    config.diff_ids.len()
+                ),
+            }));
+        }
+        let layers = image.layers.iter().cloned().zip(config.diff_ids.iter().copied());
+        let parts = layers.map(|(blob, diff_id)| Part::Base(Box::new(blob), diff_id)).collect();
+        Ok(Stage { parts, rootfs: self.image_files(key) })
+    }
+
+    fn image_files(&mut self, key: &ImageKey) -> Rootfs {
+        let image = &self.images[key];
+        if image.layers.is_empty() {
+            return Rootfs::default();
+        }
+        let base = self.bases.entry(key.clone());
+        Rootfs::of(Arc::clone(base.or_insert_with(|| Arc::new(Base::new(image, &key.0.to_string())))))
+    }
+
+    fn part(&self, step: &Step, layer: Arc<FilesLayer>) -> Result<Part, Error> {
+        let key = layer.key()?;
+        let title = step.created_by.trim_end_matches(" # buildkit").to_owned();
+        let compression = self.request.compression;
+        Ok(Part::Made {
+            title,
+            key,
+            layer: Unsealed { source: layer, compression, annotations: Annotations::new() },
+        })
+    }
+
+    /// The time of what is made without a source.
+    fn made_time(&self) -> Timestamp {
+        match self.request.timestamps {
+            Timestamps::Fixed(time) => time,
+            Timestamps::Keep => Timestamp::from_seconds(self.request.epoch),
+        }
+    }
+
+    fn step(
+        &mut self,
+        step: &Step,
+        rootfs: &Rootfs,
+        stages: &BTreeMap<usize, Stage>,
+    ) -> Result<FilesLayer, Error> {
+        match &step.action {
+            Action::Directory { path, user } => {
+                let owner = match &**user {
+                    "" => None,
+                    user => Some(owner(user, Some(rootfs), step.span)?),
+                };
+                let mut builder = LayerBuilder::new(rootfs, self.made_time());
+                let blame = |error| Blame { step_span: step.span, from: None }.make(error);
+                let place = follow_in(&builder, &path::clean(path.as_bytes()))?;
+                builder.make_directories(&place, &Mode::Keep, owner).map_err(blame)?;
+                Ok(builder.finish()?)
+            }
+            Action::Copy(plan) => {
+                let owned;
+                let from: &dyn Files = match &plan.from {
+                    None => {
+                        let needs_context = !plan.sources.is_empty();
+                        match &self.main {
+                            Some(context) => &**context,
+                            None if needs_context => return Err(Problem::NoContext.at(step.span)),
+                            None => &Rootfs::default(),
+                        }
+                    }
+                    Some(Origin::Stage(index)) => &stages[index].rootfs,
+                    Some(Origin::Tree(name)) => &*self.contexts[name],
+                    Some(Origin::Scratch) => &Rootfs::default(),
+                    Some(Origin::Image(key)) => {
+                        owned = self.image_files(key);
+                        &owned
+                    }
+                };
+                self.copy(step, plan, from, rootfs)
+            }
+        }
+    }
+
+    fn copy(
+        &self,
+        step: &Step,
+        plan: &CopyPlan,
+        from: &dyn Files,
+        rootfs: &Rootfs,
+    ) -> Result<FilesLayer, Error> {
+        // A linked layer is made as if nothing was below it.
+        let nothing = Rootfs::default();
+        let below = if plan.link { &nothing } else { rootfs };
+        let owner = plan
+            .chown
+            .as_ref()
+            .map(|written| owner(&written.value, (!plan.link).then_some(rootfs), written.span));
+        let owner = owner.transpose()?;
+        let exclude = patterns(&plan.exclude)?;
+        let mut builder = LayerBuilder::new(below, self.made_time());
+        let fixed_time = match self.request.timestamps {
+            Timestamps::Fixed(time) => Some(time),
+            Timestamps::Keep => None,
+        };
+        for source in &plan.sources {
+            let blame = Blame { step_span: source.span, from: Some((from, &source.value)) };
+            if plan.unpack {
+                refuse_archives(from, source)?;
+            }
+            let (root, include) = match plan.parents {
+                true => pivot(source)?,
+                false => (format!("/{}", source.value), None),
+            };
+            if plan.parents {
+                require_plain(from, &root, source).map_err(|error| blame.copy(error))?;
+            }
+            let request = Copy {
+                source: &root,
+                destination: &plan.destination,
+                owner,
+                mode: &plan.chmod,
+                include: include.as_ref(),
+                exclude: (!exclude.is_empty()).then_some(&exclude),
+                wildcards: true,
+            };
+            copy(from, &mut builder, &request).map_err(|error| blame.copy(error))?;
+        }
+        for (name, content) in &plan.inline {
+            let file = InlineFile::new(name, content, fixed_time.unwrap_or_else(|| self.made_time()));
+            let request = Copy {
+                source: name,
+                destination: &plan.destination,
+                owner,
+                mode: &plan.chmod,
+                include: None,
+                exclude: None,
+                wildcards: false,
+            };
+            let blame = Blame { step_span: step.span, from: None };
+            copy(&file, &mut builder, &request).map_err(|error| blame.copy(error))?;
+        }
+        Ok(builder.finish()?)
+    }
+}
+
+fn owner(written: &str, rootfs: Option<&Rootfs>, span: Span) -> Result<Owner, Error> {
+    resolve_owner(written, rootfs).map_err(|error| match error {
+        OwnerError::NoAccounts => Problem::NoAccounts { owner: written.to_owned() }.at(span),
+        OwnerError::Layer(error) => Problem::Layer(error).at(span),
+    })
+}
+
+fn patterns(written: &[Spanned<String>]) -> Result<Patterns, Error> {
+    let Some(first) = written.first() else { return Ok(Patterns::default()) };
+    let words = written.iter().map(|word| &word.value);
+    Patterns::new(words).map_err(|error| Problem::BadPattern(error).at(first.span))
+}
+
+/// `--parents`: the directory before `/./` is the source, what follows is included.
+fn pivot(source: &Spanned<String>) -> Result<(String, Option<Patterns>), Error> {
+    let (root, pattern) = source.value.split_once("/./").unwrap_or(("", &source.value));
+    let pattern = String::from_utf8_lossy(&path::clean(pattern.as_bytes())).into_owned();
+    // The root itself as a pattern means all of it.
+    let pattern = if pattern.is_empty() { "**".to_owned() } else { pattern };
+    let include = Patterns::new([pattern]).map_err(|error| Problem::BadPattern(error).at(source.span))?;
+    Ok((format!("/{root}"), Some(include)))
+}
+
+/// A source of `--parents` without a wildcard has to be there; links in it are not followed.
+fn require_plain(from: &dyn Files, root: &str, source: &Spanned<String>) -> Result<(), CopyError> {
+    let pattern = source.value.split_once("/./").map_or(&*source.value, |(_, pattern)| pattern);
+    let clean = path::clean(pattern.as_bytes());
+    if ocib_dockerfile::glob::has_wildcard(&clean) || clean.is_empty() {
+        return Ok(());
+    }
+    for root in expand_wildcards(from, root)? {
+        let place = path::join(&follow_in(from, &root)?, &clean);
+        if from.find(&place)?.is_none() {
+            return Err(CopyError::NotFound(format!("/{}", String::from_utf8_lossy(&place))));
+        }
+    }
+    Ok(())
+}
+
+/// ADD unpacks archives by their content. That is not done in this version, and copying one as it
+/// is would be wrong without a word.
+fn refuse_archives(from: &dyn Files, source: &Spanned<String>) -> Result<(), Error> {
+    let Ok(matches) = expand_wildcards(from, &source.value) else { return Ok(()) };
+    for place in matches {
+        let place = follow_in(from, &place)?;
+        let mut start = Vec::new();
+        if let Some(file) = open(from, &place)? {
+            let read = file.take(ARCHIVE_START).read_to_end(&mut start);
+            let name = String::from_utf8_lossy(&place).into_owned();
+            read.map_err(|error| Problem::Layer(LayerError::Read { name, source: error }).at(source.span))?;
+        }
+        if is_archive(&start) {
+            return Err(Problem::Archive { source_name: source.value.clone() }.at(source.span));
+        }
+    }
+    Ok(())
+}
+
+/// Enough to find the first header behind any compressor's own.
+const ARCHIVE_START: u64 = 64 << 10;
+
+fn open(from: &dyn Files, place: &[u8]) -> Result<Option<Box<dyn Read + Send>>, LayerError> {
+    let is_file = |found: &crate::files::Found| matches!(found.node.kind, ocib_image::NodeKind::File { .. });
+    match (from.find(place)?, from.tree()) {
+        (Some(found), Some(tree)) if is_file(&found) => tree.open(place, 0).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Whom to blame for what goes wrong with a source.
+struct Blame<'a> {
+    step_span: Span,
+    from: Option<(&'a dyn Files, &'a str)>,
+}
+
+impl Blame<'_> {
+    fn make(&self, error: MakeError) -> Error {
+        self.copy(error.into())
+    }
+
+    fn copy(&self, error: CopyError) -> Error {
+        let text = |path: Vec<u8>| String::from_utf8_lossy(&path).into_owned();
+        let problem = match error {
+            CopyError::NotFound(path) => self.not_found(path),
+            CopyError::BadPattern => {
+                Problem::BadWildcard { pattern: self.from.map_or("", |(_, source)| source).to_owned() }
+            }
+            CopyError::NotADirectory(path) => Problem::NotADirectory { path: text(path) },
+            CopyError::OverDirectory(path) => Problem::OverDirectory { path: text(path) },
+            CopyError::OverFile(path) => Problem::OverFile { path: text(path) },
+            CopyError::Layer(error) => Problem::Layer(error),
+        };
+        problem.at(self.step_span)
+    }
+
+    fn not_found(&self, path: String) -> Problem {
+        let place = path::clean(path.as_bytes());
+        let Some((from, _)) = self.from else {
+            return Problem::NotFound { path, is_ignored: false, similar: Vec::new() };
+        };
+        let is_there = |tree: Arc<dyn ocib_image::Tree>| tree.stat(&place).ok().flatten().is_some();
+        let parent = path::parent(&place);
+        let names = from.names(parent).unwrap_or_default();
+        let names: Vec<String> =
+            names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+        let wanted = String::from_utf8_lossy(path::base(&place)).into_owned();
+        let full = |name: String| match parent {
+            b"" => name,
+            parent => format!("{}/{name}", String::from_utf8_lossy(parent)),
+        };
+        Problem::NotFound {
+            is_ignored: from.tree().is_some_and(is_there),
+            similar: similar(&wanted, names.iter().map(String::as_str)).into_iter().map(full).collect(),
+            path,
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The plan: what each stage does, with every word expanded and every base pinned.
+//!
+//! Planning is pure. It reads the syntax, the request and the images' configs, and gives plain data
+//! that can be printed and compared. What depends on files (which ones a wildcard matches, what is
+//! at a destination) is not in it: that is found out when the plan is carried out, from headers.
+
+mod expose;
+mod history;
+mod metadata;
+mod transfer;
+
+use std::{collections::BTreeMap, fmt};
+
+use ocib_dockerfile::{Command, Expander, Instruction, Span, Spanned};
+use ocib_image::{Config, ContainerConfig, History, Platform};
+
+use crate::{
+    Error, Problem,
+    files::Mode,
+    stages::{Images, Origin, Stages},
+};
+
+/// What is to be done for one platform.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) platform: Platform,
+    /// The stages that are needed, in order; the last one is the image.
+    pub(crate) stages: Vec<StagePlan>,
+}
+
+/// What one stage does.
+#[derive(Debug)]
+pub(crate) struct StagePlan {
+    pub(crate) index: usize,
+    pub(crate) base: Origin,
+    /// What makes layers, in order.
+    pub(crate) steps: Vec<Step>,
+    /// The config of what the stage makes, complete but for its diff IDs.
+    pub(crate) config: ContainerConfig,
+}
+
+/// Something that makes a layer.
+#[derive(Debug)]
+pub(crate) struct Step {
+    /// As history and progress show it.
+    pub(crate) created_by: String,
+    pub(crate) span: Span,
+    pub(crate) action: Action,
+}
+
+/// How a layer is made, natively. A RUN is no such action and cannot be written here.
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// WORKDIR: a directory and its parents.
+    Directory {
+        /// Absolute.
+        path: String,
+        /// USER as it was then, or empty.
+        user: String,
+    },
+    /// COPY and ADD.
+    Copy(CopyPlan),
+}
+
+/// A COPY or ADD with all its words expanded.
+#[derive(Debug)]
+pub(crate) struct CopyPlan {
+    /// Where the sources are; `None` for the main context.
+    pub(crate) from: Option<Origin>,
+    /// Whether archives are unpacked.
+    pub(crate) unpack: bool,
+    pub(crate) sources: Vec<Spanned<String>>,
+    /// Files that stand in the Dockerfile: names and contents.
+    pub(crate) inline: Vec<(String, String)>,
+    /// Absolute, ending in a slash if it must be a directory.
+    pub(crate) destination: String,
+    pub(crate) chown: Option<Spanned<String>>,
+    pub(crate) chmod: Mode,
+    pub(crate) link: bool,
+    pub(crate) parents: bool,
+    pub(crate) exclude: Vec<Spanned<String>>,
+}
+
+/// Plans the build for one platform. All images that [`Stages::missing`] names are there.
+pub(crate) fn plan(stages: &Stages<'_>, images: &Images) -> Result<Plan, Error> {
+    let mut states: BTreeMap<usize, State> = BTreeMap::new();
+    let mut plans = Vec::new();
+    for index in stages.needed(images)? {
+        let mut dispatcher = Dispatcher::new(stages, images, index, &states)?;
+        let triggers = stages.triggers(index, images)?;
+        for instruction in triggers.iter().chain(&stages.dockerfile().stages[index].instructions) {
+            dispatcher.instruction(instruction)?;
+        }
+        let Dispatcher { state, steps, .. } = dispatcher;
+        let base = stages.bases[index].0.clone();
+        plans.push(StagePlan { index, base, steps, config: state.config.clone() });
+        states.insert(index, state);
+    }
+    // The target need not be the stage with the highest number that is needed... but nothing that
+    // it needs comes after it, so it is the last one.
+    let mut plan = Plan { platform: stages.platform.clone(), stages: plans };
+    if let Some(last) = plan.stages.last_mut() {
+        let labels = stages.request.labels.iter().map(|(key, value)| (key.clone(), value.clone()));
+        last.config.runtime.labels.extend(labels);
+        last.config.set_platform(&stages.bases[stages.target].1);
+    }
+    Ok(plan)
+}
+
+/// What a stage hands on to those that begin with it.
+#[derive(Clone, Debug)]
+struct State {
+    config: ContainerConfig,
+    /// What words expand to: the image's environment and the ARGs so far.
+    variables: BTreeMap<String, String>,
+}
+
+/// Goes through the instructions of one stage.
+struct Dispatcher<'a> {
+    stages: &'a Stages<'a>,
+    index: usize,
+    expander: Expander,
+    state: State,
+    /// Whether CMD was set in this very stage: only then ENTRYPOINT leaves it alone.
+    has_cmd: bool,
+    steps: Vec<Step>,
+    created: String,
+}
+
+/// `system.DefaultPathEnvUnix` of BuildKit.
+const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+impl<'a> Dispatcher<'a> {
+    fn new(
+        stages: &'a Stages<'a>,
+        images: &Images,
+        index: usize,
+        states: &BTreeMap<usize, State>,
+    ) -> Result<Self, Error> {
+        let (origin, platform) = &stages.bases[index];
+        let created = history::rfc3339(stages.request.epoch);
+        let mut state = match origin {
+            Origin::Stage(earlier) => states[earlier].clone(),
+            _ => State { config: base_config(stages, images, index)?, variables: BTreeMap::new() },
+        };
+        let config = &mut state.config;
+        config.runtime.on_build.clear();
+        config.set_created(&created);
+        if !matches!(origin, Origin::Stage(_)) {
+            config.set_platform(platform);
+        }
+        let runtime = &mut config.runtime;
+        if platform.os != "windows" && !runtime.env.iter().any(|pair| pair.starts_with("PATH=")) {
+            runtime.env.push(DEFAULT_PATH.to_owned());
+        }
+        if !runtime.working_dir.is_empty() {
+            runtime.working_dir = metadata::working_dir("", &runtime.working_dir);
+        }
+        for pair in &runtime.env {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            state.variables.insert(key.to_owned(), value.to_owned());
+        }
+        let expander = Expander::new(stages.dockerfile().escape);
+        Ok(Self { stages, index, expander, state, has_cmd: false, steps: Vec::new(), created })
+    }
+
+    fn instruction(&mut self, instruction: &Instruction) -> Result<(), Error> {
+        match &instruction.command {
+            Command::Add(transfer) => self.transfer("ADD", transfer, instruction.span),
+            Command::Copy(transfer) => self.transfer("COPY", transfer, instruction.span),
+            Command::Workdir(path) => self.workdir(path, instruction.span),
+            Command::Arg(args) => self.arg(args),
+            Command::Env(pairs) => self.env(pairs),
+            Command::Label(pairs) => self.label(pairs),
+            Command::Cmd(command) => self.cmd(command),
+            Command::Entrypoint(command) => self.entrypoint(command),
+            Command::Expose(ports) => self.expose(ports),
+            Command::Healthcheck(check) => self.healthcheck(check),
+            Command::Maintainer(author) => self.maintainer(author),
+            Command::OnBuild(trigger) => self.on_build(trigger),
+            Command::Shell(words) => self.shell(words),
+            Command::StopSignal(signal) => self.stop_signal(signal),
+            Command::User(user) => self.user(user),
+            Command::Volume(volumes) => self.volume(volumes),
+            Command::Run(_) => Err(Problem::Run.at(instruction.span)),
+        }
+    }
+
+    fn expand(&self, word: &Spanned<String>) -> Result<String, Error> {
+        let expanded = self.expander.word(&word.value, &self.state.variables);
+        expanded.map_err(|error| Problem::Expand(error).at(word.span))
+    }
+
+    /// Adds a line of history; `makes_layer` as BuildKit's exporter counts layers.
+    fn commit(&mut self, created_by: String, makes_layer: bool) {
+        self.state.config.history.push(History {
+            created: Some(self.created.clone()),
+            created_by,
+            comment: "buildkit.dockerfile.v0".to_owned(),
+            empty_layer: !makes_layer,
+            ..History::default()
+        });
+    }
+}
+
+fn base_config(stages: &Stages<'_>, images: &Images, index: usize) -> Result<ContainerConfig, Error> {
+    let (origin, platform) = &stages.bases[index];
+    let Origin::Image(key) = origin else {
+        let mut config = ContainerConfig::scratch(platform);
+        config.runtime.working_dir = "/".to_owned();
+        return Ok(config);
+    };
+    let image = &images[&**key];
+    match &image.config {
+        Config::Container(config) => Ok((**config).clone()),
+        Config::Artifact(media_type, _) => {
+            let name = image.pinned.clone();
+            let span = stages.dockerfile().stages[index].from.image.span;
+            Err(Problem::NotAnImage { name, media_type: media_type.to_string() }.at(span))
+        }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "platform {}", self.platform)?;
+        for stage in &self.stages {
+            writeln!(f, "stage {} from {}", stage.index, stage.base)?;
+            stage.steps.iter().try_for_each(|step| writeln!(f, "  {}", step.created_by))?;
+        }
+        let config = self.stages.last().map(|stage| stage.config.to_bytes()).unwrap_or_default();
+        writeln!(f, "config {}", String::from_utf8_lossy(&config))
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Scratch => f.write_str("scratch"),
+            Self::Stage(index) => write!(f, "stage {index}"),
+            Self::Image(key) => write!(f, "{} for {}", key.0, key.1),
+            Self::Tree(name) => write!(f, "build context {name}"),
+        }
+    }
+}

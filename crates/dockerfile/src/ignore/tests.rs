@@ -1,0 +1,183 @@
+use super::*;
+
+fn patterns(patterns: &[&str]) -> Patterns {
+    Patterns::new(patterns).unwrap()
+}
+
+/// moby/patternmatcher's own table; the last column is true also where only a parent matches.
+#[test]
+fn single_patterns() {
+    for (pattern, path, expected) in [
+        ("**", "file", true),
+        ("**/", "file", true),
+        ("**", "dir/file", true),
+        ("**/**", "dir/file", true),
+        ("dir/**", "dir/file", true),
+        ("dir/**", "dir/dir2/file", true),
+        ("dir/**", "dir", false),
+        ("**/dir", "dir", true),
+        ("**/dir", "dir/file", true),
+        ("**/dir2/*", "dir/dir2/file", true),
+        ("**/dir2/**", "dir/dir2/dir3/file", true),
+        ("**file", "file", true),
+        ("**file", "dir/file", true),
+        ("**/file", "dir/dir/file", true),
+        ("**/file*", "dir/dir/file.txt", true),
+        ("**/file*txt", "dir/dir/file.txt", true),
+        ("**/file*.txt*", "dir/dir/file.txt", true),
+        ("**/**/*.txt", "dir/dir/file.txt", true),
+        ("**/**/*.txt2", "dir/dir/file.txt", false),
+        ("**/*.txt", "file.txt", true),
+        ("a**/*.txt", "a/file.txt", true),
+        ("a**/*.txt", "a/dir/dir/file.txt", true),
+        ("a/*.txt", "a/dir/file.txt", false),
+        ("a/*.txt**", "a/file.txt", true),
+        ("a[b-d]e", "ae", false),
+        ("a[b-d]e", "ace", true),
+        ("a[^b-d]e", "aze", true),
+        (".*", ".foo", true),
+        (".*", "foo", false),
+        ("abc.def", "abcZdef", false),
+        ("abc?def", "abcZdef", true),
+        ("abc?def", "abcdef", false),
+        ("**/foo/bar", "dir/dir2/foo/bar", true),
+        ("abc/**", "abc/def/ghi", true),
+        ("**/.foo", ".foo", true),
+        ("**/.foo", "bar.foo", false),
+        ("a(b)c/def", "a(b)c/def", true),
+        ("a.|)$(}+{bc", "a.|)$(}+{bc", true),
+        ("dist/*.whl", "dist/p-2.4.0rc3.dev36+g08acad9-none-any.whl", true),
+        ("a\\\\", "a\\", true),
+        ("a\\*b", "a*b", true),
+        ("a\\*b", "axb", false),
+        ("a?b", "a☺b", true),
+        ("a[^a]b", "a☺b", true),
+        ("a???b", "a☺b", false),
+        ("[a-ζ]*", "α", true),
+        ("[\\]a]", "]", true),
+        ("[x\\-]", "-", true),
+        ("[!x]", "x", true),
+        ("[!x]", "!", true),
+        ("{a,b}", "a", false),
+        ("foo/../bar", "bar", true),
+        ("./foo/", "foo/x", true),
+        ("  foo ", "foo", true),
+        ("/foo", "foo", false),
+        ("foo", "dir/foo", false),
+        ("*.md", "dir/a.md", false),
+        (".", "a", false),
+        // What becomes of brackets, stars and backslashes in the expression.
+        ("[*]a", "[]a", true),
+        ("[*]a", "*a", false),
+        ("\\d", "7", true),
+        ("\\d", "d", false),
+        ("[\\w]", "q", true),
+        ("x*[[:digit:]]", "xy7", true),
+        ("*^b", "b", true),
+        ("*^b", "x^b", false),
+        ("a[^b]c", "a/c", true),
+    ] {
+        assert_eq!(patterns(&[pattern]).matches(path), expected, "{pattern} {path}");
+    }
+    assert!(patterns(&["a?c"]).matches(b"a\xffc"));
+    assert!(patterns(&["*.bin"]).matches(b"\xff\n.bin"));
+    assert!(!patterns(&["**/x*"]).matches(b"a\nb/x"));
+}
+
+#[test]
+fn exceptions() {
+    let cases: [(&[&str], &str, bool); 10] = [
+        (&["**", "!util/docker/web"], "util/docker/web/foo", false),
+        (&["**", "!util/docker/web", "util/docker/web/foo"], "util/docker/web/foo", true),
+        (&["**", "!dist/*.whl"], "dist/a-1+b.whl", false),
+        (&["!a.go", "*.go"], "a.go", true),
+        (&["*.go", "!a.go"], "a.go", false),
+        (&["docs", "!docs/README.md"], "docs/README.md", false),
+        (&["docs", "!docs/README.md"], "docs/a", true),
+        (&["docs/*", "!docs/README.md"], "docs/README.md", false),
+        (&["*", "!a", "!*.txt", "a/b/c"], "a/b/c/h.md", true),
+        // A walk skips `!a` at `a`, so that what `a/b` says stands; asked for alone it would not.
+        (&["a/b", "!a"], "a/b", true),
+    ];
+    for (list, path, expected) in cases {
+        assert_eq!(patterns(list).matches(path), expected, "{list:?} {path}");
+    }
+}
+
+#[test]
+fn walking() {
+    let patterns = patterns(&["**", "!a/b/g.txt", "!x*/*/k", "!logs/x"]);
+    let root = Matches::default();
+    let (a, in_a) = patterns.check("a", &root);
+    let (b, in_b) = patterns.check("a/b", &in_a);
+    assert_eq!(
+        (a, b, patterns.check("a/b/g.txt", &in_b).0, patterns.check("a/b/h", &in_b).0),
+        (true, true, false, true)
+    );
+    for (directory, expected) in [
+        ("", true),
+        ("a", true),
+        ("a/b", true),
+        ("a/b/g.txt", false),
+        ("a/c", false),
+        ("b", false),
+        ("xy", true),
+        ("xy/any", true),
+        ("xy/any/k", false),
+        ("logs", true),
+    ] {
+        assert_eq!(patterns.exceptions_below(directory), expected, "{directory}");
+    }
+}
+
+#[test]
+fn including() {
+    for (pattern, directory, expected) in [
+        ("a/b/*.c", "a", true),
+        ("a/b/*.c", "a/b", true),
+        ("a/b/*.c", "a/c", false),
+        ("a/**/x", "a/q/r", true),
+        ("a/**/x", "b", false),
+        ("**/x", "b", true),
+        ("[ab]/x", "c", true),
+        ("a", "a", false),
+    ] {
+        assert_eq!(patterns(&[pattern]).matches_below(directory), expected, "{pattern} {directory}");
+    }
+}
+
+#[test]
+fn bad_patterns() {
+    for (text, message) in [
+        ("a\n[\n", "bad pattern in line 2: \"[\""),
+        ("!", "bad pattern in line 1: \"!\""),
+        ("# x\n\n  a\\ \n", "bad pattern in line 3: \"a\\\\\""),
+        ("[]a]", "bad pattern in line 1: \"[]a]\""),
+        ("[a-]", "bad pattern in line 1: \"[a-]\""),
+        ("\\p", "bad pattern in line 1: \"\\\\p\""),
+        ("[z-a]", "bad pattern in line 1: \"[z-a]\""),
+    ] {
+        assert_eq!(Patterns::parse_ignore_file(text.as_bytes()).unwrap_err().to_string(), message, "{text}");
+    }
+    assert_eq!(Patterns::new(["ok", "["]).unwrap_err().to_string(), "bad pattern: \"[\"");
+}
+
+#[test]
+fn ignore_files() {
+    let ignored =
+        Patterns::parse_ignore_file("\u{feff}/top.txt\r\nd/\r\n./a/b\nlogs/../k.log\n!  d/keep\n".as_bytes());
+    let ignored = ignored.unwrap();
+    for (path, expected) in [
+        ("top.txt", true),
+        ("d", true),
+        ("d/x", true),
+        ("d/keep", false),
+        ("a/b/c", true),
+        ("k.log", true),
+        ("a", false),
+    ] {
+        assert_eq!(ignored.matches(path), expected, "{path}");
+    }
+    assert!(ignored.has_exceptions() && !ignored.is_empty());
+    assert!(Patterns::parse_ignore_file(b"\n# x\n").unwrap().is_empty());
+}
