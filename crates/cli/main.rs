@@ -1,2 +1,26 @@
-//! The `ocib` command.
-fn main() {}
+//! The `ocib` command: flags in, wiring, pictures and diagnostics out. Nothing here is for reuse.
+
+mod args;
+mod build;
+mod diagnostic;
+mod environment;
+mod output;
+mod progress;
+mod report;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = args::Cli::parse();
+    let result = match cli.command {
+        args::Command::Build(build) => build::run(*build),
+        args::Command::Version => report::version(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

@@ -1,1 +1,26 @@
-//! How ocib speaks HTTP: TLS, proxies, retry and where credentials may go.
+//! How ocib speaks HTTP.
+//!
+//! [`Http`] sends a [`Request`] and gives a [`Response`], and on that way keeps the promises that
+//! every place and source needs: https unless the host is this machine or named insecure, never
+//! from https to http, credentials never along a redirect to another origin, no wait without an
+//! end, nothing secret in an [`Error`]. It knows no registry, no token and no retry loop of its
+//! own: [`retry`] and [`Backoff`] are for those who know what may be done twice.
+//!
+//! Start with [`Http::send`].
+
+mod body;
+mod error;
+mod http;
+mod printable;
+mod redact;
+mod response;
+mod retry;
+
+pub use body::Body;
+pub use error::Error;
+pub use http::{Http, HttpOptions, Request};
+pub use printable::printable;
+pub use redact::Redacted;
+pub use reqwest::{Method, StatusCode, Url, header};
+pub use response::Response;
+pub use retry::{Backoff, Retry, Verdict, retry};

@@ -1,1 +1,28 @@
-//! Real registries and other peers for ocib's tests.
+//! What ocib's tests need from outside: real registries, real readers of images, faults on the
+//! wire, files of any size, and judges that trust nothing of what ocib says of itself.
+//!
+//! - [`Registry`]: Debian's `docker-registry` on a loopback port; [`FaultProxy`] breaks the
+//!   connections to it at a chosen byte.
+//! - [`skopeo`], [`umoci`], [`Podman`]: other people's readers.
+//! - [`verify_layout`] and [`rootfs`]: every digest and every file of an image, derived again from
+//!   its bytes.
+//! - [`sink_suite`]: what every [`ocib_image::Sink`] must do.
+//!
+//! Nothing here is published. What is missing on the machine makes a test fail with the name of the
+//! Debian package, never pass. Start with [`Registry::start`].
+
+mod content;
+mod layout;
+mod peers;
+mod process;
+mod proxy;
+mod registry;
+mod sinks;
+
+pub use content::{Noise, noise_file, safetensors_file, sparse_file};
+pub use layout::{FileType, RootfsFile, rootfs, verify_layout};
+pub use peers::{Podman, skopeo, umoci, untar};
+pub use process::{require, run, run_command};
+pub use proxy::{Fault, FaultProxy};
+pub use registry::{Registry, RegistryOptions, Request, Served};
+pub use sinks::{SinkCase, file_layer, sealer, sink_suite};

@@ -1,0 +1,161 @@
+//! The command line. Names follow `docker buildx build`, so that scripts carry over.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ocib_image::{Compression, Platform};
+
+/// Builds OCI images as a stream: no daemon, no root, no scratch disk.
+#[derive(Parser, Debug)]
+#[command(name = "ocib", version, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Build an image from a Dockerfile without RUN, and push it or write it to a file.
+    Build(Box<Build>),
+    /// Say which version this is and what it was built with.
+    Version,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Without --push and --output the image is an OCI layout in ./ocib-out.
+The digest-pinned references of what was built go to stdout, all else to stderr.
+
+Exit codes: 0 done, 1 the build failed, 2 usage, 3 Dockerfile or context, 4 authentication or
+permission, 5 registry or network, 130 interrupted.")]
+pub(crate) struct Build {
+    /// The build context: a directory.
+    pub(crate) context: String,
+
+    /// The Dockerfile, or - for stdin [default: CONTEXT/Dockerfile].
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+
+    /// Name of the image, REGISTRY/REPOSITORY[:TAG]; may be given several times.
+    #[arg(short, long = "tag", value_name = "REF")]
+    pub(crate) tags: Vec<ocib_image::Reference>,
+
+    /// Platforms to build for; several give an index [default: linux/amd64, on every host].
+    #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',', env = "DOCKER_DEFAULT_PLATFORM")]
+    pub(crate) platforms: Vec<Platform>,
+
+    /// Value of an ARG; without a value it is taken from the environment.
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    pub(crate) build_args: Vec<String>,
+
+    /// The stage to build [default: the last one].
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) target: Option<String>,
+
+    /// Label of the image.
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    pub(crate) labels: Vec<String>,
+
+    /// Annotation of the manifests and of the index.
+    #[arg(long = "annotation", value_name = "NAME=VALUE")]
+    pub(crate) annotations: Vec<String>,
+
+    /// A name for FROM and --from: a directory, docker-image://REF or oci-layout://DIR[:TAG].
+    #[arg(long = "build-context", value_name = "NAME=SOURCE")]
+    pub(crate) build_contexts: Vec<String>,
+
+    /// Push to the registries that the tags name.
+    #[arg(long)]
+    pub(crate) push: bool,
+
+    /// Where the image goes: type=registry | type=oci,dest=FILE | type=oci,dest=DIR,tar=false |
+    /// type=docker,dest=FILE. May be given several times; dest=- is stdout.
+    #[arg(short, long = "output", value_name = "TYPE")]
+    pub(crate) outputs: Vec<String>,
+
+    /// Write what was built to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metadata_file: Option<PathBuf>,
+
+    /// Write the image's id to this file: the config's digest, or the index's.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) iidfile: Option<PathBuf>,
+
+    /// How layers are stored: auto, none, gzip[:1-9] or zstd[:1-19].
+    #[arg(long, value_name = "CODEC", default_value = "auto")]
+    pub(crate) compression: Compression,
+
+    /// Memory that ocib may use [default: 64 MiB, or half of the cgroup's limit if that is less].
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<bytesize::ByteSize>,
+
+    /// Layers in flight at most [default: as many as the memory allows, at least the cores].
+    #[arg(short, long, value_name = "N")]
+    pub(crate) jobs: Option<std::num::NonZeroUsize>,
+
+    /// Accepted for scripts: this version keeps no cache that could be ignored.
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+
+    /// The time of config, history and files from the context, in seconds since 1970.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "SOURCE_DATE_EPOCH",
+        default_value_t = 0,
+        allow_negative_numbers = true,
+        value_parser = clap::value_parser!(i64).range(0..=253_402_300_799)
+    )]
+    pub(crate) source_date_epoch: i64,
+
+    /// Times of files from the context: those of --source-date-epoch, or their own.
+    #[arg(long, value_enum, default_value_t = Timestamps::Epoch)]
+    pub(crate) timestamps: Timestamps,
+
+    /// What carries out RUN instructions. This version has no backend.
+    #[arg(long, value_enum, default_value_t = Run::None)]
+    pub(crate) run: Run,
+
+    /// How progress is shown on stderr.
+    #[arg(long, value_enum, default_value_t = ProgressStyle::Auto, env = "BUILDKIT_PROGRESS")]
+    pub(crate) progress: ProgressStyle,
+
+    /// Show no progress; errors and warnings still go to stderr.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    /// A registry (HOST or HOST:PORT) that may be spoken to over plain HTTP or with a certificate
+    /// that is not verified. Loopback addresses need no mention for plain HTTP.
+    #[arg(long = "insecure-registry", value_name = "HOST")]
+    pub(crate) insecure_registries: Vec<String>,
+
+    /// Certificates (PEM) that are trusted besides the system's.
+    #[arg(long = "ca-file", value_name = "FILE")]
+    pub(crate) ca_files: Vec<PathBuf>,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ProgressStyle {
+    /// Bars on a terminal, lines otherwise.
+    Auto,
+    /// Bars.
+    Tty,
+    /// Lines.
+    Plain,
+    /// A JSON object a line.
+    Json,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Timestamps {
+    /// All files get the time of --source-date-epoch.
+    Epoch,
+    /// Files keep their own.
+    Keep,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Run {
+    /// Nothing: a RUN is an error.
+    None,
+}

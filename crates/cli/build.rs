@@ -1,0 +1,305 @@
+//! `ocib build`: reads what the flags name, wires the rooms together, and waits.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use ocib_build::{NamedContext, Published, Request, Timestamps, prepare, publish};
+use ocib_dockerfile::{Dockerfile, Patterns};
+use ocib_image::{
+    Budget, Codec, Compression, Events, ImageName, Limits, Platform, Sealer, Sink, Timestamp, Tree,
+};
+use ocib_net::{Http, HttpOptions};
+use ocib_source::Directory;
+use ocib_store::{DockerAuth, Images, Registries, RegistriesOptions};
+
+use crate::{
+    args,
+    diagnostic::{self, Exit, Failure},
+    environment,
+    output::Output,
+    progress, report,
+};
+
+/// An image's ignore file lists names, not data; a larger one is a mistake.
+const TEXT_MAX: u64 = 16 << 20;
+/// How long threads that read files may take to notice that the build was given up.
+const SHUTDOWN: Duration = Duration::from_secs(2);
+
+/// Runs the command.
+pub(crate) fn run(build: args::Build) -> Result<(), Failure> {
+    let outputs = Output::all(&build)?;
+    let events = progress::watch(build.progress, build.quiet);
+    let (name, dockerfile) = read_dockerfile(&build)?;
+    let request = Arc::new(request(&build, &name, dockerfile, &*events)?);
+    let sealer = sealer(&build)?;
+    let registries = registries(&build)?;
+    let prints = !outputs.iter().any(Output::is_stdout);
+    let mut sinks = Vec::new();
+    for output in outputs {
+        sinks.extend(output.sinks(&build.tags, &registries, &sealer)?);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(environment::cores().min(4))
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failed, format!("cannot start: {error}")))?;
+    let published = runtime.block_on(async {
+        tokio::select! {
+            result = publish_all(&request, &registries, &sinks, &events) => {
+                result.map_err(|error| Failure::of_build(&error, &name, &request.dockerfile.text))
+            }
+            signal = interrupted() => Err(Failure::new(Exit::Interrupted, format!("interrupted by {signal}"))
+                .help("no tag was moved; run the same command again, layers that arrived are not sent twice")),
+        }
+    });
+    drop(sinks);
+    runtime.shutdown_timeout(SHUTDOWN);
+    drop(events);
+    let published = published?;
+    if let Some(last) = published.last() {
+        report::files(&build, last)?;
+    }
+    if prints {
+        published.iter().flat_map(|published| &published.references).for_each(|line| report::result(line));
+    }
+    Ok(())
+}
+
+async fn publish_all(
+    request: &Arc<Request>,
+    registries: &Registries,
+    sinks: &[Box<dyn Sink>],
+    events: &Arc<dyn Events>,
+) -> Result<Vec<Published>, ocib_build::Error> {
+    let images = Images { registries: registries.clone() };
+    let prepared = prepare(Arc::clone(request), &images).await?;
+    let mut published = Vec::new();
+    for sink in sinks {
+        published.push(publish(&prepared, &**sink, events).await?);
+    }
+    Ok(published)
+}
+
+/// Waits for the signals that end a build in order: Ctrl-C, and what Kubernetes sends.
+async fn interrupted() -> &'static str {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        // Without handlers the signals end the process by themselves.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => "SIGINT",
+        _ = terminate.recv() => "SIGTERM",
+    }
+}
+
+fn request(
+    build: &args::Build,
+    name: &str,
+    dockerfile: Dockerfile,
+    events: &dyn Events,
+) -> Result<Request, Failure> {
+    let mut warnings = dockerfile.warnings.clone();
+    warnings.extend(ocib_dockerfile::lint(&dockerfile));
+    for found in warnings {
+        let line = dockerfile.position(found.span.start).line;
+        let text = diagnostic::warning(found.rule, &found.message, name, line);
+        events.emit(ocib_image::Event::Warning(&text));
+    }
+    if build.platforms.is_empty() {
+        events.emit(ocib_image::Event::Note("building for linux/amd64; --platform chooses another"));
+    }
+    if build.no_cache {
+        events.emit(ocib_image::Event::Note("--no-cache: there is no cache that could be ignored"));
+    }
+    let epoch = build.source_date_epoch;
+    let mut request = Request::new(dockerfile);
+    request.context = Some(open_directory(Path::new(&build.context))?);
+    request.ignored = ignore_file(build)?;
+    for text in &build.build_contexts {
+        let (name, value) = pair("--build-context", text)?;
+        request.contexts.insert(name, named_context(&value)?);
+    }
+    if !build.platforms.is_empty() {
+        request.platforms = distinct(&build.platforms);
+    }
+    request.build_args = build_args(&build.build_args)?;
+    request.target.clone_from(&build.target);
+    request.labels = pairs("--label", &build.labels)?;
+    request.annotations = pairs("--annotation", &build.annotations)?;
+    request.compression = build.compression;
+    request.epoch = epoch;
+    request.timestamps = match build.timestamps {
+        args::Timestamps::Epoch => Timestamps::Fixed(Timestamp::from_seconds(epoch)),
+        args::Timestamps::Keep => Timestamps::Keep,
+    };
+    for name in request.unused_build_args() {
+        let text = format!("--build-arg {name}: no ARG of the Dockerfile has this name");
+        events.emit(ocib_image::Event::Warning(&text));
+    }
+    Ok(request)
+}
+
+fn distinct(platforms: &[Platform]) -> Vec<Platform> {
+    let mut distinct: Vec<Platform> = Vec::new();
+    for platform in platforms {
+        if !distinct.contains(platform) {
+            distinct.push(platform.clone());
+        }
+    }
+    distinct
+}
+
+fn sealer(build: &args::Build) -> Result<Sealer, Failure> {
+    // `auto` may choose gzip for any layer.
+    let codec = match build.compression {
+        Compression::Auto => Codec::GZIP,
+        Compression::Fixed(codec) => codec,
+    };
+    let limits = Limits {
+        memory_bytes: build.memory.map_or_else(environment::default_memory_bytes, |memory| memory.as_u64()),
+        jobs: build.jobs.map_or(0, Into::into),
+        cores: environment::cores(),
+    };
+    let budget = Budget::new(limits, codec).map_err(|error| {
+        Failure::usage(error.to_string()).help("give more with --memory, or a cheaper --compression")
+    })?;
+    Ok(Sealer::new(budget))
+}
+
+fn registries(build: &args::Build) -> Result<Registries, Failure> {
+    let mut extra_certificates = Vec::new();
+    for path in &build.ca_files {
+        extra_certificates.push(read(path, "certificates")?);
+    }
+    let http = HttpOptions {
+        extra_certificates,
+        insecure_hosts: build.insecure_registries.iter().cloned().collect(),
+        ..HttpOptions::default()
+    };
+    let variable = |name: &str| std::env::var(name).ok();
+    Ok(Registries::new(RegistriesOptions {
+        credentials: Arc::new(DockerAuth::from_environment(&variable)),
+        http: Arc::new(Http::new(http)),
+        ..RegistriesOptions::default()
+    }))
+}
+
+/// The Dockerfile and what it is called in messages.
+fn read_dockerfile(build: &args::Build) -> Result<(String, Dockerfile), Failure> {
+    let path = dockerfile_path(build);
+    let bytes = match path.as_os_str() == "-" {
+        true => {
+            let mut bytes = Vec::new();
+            let read = std::io::stdin().take(TEXT_MAX).read_to_end(&mut bytes);
+            read.map_err(|error| Failure::input(format!("cannot read the Dockerfile from stdin: {error}")))?;
+            bytes
+        }
+        false => read(&path, "the Dockerfile")?,
+    };
+    let name = if path.as_os_str() == "-" { "stdin".to_owned() } else { path.display().to_string() };
+    let dockerfile = ocib_dockerfile::parse(&bytes).map_err(|error| {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        Failure::of_build(&error.into(), &name, &text)
+    })?;
+    Ok((name, dockerfile))
+}
+
+fn dockerfile_path(build: &args::Build) -> PathBuf {
+    let context = Path::new(&build.context);
+    let lower_case = context.join("dockerfile");
+    match &build.file {
+        Some(path) => path.clone(),
+        None if !context.join("Dockerfile").exists() && lower_case.exists() => lower_case,
+        None => context.join("Dockerfile"),
+    }
+}
+
+/// The ignore file of this very Dockerfile, else that of the context.
+fn ignore_file(build: &args::Build) -> Result<Patterns, Failure> {
+    let mut own = dockerfile_path(build).into_os_string();
+    own.push(".dockerignore");
+    let own = PathBuf::from(own);
+    let path = if own.is_file() { own } else { Path::new(&build.context).join(".dockerignore") };
+    patterns(&path)
+}
+
+fn patterns(path: &Path) -> Result<Patterns, Failure> {
+    if !path.is_file() {
+        return Ok(Patterns::default());
+    }
+    let bytes = read(path, "the ignore file")?;
+    Patterns::parse_ignore_file(&bytes)
+        .map_err(|error| Failure::input(format!("{}: {error}", path.display())))
+}
+
+fn open_directory(path: &Path) -> Result<Arc<dyn Tree>, Failure> {
+    let text = path.to_string_lossy();
+    if text == "-" || text.contains("://") || text.starts_with("git@") {
+        let message = format!("{text}: this version builds from directories only");
+        return Err(Failure::input(message).help("unpack or clone it, then give the directory"));
+    }
+    match Directory::open(path) {
+        Ok(directory) => Ok(Arc::new(directory)),
+        Err(error) => {
+            Err(Failure::input(error.to_string()).help("the build context is an existing directory"))
+        }
+    }
+}
+
+fn named_context(value: &str) -> Result<NamedContext, Failure> {
+    if value.starts_with("docker-image://") || value.starts_with("oci-layout://") {
+        let name: ImageName =
+            value.parse().map_err(|error| Failure::usage(format!("--build-context: {error}")))?;
+        return Ok(NamedContext::Image(name));
+    }
+    let path = Path::new(value);
+    Ok(NamedContext::Tree(open_directory(path)?, patterns(&path.join(".dockerignore"))?))
+}
+
+fn build_args(texts: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    let mut all = BTreeMap::new();
+    for text in texts {
+        match text.split_once('=') {
+            Some(("", _)) => return Err(Failure::usage("--build-arg has no name, expected NAME=VALUE")),
+            Some((name, value)) => drop(all.insert(name.to_owned(), value.to_owned())),
+            // As buildx: a name alone takes the environment's value, or counts as not given.
+            None => {
+                if let Ok(value) = std::env::var(text) {
+                    all.insert(text.clone(), value);
+                }
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn pairs(flag: &str, texts: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    texts.iter().map(|text| pair(flag, text)).collect()
+}
+
+fn pair(flag: &str, text: &str) -> Result<(String, String), Failure> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(Failure::usage(format!("{flag} {text:?}: expected NAME=VALUE"))),
+    }
+}
+
+fn read(path: &Path, what: &str) -> Result<Vec<u8>, Failure> {
+    let open = || {
+        let mut bytes = Vec::new();
+        fs::File::open(path)?.take(TEXT_MAX).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    open().map_err(|error: std::io::Error| {
+        Failure::input(format!("cannot read {what} {}: {error}", path.display()))
+    })
+}

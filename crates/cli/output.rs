@@ -1,0 +1,152 @@
+//! Where an image goes: `--push` and `--output`.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use ocib_image::{Reference, Sealer, Sink};
+use ocib_store::{
+    ArchiveFormat, ArchiveOptions, ArchiveSink, Destination, LayoutSink, Registries, RegistrySink,
+};
+
+use crate::{args, diagnostic::Failure};
+
+/// The layout directory that is written if nothing else is asked for.
+const DEFAULT_LAYOUT: &str = "ocib-out";
+
+/// One place that the image goes to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Output {
+    /// The registries that the tags name.
+    Registry(Vec<Reference>),
+    /// A directory.
+    Layout(PathBuf),
+    /// A tar file, or stdout.
+    Archive(ArchiveKind, Option<PathBuf>),
+}
+
+/// [`ArchiveFormat`], comparable with `derive` for the outputs.
+pub(crate) type ArchiveKind = ArchiveFormat;
+
+impl Output {
+    /// All outputs that the flags ask for; the default layout if they ask for none.
+    pub(crate) fn all(build: &args::Build) -> Result<Vec<Self>, Failure> {
+        let mut outputs = Vec::new();
+        for text in &build.outputs {
+            outputs.push(Self::parse(text, &build.tags)?);
+        }
+        if build.push && !outputs.iter().any(|output| matches!(output, Self::Registry(_))) {
+            outputs.push(Self::registry(&build.tags)?);
+        }
+        if outputs.is_empty() {
+            outputs.push(Self::Layout(DEFAULT_LAYOUT.into()));
+        }
+        let is_single = build.platforms.len() <= 1;
+        if !is_single
+            && outputs.iter().any(|output| matches!(output, Self::Archive(ArchiveFormat::Docker, _)))
+        {
+            return Err(Failure::usage("a docker archive holds one platform, but several are asked for")
+                .help("build one --platform for it, or use type=oci"));
+        }
+        Ok(outputs)
+    }
+
+    fn registry(tags: &[Reference]) -> Result<Self, Failure> {
+        match tags.is_empty() {
+            true => {
+                Err(Failure::usage("there is no name to push to")
+                    .help("give one with --tag HOST/REPOSITORY:TAG"))
+            }
+            false => Ok(Self::Registry(tags.to_vec())),
+        }
+    }
+
+    fn parse(text: &str, tags: &[Reference]) -> Result<Self, Failure> {
+        let expected = "expected type=registry, type=oci,dest=FILE, type=oci,dest=DIR,tar=false or type=docker,dest=FILE";
+        let bad = |what: String| Failure::usage(format!("--output {text:?}: {what}")).help(expected);
+        let mut fields: BTreeMap<&str, &str> = BTreeMap::new();
+        for field in text.split(',') {
+            let (key, value) = field.split_once('=').ok_or_else(|| {
+                bad(format!("{field:?} is no KEY=VALUE (the file system of an image cannot be exported)"))
+            })?;
+            if fields.insert(key, value).is_some() {
+                return Err(bad(format!("{key} is given twice")));
+            }
+        }
+        let mut take = |key| fields.remove(key);
+        let kind = take("type").ok_or_else(|| bad("type is missing".to_owned()))?;
+        let destination = take("dest");
+        let is_tar = flag(take("tar")).ok_or_else(|| bad("tar is true or false".to_owned()))?.unwrap_or(true);
+        let pushes = flag(take("push")).ok_or_else(|| bad("push is true or false".to_owned()))?;
+        let names = match take("name") {
+            None => tags.to_vec(),
+            Some(name) => vec![name.parse().map_err(|error| bad(format!("name: {error}")))?],
+        };
+        if let Some(key) = fields.keys().next() {
+            return Err(bad(format!("{key} is not known")));
+        }
+        let path = || destination.filter(|path| *path != "-").map(PathBuf::from);
+        match (kind, destination) {
+            ("registry", None) => Self::registry(&names),
+            ("image", None) if pushes == Some(true) => Self::registry(&names),
+            ("image", None) => Err(bad("there is no local image store; push=true is needed".to_owned())),
+            ("oci", Some(directory)) if !is_tar => Ok(Self::Layout(directory.into())),
+            ("oci", Some(_)) => Ok(Self::Archive(ArchiveFormat::Oci, path())),
+            ("docker", Some(_)) => Ok(Self::Archive(ArchiveFormat::Docker, path())),
+            ("oci" | "docker", None) => Err(bad("dest is missing".to_owned())),
+            ("local" | "tar", _) => {
+                Err(bad(format!("type={kind} exports a file system, which ocib never unpacks")))
+            }
+            _ => Err(bad(format!("type={kind} is not known or takes no dest"))),
+        }
+    }
+
+    /// Whether the image goes to stdout, so that nothing else may.
+    pub(crate) fn is_stdout(&self) -> bool {
+        matches!(self, Self::Archive(_, None))
+    }
+
+    /// The sinks of this output: one for each repository, layout or archive.
+    pub(crate) fn sinks(
+        self,
+        tags: &[Reference],
+        registries: &Registries,
+        sealer: &Sealer,
+    ) -> Result<Vec<Box<dyn Sink>>, Failure> {
+        let names = || tags.iter().map(|tag| tag.clone().or_latest().to_string()).collect::<Vec<_>>();
+        Ok(match self {
+            Self::Registry(references) => {
+                let mut repositories: BTreeMap<String, RegistrySink> = BTreeMap::new();
+                for reference in references {
+                    let sink = repositories.entry(reference.name()).or_insert_with(|| RegistrySink {
+                        registries: registries.clone(),
+                        repository: reference.clone(),
+                        tags: Vec::new(),
+                        sealer: sealer.clone(),
+                    });
+                    sink.tags.push(reference.tag().unwrap_or("latest").to_owned());
+                }
+                repositories.into_values().map(|sink| Box::new(sink) as Box<dyn Sink>).collect()
+            }
+            Self::Layout(directory) => vec![Box::new(LayoutSink::new(directory, &names(), sealer.clone()))],
+            Self::Archive(format, path) => {
+                let destination = match path {
+                    Some(path) => Destination::File(path),
+                    None => Destination::Stream(Box::new(std::io::stdout())),
+                };
+                let options = ArchiveOptions { format, destination, names: names(), sealer: sealer.clone() };
+                let sink = ArchiveSink::new(options).map_err(|error| Failure::usage(error.to_string()))?;
+                vec![Box::new(sink)]
+            }
+        })
+    }
+}
+
+/// A boolean as buildx reads it; `None` if it is none.
+#[expect(clippy::option_option, reason = "not a boolean and not given are two answers")]
+fn flag(text: Option<&str>) -> Option<Option<bool>> {
+    match text {
+        None => Some(None),
+        Some("true" | "1") => Some(Some(true)),
+        Some("false" | "0") => Some(Some(false)),
+        Some(_) => None,
+    }
+}

@@ -1,0 +1,362 @@
+//! The client: which connection a URL may use, and how far redirects are followed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    pin::pin,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures_util::future::{Either, select};
+use reqwest::{
+    Certificate, Client, Method, StatusCode, Url,
+    header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION},
+};
+
+use crate::{
+    Body, Error, Redacted, Response,
+    body::{Patience, Pulse, Watched},
+};
+
+/// How to speak HTTP.
+#[derive(Clone, Debug)]
+pub struct HttpOptions {
+    /// PEM bundles of certificates that are trusted besides the system's.
+    pub extra_certificates: Vec<Vec<u8>>,
+    /// Hosts, as `host` or `host:port`, that may be spoken to over plain http or over https whose
+    /// certificate is not verified.
+    pub insecure_hosts: BTreeSet<String>,
+    /// How long a connection may take to be made.
+    pub connect_timeout: Duration,
+    /// How long a server may neither take nor give a byte of a body.
+    pub idle_timeout: Duration,
+    /// How long a server may think between the end of a request and the beginning of its answer;
+    /// registries move or hash whole layers in that time.
+    pub answer_timeout: Duration,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self {
+            extra_certificates: Vec::new(),
+            insecure_hosts: BTreeSet::new(),
+            connect_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(60),
+            answer_timeout: Duration::from_secs(300),
+        }
+    }
+}
+
+/// One request.
+#[derive(Debug)]
+pub struct Request {
+    /// Its method.
+    pub method: Method,
+    /// Where it goes.
+    pub url: Url,
+    /// Its headers, but for `Content-Length`, which the body gives.
+    pub headers: HeaderMap,
+    /// What it carries.
+    pub body: Body,
+}
+
+impl Request {
+    /// A request without headers and body.
+    pub fn new(method: Method, url: Url) -> Self {
+        Self { method, url, headers: HeaderMap::new(), body: Body::Empty }
+    }
+
+    /// The same request for another attempt, unless its body can be sent only once.
+    pub fn again(&self) -> Option<Self> {
+        let body = self.body.again()?;
+        Some(Self { method: self.method.clone(), url: self.url.clone(), headers: self.headers.clone(), body })
+    }
+}
+
+/// Sends requests over pooled HTTP/1.1 connections; each large body has one to itself. Clients
+/// are made when a URL first needs them, so a machine without certificates can use plain http.
+///
+/// Proxies are those that the environment names (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`), but
+/// none for loopback. `SSL_CERT_FILE` and `SSL_CERT_DIR` replace the system's certificates.
+///
+/// ```
+/// use ocib_net::{Http, HttpOptions};
+/// let http = Http::new(HttpOptions::default());
+/// assert!(http.may_be_plain(&"http://127.0.0.1:5000/v2/".parse()?));
+/// assert!(!http.may_be_plain(&"http://registry.example/v2/".parse()?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Http {
+    options: HttpOptions,
+    clients: Mutex<BTreeMap<Route, Client>>,
+}
+
+/// What kind of connection a URL gets.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Route {
+    trust: Trust,
+    /// Past any proxy.
+    is_direct: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Trust {
+    Plain,
+    Verified,
+    Unverified,
+}
+
+/// As many as browsers and Go's client follow.
+const REDIRECTS_MAX: usize = 10;
+/// Load balancers forget connections that are silent for a minute or more.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+impl Http {
+    /// A client that made no connection yet.
+    pub fn new(options: HttpOptions) -> Self {
+        Self { options, clients: Mutex::default() }
+    }
+
+    /// Whether `url`'s host was named insecure.
+    pub fn is_insecure(&self, url: &Url) -> bool {
+        let Some(host) = url.host_str() else { return false };
+        let named = |name: &str| self.options.insecure_hosts.contains(name);
+        named(host) || url.port_or_known_default().is_some_and(|port| named(&format!("{host}:{port}")))
+    }
+
+    /// Whether `url`'s host may be spoken to over plain http: loopback, or named insecure.
+    pub fn may_be_plain(&self, url: &Url) -> bool {
+        is_loopback(url) || self.is_insecure(url)
+    }
+
+    /// Sends `request` and returns the answer, whatever its status. Redirects of requests whose
+    /// body can be sent again are followed: at most ten, never from https to http, and without
+    /// `Authorization` once another origin is reached. Other redirects are returned.
+    ///
+    /// Dropping the future breaks the request off.
+    pub async fn send(&self, request: Request) -> Result<Response, Error> {
+        let Request { method, mut url, mut headers, mut body } = request;
+        for _ in 0..=REDIRECTS_MAX {
+            let again = body.again();
+            let response = self.exchange(&method, &url, headers.clone(), body).await?;
+            let Some(repeated) = again.filter(|_| is_followed(&method, response.status())) else {
+                return Ok(response);
+            };
+            let Some(location) = response.header(LOCATION.as_str()) else { return Ok(response) };
+            let target = redirect_target(&method, &url, location)?;
+            if target.origin() != url.origin() {
+                headers.remove(AUTHORIZATION);
+            }
+            (url, body) = (target, repeated);
+        }
+        let why = "it is one redirect too many";
+        Err(Error::Redirect { method, url: Redacted::of(&url), target: "another place".to_owned(), why })
+    }
+
+    async fn exchange(
+        &self,
+        method: &Method,
+        url: &Url,
+        mut headers: HeaderMap,
+        body: Body,
+    ) -> Result<Response, Error> {
+        let client = self.client(self.route(url)?)?;
+        let pulse = Pulse::new();
+        let mut request = client.request(method.clone(), url.clone());
+        match body {
+            // Registries behind some proxies answer 411 to a POST or PUT that does not say that it is empty.
+            Body::Empty if matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {
+                headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+            }
+            Body::Empty => {}
+            Body::Bytes(bytes) => request = request.body(bytes),
+            Body::Stream { stream, length } => {
+                length.iter().for_each(|&length| {
+                    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+                });
+                let watched = Watched { stream, pulse: pulse.clone() };
+                request = request.body(reqwest::Body::wrap_stream(watched));
+            }
+        }
+        let patience = Patience { idle: self.options.idle_timeout, answer: self.options.answer_timeout };
+        let sent = pin!(request.headers(headers).send());
+        match select(sent, pin!(pulse.stalled(patience))).await {
+            Either::Left((Ok(response), _)) => {
+                Ok(Response::new(response, method.clone(), self.options.idle_timeout))
+            }
+            Either::Left((Err(error), _)) => Err(Error::of_client(method, url, &error)),
+            Either::Right((limit, _)) => {
+                Err(Error::Stalled { method: method.clone(), url: Redacted::of(url), limit })
+            }
+        }
+    }
+
+    fn route(&self, url: &Url) -> Result<Route, Error> {
+        let trust = match url.scheme() {
+            "https" if self.is_insecure(url) => Trust::Unverified,
+            "https" => Trust::Verified,
+            "http" if self.may_be_plain(url) => Trust::Plain,
+            "http" => {
+                let why = "plain http is for loopback and for hosts named insecure, expected https";
+                return Err(Error::Forbidden { url: Redacted::of(url), why });
+            }
+            _ => {
+                let why = "its scheme is unknown, expected https";
+                return Err(Error::Forbidden { url: Redacted::of(url), why });
+            }
+        };
+        Ok(Route { trust, is_direct: is_loopback(url) })
+    }
+
+    fn client(&self, route: Route) -> Result<Client, Error> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&route) {
+            return Ok(client.clone());
+        }
+        let client = self.build(route)?;
+        clients.insert(route, client.clone());
+        Ok(client)
+    }
+
+    fn build(&self, route: Route) -> Result<Client, Error> {
+        let failed = |error: reqwest::Error| Error::Tls { why: crate::error::innermost(&error) };
+        let mut builder = Client::builder()
+            .user_agent(concat!("ocib/", env!("CARGO_PKG_VERSION")))
+            // Several layers at a time want several connections and their own flow control.
+            .http1_only()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(self.options.connect_timeout)
+            .tcp_keepalive(KEEPALIVE);
+        if route.is_direct {
+            builder = builder.no_proxy();
+        }
+        builder = match route.trust {
+            // No certificates at all: this client never sees https, and the system may have none.
+            Trust::Plain => builder.tls_certs_only([]),
+            Trust::Unverified => builder.tls_certs_only([]).tls_danger_accept_invalid_certs(true),
+            Trust::Verified => {
+                let mut extra = Vec::new();
+                for bundle in &self.options.extra_certificates {
+                    extra.extend(Certificate::from_pem_bundle(bundle).map_err(failed)?);
+                }
+                builder.tls_certs_merge(extra)
+            }
+        };
+        builder.build().map_err(failed)
+    }
+}
+
+/// RFC 9110, section 15.4: a 301, 302 or 303 turns other methods into GET, which is never what a
+/// registry's writer wants, so those are followed for reading only.
+fn is_followed(method: &Method, status: StatusCode) -> bool {
+    match status.as_u16() {
+        307 | 308 => true,
+        301..=303 => matches!(*method, Method::GET | Method::HEAD),
+        _ => false,
+    }
+}
+
+fn redirect_target(method: &Method, from: &Url, location: &str) -> Result<Url, Error> {
+    let refused = |target: String, why| Error::Redirect {
+        method: method.clone(),
+        url: Redacted::of(from),
+        target,
+        why,
+    };
+    let mut target = from
+        .join(location)
+        .map_err(|_| refused(crate::printable(location.as_bytes(), 100), "it is no URL"))?;
+    if from.scheme() == "https" && target.scheme() != "https" {
+        return Err(refused(Redacted::of(&target).to_string(), "it leads from https to another scheme"));
+    }
+    // A server must not choose the credentials that another one gets.
+    let _ = target.set_username("");
+    let _ = target.set_password(None);
+    Ok(target)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let Some(host) = url.host_str() else { return false };
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_is_for_loopback_and_for_hosts_named_insecure() {
+        let options = HttpOptions {
+            insecure_hosts: ["old.example:5000".to_owned(), "lab".to_owned()].into(),
+            ..HttpOptions::default()
+        };
+        let http = Http::new(options);
+        let route = |trust, is_direct| Ok(Route { trust, is_direct });
+        for (url, expected) in [
+            ("http://localhost:5000/", route(Trust::Plain, true)),
+            ("http://127.8.9.1/", route(Trust::Plain, true)),
+            ("http://[::1]:5000/", route(Trust::Plain, true)),
+            ("https://[::1]:5000/", route(Trust::Verified, true)),
+            ("https://a.example/", route(Trust::Verified, false)),
+            ("http://lab:81/", route(Trust::Plain, false)),
+            ("https://lab/", route(Trust::Unverified, false)),
+            ("https://old.example:5000/", route(Trust::Unverified, false)),
+            ("https://old.example/", route(Trust::Verified, false)),
+            (
+                "http://localhost.evil.example/?token=x",
+                Err(
+                    "http://localhost.evil.example/?token=… is not asked: plain http is for loopback and for hosts \
+                     named insecure, expected https",
+                ),
+            ),
+            ("ftp://a/", Err("ftp://a/ is not asked: its scheme is unknown, expected https")),
+        ] {
+            let actual = http.route(&url.parse().unwrap()).map_err(|error| error.to_string());
+            assert_eq!(actual, expected.map_err(str::to_owned), "{url}");
+        }
+    }
+
+    #[test]
+    fn targets_of_redirects() {
+        for (from, location, expected) in [
+            ("https://a/x/y", "/z", Ok("https://a/z")),
+            ("https://a/x/y", "https://u:p@b/z", Ok("https://b/z")),
+            ("http://a/", "https://b/", Ok("https://b/")),
+            (
+                "https://a/x",
+                "http://a/y?sig=1",
+                Err(
+                    "GET https://a/x redirects to http://a/y?sig=…, which is not followed: it leads from https to \
+                     another scheme",
+                ),
+            ),
+            (
+                "https://a/x",
+                "https://[/",
+                Err("GET https://a/x redirects to https://[/, which is not followed: it is no URL"),
+            ),
+        ] {
+            let actual = redirect_target(&Method::GET, &from.parse().unwrap(), location);
+            let actual = actual.map(|url| url.to_string()).map_err(|error| error.to_string());
+            assert_eq!(actual, expected.map(str::to_owned).map_err(str::to_owned), "{from} {location}");
+        }
+    }
+
+    #[test]
+    fn followed_statuses() {
+        for (method, status, expected) in [
+            (Method::GET, 302, true),
+            (Method::HEAD, 303, true),
+            (Method::PUT, 302, false),
+            (Method::POST, 307, true),
+            (Method::GET, 304, false),
+            (Method::GET, 200, false),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(is_followed(&method, status), expected, "{method} {status}");
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! What can go wrong in a place, and what it means for whoever asked.
+
+use std::{fmt, io, path::PathBuf, time::Duration};
+
+use ocib_image::{Digest, LayerError, PlaceError, PlaceErrorKind};
+use ocib_net::{Method, Redacted, Retry, StatusCode, Verdict};
+
+/// Errors of places. Secrets are in none of them; what a registry said is bounded and escaped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A registry, or its token endpoint, answered with a status that means failure.
+    #[error("{method} {url} answered {}{}", status.as_u16(), Said(codes))]
+    Registry {
+        /// The request's method.
+        method: Method,
+        /// The request's URL.
+        url: Redacted,
+        /// The status.
+        status: StatusCode,
+        /// What the registry said (distribution-spec, "Error Codes").
+        codes: Vec<RegistryCode>,
+        /// How long the registry wants to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// The connection failed, or must not be made.
+    #[error(transparent)]
+    Http(#[from] ocib_net::Error),
+    /// A registry's answer lacks something that every registry sends.
+    #[error("{method} {url} answered without {what}")]
+    Incomplete {
+        /// The request's method.
+        method: Method,
+        /// The request's URL.
+        url: Redacted,
+        /// What is missing.
+        what: &'static str,
+    },
+    /// Content that is not what its digest promised.
+    #[error("{what} has digest {actual}, expected {expected}")]
+    WrongDigest {
+        /// What was read or stored.
+        what: String,
+        /// The digest that it should have.
+        expected: Digest,
+        /// The digest that it has.
+        actual: Digest,
+    },
+    /// Content that is longer or shorter than its descriptor says.
+    #[error("{what} has {actual} bytes, expected {expected}")]
+    WrongSize {
+        /// What was read.
+        what: String,
+        /// Its size in bytes, by its descriptor.
+        expected: u64,
+        /// How many bytes came, at least.
+        actual: u64,
+    },
+    /// Content that is larger than the place, or ocib, takes.
+    #[error("{what} has {bytes} bytes, expected at most {limit}")]
+    TooLarge {
+        /// What should have been moved.
+        what: String,
+        /// Its size in bytes.
+        bytes: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// A manifest, index or config that cannot be read.
+    #[error("{name}: {source}")]
+    Document {
+        /// Which one.
+        name: String,
+        /// What is wrong with it.
+        source: ocib_image::Error,
+    },
+    /// An index that has nothing for the wanted platform.
+    #[error("{name} has no image for {wanted}, only for {}", if have.is_empty() { "none" } else { have })]
+    NoPlatform {
+        /// The image.
+        name: String,
+        /// The wanted platform.
+        wanted: String,
+        /// The platforms that there are.
+        have: String,
+    },
+    /// A layer that only its foreign URLs have, which are not asked.
+    #[error("{name} is kept outside of its registry, expected a layer that the registry holds")]
+    ForeignLayer {
+        /// The layer.
+        name: String,
+    },
+    /// A name of another kind than the place has.
+    #[error("{name} is not in a registry, expected registry/repository[:tag][@digest]")]
+    NoRegistryName {
+        /// The name.
+        name: String,
+    },
+    /// A token endpoint that must not see the credentials of a registry.
+    #[error("{registry} wants its credentials sent to {realm}, which is not of the same domain")]
+    ForeignRealm {
+        /// The registry.
+        registry: String,
+        /// Its token endpoint.
+        realm: Redacted,
+    },
+    /// A token endpoint whose name is no URL.
+    #[error("{registry} names a token endpoint that is no URL")]
+    BadRealm {
+        /// The registry.
+        registry: String,
+    },
+    /// A credential of a kind that the registry does not take.
+    #[error("{registry} wants a user and a password, found an identity token")]
+    NeedsPassword {
+        /// The registry.
+        registry: String,
+    },
+    /// A file of credentials that cannot be read.
+    #[error("{}: {why}", path.display())]
+    CredentialFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, without its content.
+        why: String,
+    },
+    /// A credential helper that cannot be asked.
+    #[error("credential helper {helper:?}, named in {}: {why}", file.display())]
+    CredentialHelper {
+        /// The program.
+        helper: String,
+        /// The file that names it.
+        file: PathBuf,
+        /// What went wrong, without its output.
+        why: String,
+    },
+    /// A local file or directory that cannot be read or written.
+    #[error("cannot {verb} {}: {source}", path.display())]
+    File {
+        /// What was to be done with it, such as `write`.
+        verb: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A directory that is no OCI layout.
+    #[error("{} is not an OCI layout: {why}", directory.display())]
+    BadLayout {
+        /// The directory.
+        directory: PathBuf,
+        /// What is missing or wrong.
+        why: String,
+    },
+    /// An image that a layout does not have, or not without saying more.
+    #[error("{} has {}, expected {wanted}", directory.display(), Images(there))]
+    NotInLayout {
+        /// The directory.
+        directory: PathBuf,
+        /// What was asked for.
+        wanted: String,
+        /// The images that are there, by name or digest.
+        there: Vec<String>,
+    },
+    /// A name that cannot stand in a docker archive.
+    #[error("{name:?} cannot name an image in a docker archive, expected REPOSITORY[:TAG]")]
+    BadArchiveName {
+        /// The name.
+        name: String,
+    },
+    /// An image for several platforms in a docker archive.
+    #[error(
+        "a docker archive holds one image, not one for each platform: choose one platform, or write type=oci"
+    )]
+    ManyPlatforms,
+    /// Something put into an archive after its end was written.
+    #[error("{name} is finished, nothing can be added to it")]
+    ArchiveFinished {
+        /// The archive.
+        name: String,
+    },
+    /// An archive on a pipe: what went wrong before cannot be taken back.
+    #[error("{name} was broken off by an earlier failure")]
+    ArchiveBroken {
+        /// The archive.
+        name: String,
+    },
+    /// A layer that could not be made.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    /// Another place failed.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+}
+
+/// One thing that a registry said about a failure.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RegistryCode {
+    /// Its code, such as `DENIED`; empty where the registry sent plain text.
+    pub code: String,
+    /// Its words.
+    pub message: String,
+}
+
+struct Images<'a>(&'a [String]);
+
+impl fmt::Display for Images<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            [] => f.write_str("no images"),
+            names => write!(f, "the images {}", names.join(", ")),
+        }
+    }
+}
+
+struct Said<'a>(&'a [RegistryCode]);
+
+impl fmt::Display for Said<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, RegistryCode { code, message }) in self.0.iter().enumerate() {
+            let before = if at == 0 { ": " } else { "; " };
+            let between = if code.is_empty() || message.is_empty() { "" } else { ": " };
+            write!(f, "{before}{code}{between}{message}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Error {
+    /// The status, if a registry's answer is the failure.
+    pub fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Registry { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// Whether the registry gave `code` as a reason.
+    pub fn has_code(&self, code: &str) -> bool {
+        matches!(self, Self::Registry { codes, .. } if codes.iter().any(|said| said.code == code))
+    }
+
+    fn kind(&self) -> PlaceErrorKind {
+        use PlaceErrorKind::{Corrupt, Denied, Input, Local, NotFound, Refused, Unreachable};
+        match self {
+            Self::Registry { .. } if self.has_code("DIGEST_INVALID") => Corrupt,
+            Self::Registry { status, .. } => match status.as_u16() {
+                401 | 403 => Denied,
+                404 => NotFound,
+                408 | 429 | 500..=599 => Unreachable,
+                _ => Refused,
+            },
+            Self::Http(ocib_net::Error::TooLong { .. }) => Corrupt,
+            Self::Http(ocib_net::Error::Forbidden { .. } | ocib_net::Error::Redirect { .. }) => Refused,
+            Self::Http(_) => Unreachable,
+            Self::BadRealm { .. }
+            | Self::Incomplete { .. }
+            | Self::WrongDigest { .. }
+            | Self::WrongSize { .. }
+            | Self::Document { .. } => Corrupt,
+            Self::TooLarge { .. } | Self::ForeignLayer { .. } => Refused,
+            Self::NoPlatform { .. } | Self::NoRegistryName { .. } => NotFound,
+            Self::ForeignRealm { .. } | Self::NeedsPassword { .. } | Self::CredentialHelper { .. } => Denied,
+            Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound => NotFound,
+            Self::CredentialFile { .. } | Self::File { .. } | Self::ArchiveBroken { .. } => Local,
+            Self::BadLayout { .. } => Corrupt,
+            Self::NotInLayout { .. } => NotFound,
+            Self::BadArchiveName { .. } | Self::ManyPlatforms | Self::ArchiveFinished { .. } => Refused,
+            Self::Layer(LayerError::Place(inner)) | Self::Place(inner) => inner.kind,
+            Self::Layer(_) => Input,
+        }
+    }
+}
+
+impl Retry for Error {
+    fn verdict(&self) -> Verdict {
+        match self {
+            Self::Registry { status, retry_after, .. } => Verdict::of_status(*status, *retry_after),
+            Self::Http(error) => error.verdict(),
+            _ => Verdict::Final,
+        }
+    }
+}
+
+impl From<Error> for PlaceError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Place(inner) | Error::Layer(LayerError::Place(inner)) => inner,
+            error => Self::new(error.kind(), error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registry(status: u16, codes: &[(&str, &str)]) -> Error {
+        Error::Registry {
+            method: Method::PUT,
+            url: Redacted::of(&"https://a/v2/x/blobs/uploads/1?_state=s".parse().unwrap()),
+            status: StatusCode::from_u16(status).unwrap(),
+            codes: codes
+                .iter()
+                .map(|(code, message)| RegistryCode { code: (*code).into(), message: (*message).into() })
+                .collect(),
+            retry_after: None,
+        }
+    }
+
+    #[test]
+    fn kinds_and_texts_of_registry_errors() {
+        let url = "PUT https://a/v2/x/blobs/uploads/1?_state=…";
+        for (status, codes, kind, text) in [
+            (401, &[][..], PlaceErrorKind::Denied, "answered 401"),
+            (403, &[("DENIED", "no push")], PlaceErrorKind::Denied, "answered 403: DENIED: no push"),
+            (404, &[("NAME_UNKNOWN", "")], PlaceErrorKind::NotFound, "answered 404: NAME_UNKNOWN"),
+            (429, &[("", "slow down")], PlaceErrorKind::Unreachable, "answered 429: slow down"),
+            (400, &[("DIGEST_INVALID", "d")], PlaceErrorKind::Corrupt, "answered 400: DIGEST_INVALID: d"),
+            (405, &[("A", "1"), ("B", "2")], PlaceErrorKind::Refused, "answered 405: A: 1; B: 2"),
+        ] {
+            let error = PlaceError::from(registry(status, codes));
+            assert_eq!((error.kind, error.to_string()), (kind, format!("{url} {text}")), "{status}");
+        }
+    }
+
+    #[test]
+    fn errors_of_other_places_pass_through() {
+        let inner = PlaceError::new(PlaceErrorKind::NotFound, "gone");
+        let error = PlaceError::from(Error::Layer(LayerError::Place(inner)));
+        assert_eq!((error.kind, error.to_string()), (PlaceErrorKind::NotFound, "gone".to_owned()));
+    }
+}

@@ -1,0 +1,173 @@
+//! Registries: one client for all of them (distribution-spec 1.1, and Docker's token authentication).
+
+mod answer;
+mod blob;
+mod challenge;
+mod endpoint;
+mod manifest;
+mod profile;
+mod pull;
+mod push;
+mod token;
+mod upload;
+mod verified;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use ocib_image::{Credentials, Reference};
+use ocib_net::{Backoff, Http, HttpOptions, Method, Request, Response, StatusCode, Url, header};
+use tokio::sync::OnceCell;
+
+pub use self::{blob::RegistryBlob, push::RegistrySink};
+use self::{endpoint::Endpoint, token::Scopes};
+use crate::{Anonymous, Error};
+
+/// How to speak to registries.
+#[derive(Clone)]
+pub struct RegistriesOptions {
+    /// Who ocib is.
+    pub credentials: Arc<dyn Credentials>,
+    /// How HTTP is spoken.
+    pub http: Arc<Http>,
+    /// How often and how fast failures are tried again.
+    pub backoff: Backoff,
+    /// Hosts of token endpoints that may see credentials though they are of another domain than
+    /// the registry that names them.
+    pub trusted_realms: BTreeSet<String>,
+}
+
+impl Default for RegistriesOptions {
+    /// Anonymous, https only but for loopback.
+    fn default() -> Self {
+        Self {
+            credentials: Arc::new(Anonymous),
+            http: Arc::new(Http::new(HttpOptions::default())),
+            backoff: Backoff::default(),
+            trusted_realms: BTreeSet::new(),
+        }
+    }
+}
+
+impl fmt::Debug for RegistriesOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistriesOptions").field("http", &self.http).finish_non_exhaustive()
+    }
+}
+
+/// A client for all registries; clones share connections, tokens and what was learnt of each host.
+///
+/// Every byte that it pulls is verified. Transient failures are tried again; a 401 renews the token
+/// once. Credentials go to their registry and its token endpoint only.
+///
+/// ```
+/// use ocib_store::{Registries, RegistriesOptions};
+/// let registries = Registries::new(RegistriesOptions::default());
+/// # let _ = registries;
+/// ```
+#[derive(Clone, Debug)]
+pub struct Registries {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    options: RegistriesOptions,
+    endpoints: Mutex<BTreeMap<String, Arc<OnceCell<Endpoint>>>>,
+}
+
+impl Registries {
+    /// A client that spoke to nobody yet.
+    pub fn new(options: RegistriesOptions) -> Self {
+        Self { shared: Arc::new(Shared { options, endpoints: Mutex::default() }) }
+    }
+
+    fn repository(&self, name: &Reference, scopes: Scopes) -> Repository {
+        Repository { registries: self.clone(), name: name.clone(), scopes }
+    }
+}
+
+/// One repository, and what is to be done in it.
+#[derive(Clone, Debug)]
+struct Repository {
+    registries: Registries,
+    name: Reference,
+    scopes: Scopes,
+}
+
+impl Repository {
+    fn options(&self) -> &RegistriesOptions {
+        &self.registries.shared.options
+    }
+
+    /// The same repository with leave to do something else.
+    fn with_scopes(&self, scopes: Scopes) -> Self {
+        Self { scopes, ..self.clone() }
+    }
+
+    /// `path` within the repository's part of the API.
+    async fn url(&self, path: &str) -> Result<Url, Error> {
+        let cell = self.cell();
+        Ok(self.endpoint(&cell).await?.url(&format!("{}/{path}", self.name.repository())))
+    }
+
+    /// Where the repository is served, found out once for all that ask.
+    async fn endpoint<'a>(&self, cell: &'a OnceCell<Endpoint>) -> Result<&'a Endpoint, Error> {
+        cell.get_or_try_init(|| Endpoint::open(self.name.registry(), &self.options().http)).await
+    }
+
+    fn cell(&self) -> Arc<OnceCell<Endpoint>> {
+        let endpoints = &self.registries.shared.endpoints;
+        let mut endpoints = endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(endpoints.entry(self.name.registry().to_owned()).or_default())
+    }
+
+    /// Sends `request` once and returns the answer, whatever its status. The registry's own hosts
+    /// get a proof of identity; if it turns out stale, a new one is made and the request is sent
+    /// again, unless its body can be sent only once: the caller then gets the 401 and can start over.
+    async fn exchange(&self, mut request: Request) -> Result<Response, Error> {
+        let cell = self.cell();
+        let endpoint = self.endpoint(&cell).await?;
+        let http = &self.options().http;
+        if !endpoint.is_at(&request.url) {
+            return Ok(http.send(request).await?);
+        }
+        let again = request.again();
+        let proof = endpoint.prove(self).await?;
+        proof.iter().for_each(|proof| {
+            request.headers.insert(header::AUTHORIZATION, proof.clone());
+        });
+        let response = http.send(request).await?;
+        if response.status() != StatusCode::UNAUTHORIZED || !endpoint.is_at(response.url()) {
+            return Ok(response);
+        }
+        endpoint.learn(response.headers());
+        endpoint.forget(self, proof.as_ref()).await;
+        let Some(mut request) = again else { return Ok(response) };
+        let Some(proof) = endpoint.prove(self).await? else { return Ok(response) };
+        request.headers.insert(header::AUTHORIZATION, proof);
+        Ok(http.send(request).await?)
+    }
+
+    /// Sends `request` once; an answer that is neither a success nor one of `accepted` is an error.
+    async fn expect(&self, request: Request, accepted: &[u16]) -> Result<Response, Error> {
+        // An answer to HEAD has no body, and only a body says why: ask again as GET.
+        let explained = (request.method == Method::HEAD).then(|| request.again()).flatten();
+        let response = self.exchange(request).await?;
+        let status = response.status();
+        if status.is_success() || accepted.contains(&status.as_u16()) {
+            return Ok(response);
+        }
+        let response = match explained {
+            Some(request) if status.is_client_error() => {
+                let explained = self.exchange(Request { method: Method::GET, ..request }).await?;
+                if explained.status().is_success() { response } else { explained }
+            }
+            _ => response,
+        };
+        Err(answer::failure(response).await)
+    }
+}

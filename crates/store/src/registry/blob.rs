@@ -1,0 +1,183 @@
+//! Blobs in a registry, as streams that outlive their connections.
+
+use std::{
+    fmt,
+    io::{self, Read},
+};
+
+use bytes::Bytes;
+use futures_core::future::BoxFuture;
+use futures_util::stream;
+use ocib_image::{BlobSource, ByteStream, Descriptor, Digester, PlaceError, Reference};
+use ocib_net::{
+    Method, Request, Response, Retry, StatusCode,
+    header::{CONTENT_RANGE, HeaderValue, RANGE},
+};
+use tokio::runtime::Handle;
+
+use super::Repository;
+use crate::{Error, bridge};
+
+/// A blob that a registry holds. A connection that breaks is made again and goes on where it was.
+#[derive(Clone)]
+pub struct RegistryBlob {
+    repository: Repository,
+    descriptor: Descriptor,
+    runtime: Handle,
+}
+
+impl RegistryBlob {
+    pub(super) fn new(repository: Repository, descriptor: Descriptor, runtime: Handle) -> Self {
+        Self { repository, descriptor, runtime }
+    }
+
+    /// What the blob is called in messages.
+    fn name(&self) -> String {
+        self.repository.name.pinned(self.descriptor.digest).to_string()
+    }
+
+    fn download(&self, offset: u64) -> ByteStream {
+        let download = Download { blob: self.clone(), at: offset, response: None, skip: 0, failures: 0 };
+        Box::pin(stream::try_unfold(download, async |mut download| {
+            let piece = download.next().await.map_err(PlaceError::from)?;
+            Ok(piece.map(|piece| (piece, download)))
+        }))
+    }
+}
+
+impl fmt::Debug for RegistryBlob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RegistryBlob({})", self.name())
+    }
+}
+
+impl BlobSource for RegistryBlob {
+    /// The size is verified; the digest is up to whoever takes the bytes from the start.
+    fn stream(&self, offset: u64) -> BoxFuture<'_, Result<ByteStream, PlaceError>> {
+        Box::pin(async move { Ok(self.download(offset)) })
+    }
+
+    /// Size and digest are verified: a reader that reached the end without an error had the blob.
+    fn read(&self) -> Result<Box<dyn Read + Send>, PlaceError> {
+        let bytes = bridge::read(self.download(0), &self.runtime);
+        Ok(Box::new(VerifyingRead { bytes, digester: Some(Digester::new()), blob: self.clone() }))
+    }
+
+    fn repository(&self) -> Option<&Reference> {
+        Some(&self.repository.name)
+    }
+}
+
+/// A transfer, over as many connections as it takes.
+struct Download {
+    blob: RegistryBlob,
+    at: u64,
+    response: Option<Response>,
+    /// Bytes to pass over, where the registry ignored a range.
+    skip: u64,
+    /// Failures since the last byte.
+    failures: u32,
+}
+
+impl Download {
+    async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            let error = match self.piece().await {
+                Ok(piece) => {
+                    self.failures = 0;
+                    return Ok(piece);
+                }
+                Err(error) => error,
+            };
+            self.response = None;
+            self.failures += 1;
+            let backoff = self.blob.repository.options().backoff;
+            let Some(delay) = backoff.jittered_delay(self.failures, error.verdict()) else {
+                return Err(error);
+            };
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    async fn piece(&mut self) -> Result<Option<Bytes>, Error> {
+        let size = self.blob.descriptor.size;
+        let mut response = match self.response.take() {
+            Some(response) => response,
+            None => self.open().await?,
+        };
+        loop {
+            let Some(mut piece) = response.piece().await? else {
+                return if self.at == size { Ok(None) } else { Err(self.wrong_size(self.at)) };
+            };
+            let skipped = piece.len().min(usize::try_from(self.skip).unwrap_or(usize::MAX));
+            self.skip -= skipped as u64;
+            let piece = piece.split_off(skipped);
+            if piece.is_empty() {
+                continue;
+            }
+            let end = self.at + piece.len() as u64;
+            if end > size {
+                return Err(self.wrong_size(end));
+            }
+            self.at = end;
+            self.response = Some(response);
+            return Ok(Some(piece));
+        }
+    }
+
+    async fn open(&mut self) -> Result<Response, Error> {
+        let RegistryBlob { repository, descriptor, .. } = &self.blob;
+        let mut request =
+            Request::new(Method::GET, repository.url(&format!("blobs/{}", descriptor.digest)).await?);
+        if self.at > 0 {
+            let range = HeaderValue::from_str(&format!("bytes={}-", self.at)).expect("digits are visible");
+            request.headers.insert(RANGE, range);
+        }
+        let response = match repository.expect(request, &[]).await {
+            // URLs of foreign layers could lead anywhere, so they are never asked.
+            Err(error) if error.status() == Some(StatusCode::NOT_FOUND) && !descriptor.urls.is_empty() => {
+                return Err(Error::ForeignLayer { name: self.blob.name() });
+            }
+            response => response?,
+        };
+        let starts_here = response
+            .header(CONTENT_RANGE.as_str())
+            .is_some_and(|range| range.starts_with(&format!("bytes {}-", self.at)));
+        self.skip = match response.status() == StatusCode::PARTIAL_CONTENT && starts_here {
+            true => 0,
+            false => self.at,
+        };
+        Ok(response)
+    }
+
+    fn wrong_size(&self, actual: u64) -> Error {
+        Error::WrongSize { what: self.blob.name(), expected: self.blob.descriptor.size, actual }
+    }
+}
+
+/// A reader whose end is an error unless all that was read has the blob's digest.
+struct VerifyingRead<R> {
+    bytes: R,
+    digester: Option<Digester>,
+    blob: RegistryBlob,
+}
+
+impl<R: Read> Read for VerifyingRead<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.bytes.read(buffer)?;
+        if let Some(digester) = &mut self.digester {
+            digester.update(&buffer[..read]);
+        }
+        if read > 0 || buffer.is_empty() {
+            return Ok(read);
+        }
+        let expected = self.blob.descriptor.digest;
+        match self.digester.take().map(Digester::finish) {
+            Some(actual) if actual != expected => {
+                let error = Error::WrongDigest { what: self.blob.name(), expected, actual };
+                Err(io::Error::new(io::ErrorKind::InvalidData, PlaceError::from(error)))
+            }
+            _ => Ok(0),
+        }
+    }
+}

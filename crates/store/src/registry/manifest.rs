@@ -1,0 +1,100 @@
+//! Manifests and indexes in a repository (distribution-spec, "Pulling manifests", "Pushing Manifests").
+
+use bytes::Bytes;
+use ocib_image::{Digest, Document, MAX_DOCUMENT_BYTES, MediaType};
+use ocib_net::{
+    Body, Method, Redacted, Request,
+    header::{ACCEPT, CONTENT_TYPE, HeaderValue},
+    retry,
+};
+
+use super::{Repository, answer};
+use crate::Error;
+
+/// The documents that ocib reads. Registries convert or refuse what is not asked for.
+const DOCUMENTS: [MediaType; 4] =
+    [MediaType::Index, MediaType::Manifest, MediaType::DockerList, MediaType::DockerManifest];
+
+impl Repository {
+    /// The document that `target`, a tag or digest, names; its bytes have the digest `expected`, if
+    /// that is given, and else the digest that the registry says they have.
+    pub(super) async fn document(&self, target: &str, expected: Option<Digest>) -> Result<Document, Error> {
+        let (said, media_type, raw) = retry(self.options().backoff, || self.fetch_document(target)).await?;
+        let what = || format!("{}:{target}", self.name.name());
+        let actual = Digest::of(&raw);
+        if let Some(expected) = expected.or(said).filter(|expected| *expected != actual) {
+            return Err(Error::WrongDigest { what: what(), expected, actual });
+        }
+        let document = Document::parse(media_type.as_ref(), raw);
+        document.map_err(|source| Error::Document { name: what(), source })
+    }
+
+    async fn fetch_document(
+        &self,
+        target: &str,
+    ) -> Result<(Option<Digest>, Option<MediaType>, Bytes), Error> {
+        let response = self.expect(self.document_request(Method::GET, target).await?, &[]).await?;
+        let said = answer::content_digest(&response);
+        let media_type = answer::content_type(&response).map(MediaType::from);
+        Ok((said, media_type, response.bytes(MAX_DOCUMENT_BYTES).await?))
+    }
+
+    /// The digest of the document that `target` names: `None` if there is none, or if the registry
+    /// does not say.
+    pub(super) async fn document_digest(&self, target: &str) -> Result<Option<Digest>, Error> {
+        retry(self.options().backoff, async || {
+            let response = self.expect(self.document_request(Method::HEAD, target).await?, &[404]).await?;
+            Ok(answer::content_digest(&response).filter(|_| response.status().is_success()))
+        })
+        .await
+    }
+
+    /// Makes `target`, a tag or digest, name `document`.
+    pub(super) async fn put_document(&self, target: &str, document: &Document) -> Result<(), Error> {
+        let descriptor = document.descriptor();
+        retry(self.options().backoff, async || {
+            let mut request = Request::new(Method::PUT, self.url(&format!("manifests/{target}")).await?);
+            let media_type = HeaderValue::from_str(descriptor.media_type.as_str())
+                .expect("a document's type is one of four constants");
+            request.headers.insert(CONTENT_TYPE, media_type);
+            request.body = Body::Bytes(document.raw().clone());
+            let response = self.expect(request, &[]).await?;
+            answer::check_stored(&response, descriptor.digest)
+        })
+        .await
+    }
+
+    async fn document_request(&self, method: Method, target: &str) -> Result<Request, Error> {
+        let mut request = Request::new(method, self.url(&format!("manifests/{target}")).await?);
+        let accept = DOCUMENTS.map(|media_type| media_type.to_string()).join(", ");
+        let accept = HeaderValue::from_str(&accept).expect("media types have only visible characters");
+        request.headers.insert(ACCEPT, accept);
+        Ok(request)
+    }
+
+    /// A blob that is small enough to be held, such as a config.
+    pub(super) async fn small_blob(&self, digest: Digest, limit: usize) -> Result<Bytes, Error> {
+        let raw = retry(self.options().backoff, async || {
+            let request = Request::new(Method::GET, self.url(&format!("blobs/{digest}")).await?);
+            Ok::<_, Error>(self.expect(request, &[]).await?.bytes(limit).await?)
+        })
+        .await?;
+        let actual = Digest::of(&raw);
+        match actual == digest {
+            true => Ok(raw),
+            false => {
+                let what = Redacted::of(&self.url(&format!("blobs/{digest}")).await?).to_string();
+                Err(Error::WrongDigest { what, expected: digest, actual })
+            }
+        }
+    }
+
+    /// Whether the repository has the blob.
+    pub(super) async fn has_blob(&self, digest: Digest) -> Result<bool, Error> {
+        retry(self.options().backoff, async || {
+            let request = Request::new(Method::HEAD, self.url(&format!("blobs/{digest}")).await?);
+            Ok(self.expect(request, &[404]).await?.status().is_success())
+        })
+        .await
+    }
+}

@@ -1,0 +1,55 @@
+//! Profiles: how registries differ in what they take, as one table.
+
+/// What one kind of registry takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Profile {
+    /// The end of the host names that it is for; empty for all others.
+    host: &'static str,
+    /// Whether a blob can be taken from another repository.
+    pub(super) mounts: bool,
+    /// Largest blob in bytes.
+    pub(super) blob_bytes_max: u64,
+}
+
+/// What is assumed of registries that are not in the table.
+const DEFAULT: Profile = Profile { host: "", mounts: true, blob_bytes_max: u64::MAX };
+
+/// The first row that fits counts.
+const PROFILES: [Profile; 5] = [
+    // ECR, "Service quotas": 52,000 MiB a layer. Mounting off is a 202 with a session that works.
+    Profile { host: ".amazonaws.com", blob_bytes_max: 52_000 << 20, ..DEFAULT },
+    Profile { host: ".amazonaws.com.cn", blob_bytes_max: 52_000 << 20, ..DEFAULT },
+    // ECR Public, "Service quotas": 10,000 MiB a layer.
+    Profile { host: "public.ecr.aws", blob_bytes_max: 10_000 << 20, ..DEFAULT },
+    // GitHub, "Working with the Container registry": 10 GB a layer.
+    Profile { host: "ghcr.io", blob_bytes_max: 10 << 30, ..DEFAULT },
+    // Artifactory answers a mount with an upload of its own, whatever it has.
+    Profile { host: ".jfrog.io", mounts: false, ..DEFAULT },
+];
+
+impl Profile {
+    /// The profile of the registry `host` (which may have a port).
+    pub(super) fn of(host: &str) -> Self {
+        let fits = |profile: &&Self| host.ends_with(profile.host);
+        PROFILES.iter().find(fits).copied().unwrap_or(DEFAULT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_by_host() {
+        for (host, mounts, blob_bytes_max) in [
+            ("1234.dkr.ecr.eu-west-1.amazonaws.com", true, 52_000 << 20),
+            ("public.ecr.aws", true, 10_000 << 20),
+            ("ghcr.io", true, 10 << 30),
+            ("acme.jfrog.io", false, u64::MAX),
+            ("127.0.0.1:5000", true, u64::MAX),
+        ] {
+            let profile = Profile::of(host);
+            assert_eq!((profile.mounts, profile.blob_bytes_max), (mounts, blob_bytes_max), "{host}");
+        }
+    }
+}

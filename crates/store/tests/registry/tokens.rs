@@ -1,0 +1,133 @@
+//! Tokens: who ocib is to registries that want to know.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use futures_util::future::join_all;
+use ocib_image::{Codec, Compression, Credential, PlaceErrorKind, Progress, Secret, Sink};
+use ocib_store::{Registries, RegistriesOptions};
+use ocib_testkit::{Noise, file_layer};
+
+use crate::{
+    Login, options,
+    scripted::{Received, Reply, Server},
+    sink_to, small_image,
+};
+
+/// A registry with its own token endpoint; `accept` says which tokens are good for a request.
+fn token_registry(
+    expires_in: u64,
+    accept: impl Fn(&Received, &str) -> bool + Send + Sync + 'static,
+) -> Server {
+    let issued = AtomicUsize::new(0);
+    Server::start(move |request, host| {
+        if request.target.starts_with("/token") {
+            let token = issued.fetch_add(1, Ordering::SeqCst) + 1;
+            return Reply::status(200).body(format!(r#"{{"token":"t{token}","expires_in":{expires_in}}}"#));
+        }
+        let token = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
+        if !token.is_some_and(|token| accept(request, token)) {
+            let challenge = format!(r#"Bearer realm="http://{host}/token",service="{host}""#);
+            return Reply::status(401).header("WWW-Authenticate", &challenge);
+        }
+        match request.method.as_str() {
+            "POST" => Reply::status(202).header("Location", "/v2/a/up"),
+            "PATCH" => Reply::status(202),
+            "PUT" => Reply::status(201),
+            _ => Reply::status(404),
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_token_serves_all_that_wait_for_it() {
+    let server = token_registry(300, |_, _| true);
+    let credentials = Login::basic("me", "secret");
+    let registries = Registries::new(RegistriesOptions { credentials, ..options() });
+    let sink = sink_to(registries, &format!("{}/a", server.host()), &["1"]);
+    let images: Vec<_> = (0..8).map(|at| small_image(vec![at])).collect();
+    let progress = Progress::unwatched();
+    for put in join_all(images.iter().map(|image| sink.put_blob(&image.layer, &progress))).await {
+        put.unwrap();
+    }
+    let received = server.received();
+    let tokens: Vec<_> = received.iter().filter(|request| request.is("GET", "/token")).collect();
+    let service = server.host().replace(':', "%3A");
+    let line = format!("GET /token?client_id=ocib&service={service}&scope=repository%3Aa%3Apull%2Cpush");
+    assert_eq!(tokens.len(), 1);
+    assert_eq!(tokens[0].line(), line);
+    assert_eq!(tokens[0].header("authorization"), Some("Basic bWU6c2VjcmV0"));
+    assert!(received.iter().all(|request| request.target.starts_with("/token")
+        || request.header("authorization") == Some("Bearer t1")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_dies_while_a_layer_is_sent() {
+    let has_died = AtomicBool::new(false);
+    let server = token_registry(300, move |request, token| {
+        token != "t1" || !(request.method == "PATCH" || has_died.load(Ordering::SeqCst)) || {
+            has_died.store(true, Ordering::SeqCst);
+            false
+        }
+    });
+    let sink = sink_to(Registries::new(options()), &format!("{}/a", server.host()), &[]);
+    let layer = file_layer("noise", Noise::bytes(1, 2_000_000), Compression::Fixed(Codec::Plain));
+    sink.put_layer(&layer, &Progress::unwatched()).await.unwrap();
+    let lines: Vec<_> =
+        server.lines().iter().map(|line| line.split('?').next().unwrap().to_owned()).collect();
+    let session = ["POST /v2/a/blobs/uploads/", "PATCH /v2/a/up"];
+    let expected = [
+        &["GET /token"][..],
+        &session,
+        &["POST /v2/a/blobs/uploads/", "GET /token"],
+        &session,
+        &["PUT /v2/a/up"],
+    ]
+    .concat();
+    assert_eq!(lines, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_used_until_shortly_before_its_end() {
+    let server = token_registry(0, |_, _| true);
+    let sink = sink_to(Registries::new(options()), &format!("{}/a", server.host()), &[]);
+    let image = small_image(b"x".to_vec());
+    sink.put_manifest(&image.manifest).await.unwrap();
+    let tokens = server.lines().iter().filter(|line| line.starts_with("GET /token")).count();
+    assert_eq!(tokens, 2, "one for HEAD, one for PUT");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_identity_token_is_exchanged() {
+    let server = token_registry(300, |_, _| true);
+    let credentials = Arc::new(Login(Credential::IdentityToken(Secret::new("refresh"))));
+    let registries = Registries::new(RegistriesOptions { credentials, ..options() });
+    let sink = sink_to(registries, &format!("{}/a", server.host()), &[]);
+    sink.put_manifest(&small_image(b"x".to_vec()).manifest).await.unwrap();
+    let received = server.received();
+    let exchange = received.iter().find(|request| request.is("POST", "/token")).unwrap();
+    let service = server.host().replace(':', "%3A");
+    let form = format!(
+        "grant_type=refresh_token&refresh_token=refresh&client_id=ocib&service={service}\
+         &scope=repository%3Aa%3Apull%2Cpush"
+    );
+    assert_eq!(String::from_utf8_lossy(&exchange.body), form);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_token_endpoint_gets_no_password() {
+    let other = Server::start(|_, _| Reply::status(200).body(r#"{"token":"t"}"#));
+    let realm = format!("http://localhost:{}/token", other.host().rsplit(':').next().unwrap());
+    let challenge = format!(r#"Bearer realm="{realm}",service="x""#);
+    let server = Server::start(move |_, _| Reply::status(401).header("WWW-Authenticate", &challenge));
+    let credentials = Login::basic("me", "secret");
+    let registries = Registries::new(RegistriesOptions { credentials, ..options() });
+    let sink = sink_to(registries, &format!("{}/a", server.host()), &[]);
+    let error = sink.put_manifest(&small_image(b"x".to_vec()).manifest).await.unwrap_err();
+    let host = server.host();
+    let expected = format!("{host} wants its credentials sent to {realm}, which is not of the same domain");
+    assert_eq!((error.kind, error.to_string()), (PlaceErrorKind::Denied, expected));
+    assert_eq!(other.received(), []);
+}

@@ -1,0 +1,79 @@
+//! Other people's readers of images.
+
+use std::{path::Path, process::Command};
+
+use tempfile::TempDir;
+
+use crate::process::{require, run, run_command};
+
+/// Runs `skopeo` without a signature policy of the machine. TLS of loopback registries is the
+/// caller's to allow (`--src-tls-verify=false`).
+pub fn skopeo(arguments: &[&str]) -> String {
+    run("skopeo", "skopeo", &[&["--insecure-policy"], arguments].concat())
+}
+
+/// Runs `umoci`.
+pub fn umoci(arguments: &[&str]) -> String {
+    run("umoci", "umoci", arguments)
+}
+
+/// Unpacks a tar archive with GNU tar into `dir`, which is made.
+pub fn untar(archive: &Path, dir: &Path) {
+    std::fs::create_dir_all(dir).unwrap_or_else(|error| panic!("cannot make {}: {error}", dir.display()));
+    let (archive, dir) = (archive.display().to_string(), dir.display().to_string());
+    run("tar", "tar", &["-xf", &archive, "-C", &dir]);
+}
+
+/// `podman` with a storage of its own, which needs no more of the machine than root.
+#[derive(Debug)]
+pub struct Podman {
+    dir: TempDir,
+}
+
+impl Podman {
+    /// With an empty storage.
+    pub fn new() -> Self {
+        Self { dir: TempDir::with_prefix("ocib-podman-").expect("a temporary directory") }
+    }
+
+    /// Loads what `docker save` and `podman save` write, and returns podman's answer, which names
+    /// the image.
+    pub fn load(&self, archive: &Path) -> String {
+        run_command(self.command().arg("load").arg("-i").arg(archive))
+    }
+
+    /// Pulls from any transport (`docker://`, `oci:`, `docker-archive:` …; plain HTTP is allowed)
+    /// and returns the image's ID.
+    pub fn pull(&self, image: &str) -> String {
+        let answer = run_command(self.command().args(["pull", "--quiet", "--tls-verify=false", image]));
+        answer.trim().to_owned()
+    }
+
+    /// Runs a loaded or pulled image without network and returns what it wrote to stdout.
+    pub fn run(&self, image: &str, arguments: &[&str]) -> String {
+        self.run_with(&[], image, arguments)
+    }
+
+    /// The same with flags of `podman run` before the image, such as `--arch arm64`.
+    pub fn run_with(&self, flags: &[&str], image: &str, arguments: &[&str]) -> String {
+        let mut command = self.command();
+        command.args(["run", "--runtime", "runc", "--ulimit", "nofile=1024:1024"]);
+        command.args(["--ulimit", "nproc=1000:1000", "--network", "none", "--rm"]);
+        run_command(command.args(flags).arg(image).args(arguments))
+    }
+
+    fn command(&self) -> Command {
+        require("runc", "runc");
+        let mut command = Command::new(require("podman", "podman"));
+        command.args(["--storage-driver", "vfs", "--root"]).arg(self.dir.path().join("root"));
+        command.arg("--runroot").arg(self.dir.path().join("run"));
+        command.args(["--cgroup-manager", "cgroupfs", "--events-backend", "none"]);
+        command
+    }
+}
+
+impl Default for Podman {
+    fn default() -> Self {
+        Self::new()
+    }
+}
