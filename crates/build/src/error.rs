@@ -109,6 +109,9 @@ pub enum Problem {
         /// The source.
         source_name: String,
     },
+    /// `--checksum` of a file that is at hand.
+    #[error("checksum requires HTTP(S) or Git sources")]
+    LocalChecksum,
     /// ADD of an archive.
     #[error("ADD would unpack {source_name}, which this version cannot")]
     Archive {

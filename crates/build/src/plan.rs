@@ -96,13 +96,13 @@ pub(crate) fn plan(stages: &Stages<'_>, images: &Images) -> Result<Plan, Error> 
         plans.push(StagePlan { index, base, steps, config: state.config.clone() });
         states.insert(index, state);
     }
-    // The target need not be the stage with the highest number that is needed... but nothing that
-    // it needs comes after it, so it is the last one.
+    // Nothing that the target needs comes after it, so the target is the last one.
     let mut plan = Plan { platform: stages.platform.clone(), stages: plans };
     if let Some(last) = plan.stages.last_mut() {
         let labels = stages.request.labels.iter().map(|(key, value)| (key.clone(), value.clone()));
         last.config.runtime.labels.extend(labels);
-        last.config.set_platform(&stages.bases[stages.target].1);
+        // Whatever platform FROM asked for, the image is said to be for the target's.
+        last.config.set_platform(&stages.platform);
     }
     Ok(plan)
 }

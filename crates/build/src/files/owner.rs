@@ -49,8 +49,12 @@ pub(crate) fn resolve_owner(written: &str, rootfs: Option<&Rootfs>) -> Result<Ow
         Some(group) => match parse_id(group) {
             Some(id) => id,
             None => {
-                let found = account(rootfs, b"etc/group", group)?;
-                Some(found.and_then(|line| line.get(2)?.parse().ok()).unwrap_or(0))
+                // An unknown group leaves the user's own; an empty one is root's.
+                let unknown = if group.is_empty() { Some(0) } else { primary };
+                match account(rootfs, b"etc/group", group)? {
+                    Some(line) => Some(line.get(2).and_then(|id| id.parse().ok()).unwrap_or(0)),
+                    None => unknown,
+                }
             }
         },
     };

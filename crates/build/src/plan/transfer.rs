@@ -22,6 +22,9 @@ impl Dispatcher<'_> {
             }
             sources.push(Spanned::new(value, source.span));
         }
+        if let Some(checksum) = &transfer.checksum {
+            return Err(Problem::LocalChecksum.at(checksum.span));
+        }
         let mut inline = Vec::new();
         for heredoc in &transfer.heredocs {
             let content = match heredoc.expand {
