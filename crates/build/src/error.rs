@@ -112,12 +112,6 @@ pub enum Problem {
     /// `--checksum` of a file that is at hand.
     #[error("checksum requires HTTP(S) or Git sources")]
     LocalChecksum,
-    /// ADD of an archive.
-    #[error("ADD would unpack {source_name}, which this version cannot")]
-    Archive {
-        /// The source.
-        source_name: String,
-    },
     /// COPY from the context, but there is none.
     #[error("there is no build context to copy from")]
     NoContext,
@@ -208,9 +202,6 @@ impl Problem {
             Self::RemoteSource { .. } => {
                 Some("download it into the context first, then COPY it".to_owned())
             }
-            Self::Archive { .. } => {
-                Some("unpack it in the context and COPY the directory, or keep it whole by --unpack=false".to_owned())
-            }
             Self::NotFound { is_ignored: true, .. } => {
                 Some("let it in by a line that begins with ! at the end of the ignore file".to_owned())
             }
@@ -257,7 +248,9 @@ impl Error {
 
 /// Names of `known` that a slip of the finger may have turned into `wanted`, best first.
 pub(crate) fn similar<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    let limit = (wanted.chars().count() / 3).clamp(1, 3);
+    let length = wanted.chars().count();
+    // Two letters in the wrong order are two edits; a name replaced altogether is no slip.
+    let limit = (length / 3).clamp(2, 3).min(length.saturating_sub(1));
     let near: BTreeSet<(usize, &str)> = known
         .into_iter()
         .map(|name| (ocib_dockerfile::edit_distance(&wanted.to_lowercase(), &name.to_lowercase()), name))

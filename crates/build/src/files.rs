@@ -1,7 +1,6 @@
 //! Files on their way into layers: where their bytes are, what an image's file system looks like
 //! without unpacking it, and what COPY makes of both.
 
-mod archive;
 mod base;
 mod builder;
 mod content;
@@ -11,8 +10,8 @@ mod layer;
 mod mode;
 mod owner;
 mod rootfs;
+mod unpack;
 
-pub(crate) use archive::is_archive;
 pub(crate) use base::Base;
 pub(crate) use builder::{LayerBuilder, MakeError};
 pub(crate) use content::{Content, Origin};
@@ -22,3 +21,4 @@ pub(crate) use layer::FilesLayer;
 pub(crate) use mode::Mode;
 pub(crate) use owner::{Owner, OwnerError, resolve_owner};
 pub(crate) use rootfs::{Files, Found, Rootfs, follow_in};
+pub(crate) use unpack::{Archive, unpack};

@@ -6,7 +6,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    io::Read,
     sync::Arc,
 };
 
@@ -20,8 +19,8 @@ use crate::{
     context::Context,
     error::similar,
     files::{
-        Base, Copy, CopyError, Files, FilesLayer, InlineFile, LayerBuilder, MakeError, Mode, Owner,
-        OwnerError, Rootfs, copy, expand_wildcards, follow_in, is_archive, resolve_owner,
+        Archive, Base, Copy, CopyError, Files, FilesLayer, Found, InlineFile, LayerBuilder, MakeError, Mode,
+        Owner, OwnerError, Rootfs, copy, expand_wildcards, follow_in, resolve_owner, unpack,
     },
     path,
     plan::{Action, CopyPlan, Plan, Step},
@@ -228,9 +227,6 @@ impl<'a> Lowering<'a> {
         };
         for source in &plan.sources {
             let blame = Blame { step_span: source.span, from: Some((from, &source.value)) };
-            if plan.unpack {
-                refuse_archives(from, source)?;
-            }
             let (root, include) = match plan.parents {
                 true => pivot(source)?,
                 false => (format!("/{}", source.value), None),
@@ -239,29 +235,27 @@ impl<'a> Lowering<'a> {
                 require_plain(from, &root, source).map_err(|error| blame.copy(error))?;
             }
             let request = Copy {
-                source: &root,
                 destination: &plan.destination,
                 owner,
                 mode: &plan.chmod,
                 include: include.as_ref(),
                 exclude: (!exclude.is_empty()).then_some(&exclude),
-                wildcards: true,
+                follows_links: true,
             };
-            copy(from, &mut builder, &request).map_err(|error| blame.copy(error))?;
+            copy_all(from, &mut builder, &root, &request, plan.unpack).map_err(|error| blame.copy(error))?;
         }
         for (name, content) in &plan.inline {
             let file = InlineFile::new(name, content, fixed_time.unwrap_or_else(|| self.made_time()));
             let request = Copy {
-                source: name,
                 destination: &plan.destination,
                 owner,
                 mode: &plan.chmod,
                 include: None,
                 exclude: None,
-                wildcards: false,
+                follows_links: false,
             };
             let blame = Blame { step_span: step.span, from: None };
-            copy(&file, &mut builder, &request).map_err(|error| blame.copy(error))?;
+            copy(&file, &mut builder, name.as_bytes(), &request).map_err(|error| blame.copy(error))?;
         }
         Ok(builder.finish()?)
     }
@@ -306,32 +300,29 @@ fn require_plain(from: &dyn Files, root: &str, source: &Spanned<String>) -> Resu
     Ok(())
 }
 
-/// ADD unpacks archives by their content. That is not done in this version, and copying one as it
-/// is would be wrong without a word.
-fn refuse_archives(from: &dyn Files, source: &Spanned<String>) -> Result<(), Error> {
-    let Ok(matches) = expand_wildcards(from, &source.value) else { return Ok(()) };
-    for place in matches {
-        let place = follow_in(from, &place)?;
-        let mut start = Vec::new();
-        if let Some(file) = open(from, &place)? {
-            let read = file.take(ARCHIVE_START).read_to_end(&mut start);
-            let name = String::from_utf8_lossy(&place).into_owned();
-            read.map_err(|error| Problem::Layer(LayerError::Read { name, source: error }).at(source.span))?;
-        }
-        if is_archive(&start) {
-            return Err(Problem::Archive { source_name: source.value.clone() }.at(source.span));
+/// Copies all that `source` names; of archives, what is in them if `unpacks`. A wildcard that matches
+/// nothing copies nothing, not even the destination.
+fn copy_all(
+    from: &dyn Files,
+    into: &mut LayerBuilder<'_>,
+    source: &str,
+    request: &Copy<'_>,
+    unpacks: bool,
+) -> Result<(), CopyError> {
+    for place in expand_wildcards(from, source)? {
+        match if unpacks { archive(from, &place)? } else { None } {
+            Some(archive) => unpack(&Arc::new(archive), into, request.destination, request.owner)?,
+            None => copy(from, into, &place, request)?,
         }
     }
     Ok(())
 }
 
-/// Enough to find the first header behind any compressor's own.
-const ARCHIVE_START: u64 = 64 << 10;
-
-fn open(from: &dyn Files, place: &[u8]) -> Result<Option<Box<dyn Read + Send>>, LayerError> {
-    let is_file = |found: &crate::files::Found| matches!(found.node.kind, ocib_image::NodeKind::File { .. });
-    match (from.find(place)?, from.tree()) {
-        (Some(found), Some(tree)) if is_file(&found) => tree.open(place, 0).map(Some),
+fn archive(from: &dyn Files, place: &[u8]) -> Result<Option<Archive>, LayerError> {
+    let is_file = |found: &Found| matches!(found.node.kind, ocib_image::NodeKind::File { .. });
+    let place = follow_in(from, place)?;
+    match (from.find(&place)?, from.tree()) {
+        (Some(found), Some(tree)) if is_file(&found) => Archive::at(&tree, &place),
         _ => Ok(None),
     }
 }

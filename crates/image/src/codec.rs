@@ -16,7 +16,7 @@ use std::{
 
 use flate2::{Compress, FlushCompress, Status};
 
-use crate::{Codec, Error, MediaType, pool::Pool};
+use crate::{Codec, Error, ExpansionLimit, MediaType, pool::Pool, untar::limit_expansion};
 
 /// pigz uses 128 KiB; twice that halves what the flushes cost and still fits the cache.
 const GZIP_BLOCK: usize = 256 << 10;
@@ -57,9 +57,11 @@ impl Codec {
     }
 }
 
-/// Reads the tar inside a stored layer.
+/// Reads the tar inside a stored layer; of what was compressed not more comes out than
+/// [`ExpansionLimit::LAYER`] allows.
 pub fn decode(media_type: &MediaType, stored: Box<dyn Read + Send>) -> Result<Box<dyn Read + Send>, Error> {
-    match media_type.to_oci() {
+    let oci = media_type.to_oci();
+    limit_expansion(stored, ExpansionLimit::LAYER, |stored| match oci {
         MediaType::LayerTar => Ok(stored),
         MediaType::LayerGzip => Ok(Box::new(flate2::read::MultiGzDecoder::new(stored))),
         MediaType::LayerZstd => {
@@ -67,7 +69,7 @@ pub fn decode(media_type: &MediaType, stored: Box<dyn Read + Send>) -> Result<Bo
             Ok(Box::new(decoder.expect("a decoder without dictionary only fails without memory")))
         }
         _ => Err(Error::UnknownLayer { media_type: media_type.clone() }),
-    }
+    })
 }
 
 /// Compresses one stream. Compressed pieces come out of [`Encoder::write`] and [`Encoder::finish`]

@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt, io};
 
-use crate::{Digest, MediaType};
+use crate::{ArchiveCodec, Digest, MediaType};
 
 /// Errors of values and documents.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +57,68 @@ pub enum Error {
         expected: Digest,
         /// What came.
         actual: Digest,
+    },
+    /// The bytes of an archive could not be had.
+    #[error("the archive cannot be read at byte {offset}: {source}")]
+    UnreadableArchive {
+        /// How far it was read, in bytes of the uncompressed archive.
+        offset: u64,
+        /// What the stream said.
+        source: io::Error,
+    },
+    /// An archive that ends too early.
+    #[error("the archive ends at byte {offset}, in the middle of {what}")]
+    TruncatedArchive {
+        /// Where it ends, in bytes of the uncompressed archive.
+        offset: u64,
+        /// What is not complete.
+        what: &'static str,
+    },
+    /// An archive that breaks the rules of its format.
+    #[error("the archive is broken at byte {offset}: {why}")]
+    BadArchive {
+        /// Where the header in question is, in bytes of the uncompressed archive.
+        offset: u64,
+        /// What is wrong, and what was expected.
+        why: String,
+    },
+    /// An archive that asks for more than any honest one does.
+    #[error("the archive is refused at byte {offset}: {what} is past the limit of {limit}")]
+    ArchiveLimit {
+        /// Where the header in question is, in bytes of the uncompressed archive.
+        offset: u64,
+        /// What is too large.
+        what: &'static str,
+        /// How large it may be.
+        limit: u64,
+    },
+    /// An entry that is neither file, directory, link, pipe nor device.
+    #[error(
+        "{name:?} in the archive is of type {flag:?}, expected a file, directory, link, pipe or device (0 to 7, S)"
+    )]
+    UnknownEntryType {
+        /// Where its header is, in bytes of the uncompressed archive.
+        offset: u64,
+        /// Its name, cut short.
+        name: String,
+        /// The type flag of its header.
+        flag: char,
+    },
+    /// A compressed stream that needs more memory than it gets.
+    #[error("the {codec} stream needs more than {limit} bytes of memory to be read")]
+    DecoderMemory {
+        /// The codec.
+        codec: ArchiveCodec,
+        /// The largest window or dictionary that is allowed, in bytes.
+        limit: u64,
+    },
+    /// A compressed stream of which suspiciously much comes out.
+    #[error("{read} compressed bytes became more than {limit} bytes, which no honest archive does")]
+    Expansion {
+        /// Compressed bytes that were read.
+        read: u64,
+        /// How many bytes could have come out of them at most.
+        limit: u64,
     },
     /// A budget in which not even one layer can be made.
     #[error("a memory budget of {bytes} bytes is too small, expected at least {least} bytes")]

@@ -32,6 +32,7 @@ mod reference;
 mod run;
 mod tar;
 mod tree;
+mod untar;
 
 pub use budget::{Budget, Limits};
 pub use codec::decode;
@@ -52,3 +53,4 @@ pub use reference::Reference;
 pub use run::{RunBackend, RunJob};
 pub use tar::{TarWriter, archive_bytes, encode_header};
 pub use tree::{LinkGroup, Node, NodeKind, Tree};
+pub use untar::{ArchiveCodec, ExpansionLimit, TarEntry, TarReader, decode_archive, is_archive};

@@ -6,12 +6,13 @@
 
 use std::{
     collections::BTreeMap,
-    io::Read,
+    io::{BufReader, Read},
     sync::{Arc, OnceLock},
 };
 
 use ocib_image::{
-    Image, LayerError, LinkGroup, Node, NodeKind, PlaceError, PlaceErrorKind, Timestamp, Xattrs, decode,
+    EntryKind, Error, Image, LayerError, LinkGroup, Node, NodeKind, PlaceError, PlaceErrorKind, TarEntry,
+    TarReader, Timestamp, Xattrs, decode,
 };
 
 use super::{
@@ -27,6 +28,8 @@ const ACCOUNTS: [&[u8]; 2] = [b"etc/passwd", b"etc/group"];
 const ACCOUNTS_MAX: u64 = 1 << 20;
 /// More files than any real image has; a listing of more would not fit into the memory budget.
 const ENTRIES_MAX: usize = 5_000_000;
+/// Headers are read from buffers of this size.
+const READ_BYTES: usize = 64 << 10;
 
 /// An image whose files may be asked for.
 #[derive(Debug)]
@@ -101,19 +104,20 @@ fn children<'a>(listing: &'a Listing, directory: &[u8]) -> impl Iterator<Item = 
 fn apply(listing: &mut Listing, number: u64, layer: &Arc<Packed>) -> Result<(), LayerError> {
     let corrupt = |error: std::io::Error| match error.downcast::<LayerError>() {
         Ok(inner) => inner,
-        Err(error) => LayerError::Place(PlaceError::new(
-            PlaceErrorKind::Corrupt,
-            format!("{layer:?} cannot be read: {error}"),
-        )),
+        Err(error) => unreadable(layer, &error),
+    };
+    let broken = |error: Error| match error {
+        Error::UnreadableArchive { source, .. } => corrupt(source),
+        error => unreadable(layer, &error),
     };
     let stored = layer.blob.source.read()?;
     let stream = decode(&layer.blob.descriptor.media_type, stored)
         .map_err(|error| PlaceError::new(PlaceErrorKind::Refused, error))?;
-    let mut archive = tar::Archive::new(stream);
+    let mut archive = TarReader::new(BufReader::with_capacity(READ_BYTES, stream));
     let mut mine: BTreeMap<Box<[u8]>, ()> = BTreeMap::new();
-    for (entry_number, entry) in archive.entries().map_err(corrupt)?.enumerate() {
-        let mut entry = entry.map_err(corrupt)?;
-        let name = path::clean(&entry.path_bytes());
+    let mut entry_number = 0;
+    while let Some(entry) = archive.next_entry().map_err(broken)? {
+        let name = path::clean(&entry.entry.name);
         let directory = resolve_parent(listing, path::parent(&name));
         let base = path::base(&name).to_vec();
         if base == OPAQUE {
@@ -122,8 +126,10 @@ fn apply(listing: &mut Listing, number: u64, layer: &Arc<Packed>) -> Result<(), 
             remove(listing, &path::join(&directory, hidden), &mine);
         } else if !base.is_empty() {
             let target = path::join(&directory, &base);
-            let identity = (number, entry_number as u64);
-            let listed = read_entry(listing, &mut entry, layer, &target, identity).map_err(corrupt)?;
+            let identity = (number, entry_number);
+            let mut content = archive.content();
+            let listed =
+                read_entry(listing, entry, &mut content, layer, &target, identity).map_err(corrupt)?;
             make_parents(listing, &target, &mut mine);
             insert(listing, &target, listed, &mine);
             mine.insert(target.into(), ());
@@ -131,95 +137,63 @@ fn apply(listing: &mut Listing, number: u64, layer: &Arc<Packed>) -> Result<(), 
         if listing.len() > ENTRIES_MAX {
             return Err(corrupt(std::io::Error::other(format!("more than {ENTRIES_MAX} files"))));
         }
+        entry_number += 1;
     }
     // The stored bytes are verified where they end, which may be behind the archive's end.
     std::io::copy(&mut archive.into_inner(), &mut std::io::sink()).map(drop).map_err(corrupt)
 }
 
-fn read_entry<R: Read>(
+fn unreadable(layer: &Packed, error: &dyn std::fmt::Display) -> LayerError {
+    LayerError::Place(PlaceError::new(PlaceErrorKind::Corrupt, format!("{layer:?} cannot be read: {error}")))
+}
+
+fn read_entry(
     listing: &Listing,
-    entry: &mut tar::Entry<'_, R>,
+    TarEntry { entry, offset }: TarEntry,
+    content: &mut dyn Read,
     layer: &Arc<Packed>,
     name: &[u8],
     identity: LinkGroup,
 ) -> std::io::Result<Listed> {
     let invalid = |why: String| std::io::Error::new(std::io::ErrorKind::InvalidData, why);
-    let header = entry.header().clone();
-    let link = entry.link_name_bytes().map(std::borrow::Cow::into_owned).unwrap_or_default();
-    let device = || -> std::io::Result<(u32, u32)> {
-        Ok((header.device_major()?.unwrap_or_default(), header.device_minor()?.unwrap_or_default()))
-    };
-    let kind = match header.entry_type() {
-        tar::EntryType::Directory => NodeKind::Directory,
-        tar::EntryType::Symlink => NodeKind::Symlink(link.into()),
-        tar::EntryType::Link => {
+    let kind = match entry.kind {
+        EntryKind::Hardlink(link) => {
             let wanted = path::clean(&link);
             let wanted = path::join(&resolve_parent(listing, path::parent(&wanted)), path::base(&wanted));
             let found = listing.get(&wanted[..]).cloned();
             let name = String::from_utf8_lossy(&wanted).into_owned();
             return found.ok_or_else(|| invalid(format!("a hard link to /{name}, which is not there")));
         }
-        tar::EntryType::Fifo => NodeKind::Fifo,
-        tar::EntryType::Char => device().map(|(major, minor)| NodeKind::CharDevice { major, minor })?,
-        tar::EntryType::Block => device().map(|(major, minor)| NodeKind::BlockDevice { major, minor })?,
-        tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => {
-            NodeKind::File { size: entry.size() }
-        }
-        other => return Err(invalid(format!("an entry of type {:?}", char::from(other.as_byte())))),
+        EntryKind::File { size } => NodeKind::File { size },
+        EntryKind::Directory => NodeKind::Directory,
+        EntryKind::Symlink(target) => NodeKind::Symlink(target),
+        EntryKind::Fifo => NodeKind::Fifo,
+        EntryKind::CharDevice { major, minor } => NodeKind::CharDevice { major, minor },
+        EntryKind::BlockDevice { major, minor } => NodeKind::BlockDevice { major, minor },
     };
-    let content = match kind {
-        NodeKind::File { size } if size <= ACCOUNTS_MAX && ACCOUNTS.contains(&name) => {
+    let content = match (&kind, offset) {
+        (NodeKind::File { size }, _) if *size <= ACCOUNTS_MAX && ACCOUNTS.contains(&name) => {
             let mut bytes = Vec::new();
-            entry.read_to_end(&mut bytes)?;
+            content.read_to_end(&mut bytes)?;
             Content::Inline(bytes.into())
         }
-        NodeKind::File { .. } => {
-            Content::Packed { layer: Arc::clone(layer), offset: entry.raw_file_position() }
+        (NodeKind::File { .. }, Some(offset)) => Content::Packed { layer: Arc::clone(layer), offset },
+        // Nothing that writes layers writes these, and their bytes are not in one place.
+        (NodeKind::File { .. }, None) => {
+            return Err(invalid(format!("/{} is a sparse file", String::from_utf8_lossy(name))));
         }
         _ => Content::Nothing,
     };
-    let (mtime, xattrs) = pax_values(entry, header.mtime().unwrap_or_default())?;
-    let id = |id: std::io::Result<u64>| {
-        id.and_then(|id| u32::try_from(id).map_err(|_| invalid(format!("id {id}"))))
-    };
     let node = Node {
-        mode: header.mode()? & 0o7777,
-        uid: id(header.uid())?,
-        gid: id(header.gid())?,
-        mtime,
+        mode: entry.mode,
+        uid: entry.uid,
+        gid: entry.gid,
+        mtime: entry.mtime,
         // Every file gets one: links that follow share it, and a lone one does no harm.
         link_group: matches!(kind, NodeKind::File { .. }).then_some(identity),
         kind,
     };
-    Ok(Listed { node, xattrs: (!xattrs.is_empty()).then(|| Box::new(xattrs)), content })
-}
-
-/// What only PAX records say: parts of a second, and extended attributes.
-fn pax_values<R: Read>(entry: &mut tar::Entry<'_, R>, seconds: u64) -> std::io::Result<(Timestamp, Xattrs)> {
-    let mut mtime = Timestamp::from_seconds(i64::try_from(seconds).unwrap_or(i64::MAX));
-    let mut xattrs = Xattrs::new();
-    for record in entry.pax_extensions()?.into_iter().flatten() {
-        let record = record?;
-        let (key, value) = (record.key_bytes(), record.value_bytes());
-        if key == b"mtime" {
-            mtime = parse_pax_time(value).unwrap_or(mtime);
-        } else if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-            xattrs.push((name.into(), value.into()));
-        }
-    }
-    xattrs.sort();
-    Ok((mtime, xattrs))
-}
-
-fn parse_pax_time(value: &[u8]) -> Option<Timestamp> {
-    let text = std::str::from_utf8(value).ok()?;
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let digits: String = fraction.chars().chain(std::iter::repeat('0')).take(9).collect();
-    let (seconds, nanoseconds) = (whole.parse::<i64>().ok()?, digits.parse::<u32>().ok()?);
-    Some(match whole.starts_with('-') && nanoseconds > 0 {
-        true => Timestamp { seconds: seconds - 1, nanoseconds: 1_000_000_000 - nanoseconds },
-        false => Timestamp { seconds, nanoseconds },
-    })
+    Ok(Listed { node, xattrs: entry.xattrs, content })
 }
 
 /// Where a directory named by an entry really is: links on the way are followed within the root.

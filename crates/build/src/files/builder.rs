@@ -112,6 +112,29 @@ impl<'a> LayerBuilder<'a> {
         self.made.insert(path.into(), Made { layer_entry: LayerEntry { entry, content }, group });
     }
 
+    /// Puts what was found elsewhere at `path`, as it is. Of a directory only itself.
+    pub(crate) fn put_found(&mut self, path: &[u8], found: &Found, group: Option<Group>) {
+        let node = &found.node;
+        let Some(kind) = entry_kind(&node.kind) else { return };
+        let attributes = Attributes {
+            mode: node.mode,
+            uid: node.uid,
+            gid: node.gid,
+            mtime: node.mtime,
+            xattrs: found.xattrs.clone(),
+        };
+        self.put(path, kind, attributes, found.content.clone(), group);
+    }
+
+    /// Takes back what this layer has at `path` and below.
+    pub(crate) fn remove(&mut self, path: &[u8]) {
+        self.made.remove(path);
+        let prefix = [path, b"/"].concat();
+        let below = self.made.range(Box::<[u8]>::from(prefix.clone())..).map(|(name, _)| name);
+        let doomed: Vec<Box<[u8]>> = below.take_while(|name| name.starts_with(&prefix)).cloned().collect();
+        doomed.iter().for_each(|name| drop(self.made.remove(name)));
+    }
+
     /// A name for hard links to come.
     pub(crate) fn group(&mut self) -> Group {
         self.groups += 1;
@@ -143,6 +166,20 @@ impl<'a> LayerBuilder<'a> {
         };
         path::ancestors(path).any(is_no_directory)
     }
+}
+
+/// What a node is in a layer; `None` for sockets, which no archive can hold and every builder leaves
+/// out.
+pub(crate) fn entry_kind(kind: &NodeKind) -> Option<EntryKind> {
+    Some(match kind {
+        NodeKind::File { size } => EntryKind::File { size: *size },
+        NodeKind::Directory => EntryKind::Directory,
+        NodeKind::Symlink(target) => EntryKind::Symlink(target.clone()),
+        NodeKind::Fifo => EntryKind::Fifo,
+        NodeKind::CharDevice { major, minor } => EntryKind::CharDevice { major: *major, minor: *minor },
+        NodeKind::BlockDevice { major, minor } => EntryKind::BlockDevice { major: *major, minor: *minor },
+        NodeKind::Socket => return None,
+    })
 }
 
 impl Files for LayerBuilder<'_> {

@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc};
 
 use ocib_image::{Blob, Entry, Tree};
 
+use super::unpack::Archive;
 use crate::path;
 
 /// A path of a layer, and where its bytes are.
@@ -28,6 +29,13 @@ pub(crate) enum Content {
         layer: Arc<Packed>,
         /// Where the bytes start in the uncompressed tar.
         offset: u64,
+    },
+    /// In an archive that ADD unpacks, which can be read only from its start on.
+    Archived {
+        /// The archive.
+        archive: Arc<Archive>,
+        /// Which of its members, counted from 0.
+        number: u64,
     },
     /// Here (heredocs).
     Inline(Arc<[u8]>),

@@ -7,7 +7,7 @@ use ocib_dockerfile::{Matches, Patterns, glob};
 use ocib_image::{EntryKind, LayerError, LinkGroup, NodeKind};
 
 use super::{
-    builder::{Attributes, Group, LayerBuilder, MakeError},
+    builder::{Attributes, Group, LayerBuilder, MakeError, entry_kind},
     content::{Content, Origin},
     mode::Mode,
     owner::Owner,
@@ -15,11 +15,9 @@ use super::{
 };
 use crate::path;
 
-/// One source of a COPY or ADD.
+/// What a COPY or ADD does with each of its sources.
 #[derive(Debug)]
 pub(crate) struct Copy<'a> {
-    /// What was written, absolute; wildcards count if [`Copy::wildcards`] says so.
-    pub(crate) source: &'a str,
     /// Absolute; ends in a slash if it must be a directory.
     pub(crate) destination: &'a str,
     /// `--chown`, resolved.
@@ -30,8 +28,8 @@ pub(crate) struct Copy<'a> {
     pub(crate) include: Option<&'a Patterns>,
     /// `--exclude`, relative to the source.
     pub(crate) exclude: Option<&'a Patterns>,
-    /// Whether the source may have wildcards and links are followed; not so for heredocs.
-    pub(crate) wildcards: bool,
+    /// Whether a source that is a link is followed; not so for heredocs.
+    pub(crate) follows_links: bool,
 }
 
 /// Why a source could not be copied.
@@ -64,22 +62,6 @@ impl From<MakeError> for CopyError {
             MakeError::Layer(error) => Self::Layer(error),
         }
     }
-}
-
-/// Copies one source. A wildcard that matches nothing copies nothing, not even the destination.
-pub(crate) fn copy(
-    from: &dyn Files,
-    into: &mut LayerBuilder<'_>,
-    request: &Copy<'_>,
-) -> Result<(), CopyError> {
-    let sources = match request.wildcards {
-        true => expand_wildcards(from, request.source)?,
-        false => vec![path::clean(request.source.as_bytes())],
-    };
-    for source in sources {
-        copy_match(from, into, request, &source)?;
-    }
-    Ok(())
 }
 
 /// The sources that are there now: those that the pattern matches, in the order of a walk.
@@ -132,15 +114,16 @@ impl WildcardWalk<'_> {
     }
 }
 
-/// Go's `copy.Copy`: makes the destination's directories, then copies file or tree.
-fn copy_match(
+/// Copies the file or tree at `source`, a tree path (Go's `copy.Copy`): makes the destination's
+/// directories, then what is in them.
+pub(crate) fn copy(
     from: &dyn Files,
     into: &mut LayerBuilder<'_>,
-    request: &Copy<'_>,
     source: &[u8],
+    request: &Copy<'_>,
 ) -> Result<(), CopyError> {
     let not_found = || CopyError::NotFound(format!("/{}", String::from_utf8_lossy(source)));
-    let followed = if request.wildcards { follow_in(from, source)? } else { source.to_vec() };
+    let followed = if request.follows_links { follow_in(from, source)? } else { source.to_vec() };
     let root = match followed.is_empty() {
         true => None,
         false => Some(from.find(&followed)?.ok_or_else(not_found)?),
@@ -300,15 +283,7 @@ impl Copier<'_, '_> {
         if self.into.find(destination)?.is_some_and(|there| there.node.kind == NodeKind::Directory) {
             return Err(CopyError::OverDirectory(destination.to_vec()));
         }
-        let kind = match &found.node.kind {
-            NodeKind::File { size } => EntryKind::File { size: *size },
-            NodeKind::Symlink(target) => EntryKind::Symlink(target.clone()),
-            NodeKind::Fifo => EntryKind::Fifo,
-            NodeKind::CharDevice { major, minor } => EntryKind::CharDevice { major: *major, minor: *minor },
-            NodeKind::BlockDevice { major, minor } => EntryKind::BlockDevice { major: *major, minor: *minor },
-            // No archive can hold a socket; every builder leaves them out.
-            NodeKind::Socket | NodeKind::Directory => return Ok(()),
-        };
+        let Some(kind) = entry_kind(&found.node.kind) else { return Ok(()) };
         let is_file = matches!(kind, EntryKind::File { .. });
         let group = found.node.link_group.filter(|_| is_file).map(|inode| match self.inodes.get(&inode) {
             Some(group) => *group,

@@ -12,6 +12,7 @@ use ocib_image::{
 use super::{
     content::{Content, LayerEntry, Packed},
     rootfs::{Found, found},
+    unpack::{Archive, Members},
 };
 use crate::path;
 
@@ -61,6 +62,7 @@ impl FilesLayer {
                 Content::Nothing => String::new(),
                 Content::Tree(origin) => origin.tree.display(&origin.path(&entry.name)),
                 Content::Packed { layer, offset } => format!("{} {offset}", layer.blob.descriptor.digest),
+                Content::Archived { archive, number } => format!("{} {number}", archive.display()),
                 Content::Inline(bytes) => Digest::of(bytes).to_string(),
             };
             digester.update(&header);
@@ -72,7 +74,7 @@ impl FilesLayer {
     fn write_file(
         &self,
         tar: &mut TarWriter<&mut dyn Write>,
-        unpacking: &mut Option<Unpacking>,
+        open: &mut Open,
         LayerEntry { entry, content }: &LayerEntry,
     ) -> Result<(), LayerError> {
         let name = || String::from_utf8_lossy(&entry.name).into_owned();
@@ -86,8 +88,25 @@ impl FilesLayer {
             }
             Content::Packed { layer, offset } => {
                 let display = || format!("/{} in {}", name(), layer.image);
-                let stream = Unpacking::at(unpacking, layer, *offset)?;
+                let stream = Unpacking::at(&mut open.layer, layer, *offset)?;
                 tar.file(entry, &mut stream.take(entry.size()), &display)
+            }
+            Content::Archived { archive, number } => {
+                let display = || format!("/{} in {}", name(), archive.display());
+                let members = match &mut open.archive {
+                    Some((current, members))
+                        if Arc::ptr_eq(current, archive) && members.is_before(*number) =>
+                    {
+                        members
+                    }
+                    other => &mut other.insert((Arc::clone(archive), archive.open()?)).1,
+                };
+                let fewer = || LayerError::Changed {
+                    name: archive.display(),
+                    what: "it has fewer members".to_owned(),
+                };
+                let mut content = members.content(archive, *number)?.ok_or_else(fewer)?;
+                tar.file(entry, &mut content, &display)
             }
         }
     }
@@ -146,6 +165,7 @@ impl FilesLayer {
 /// that can be read at any time; hard links come last.
 fn unpacking_order(entries: &[LayerEntry]) -> Option<Vec<u32>> {
     let mut layers: Vec<&Arc<Packed>> = Vec::new();
+    let mut archives: Vec<&Arc<Archive>> = Vec::new();
     let mut keys = Vec::with_capacity(entries.len());
     for LayerEntry { entry, content } in entries {
         keys.push(match (content, &entry.kind) {
@@ -157,11 +177,19 @@ fn unpacking_order(entries: &[LayerEntry]) -> Option<Vec<u32>> {
                 });
                 (1, number, *offset)
             }
-            (_, EntryKind::Hardlink(_)) => (2, 0, 0),
+            (Content::Archived { archive, number }, _) => {
+                let known = archives.iter().position(|known| Arc::ptr_eq(known, archive));
+                let at = known.unwrap_or_else(|| {
+                    archives.push(archive);
+                    archives.len() - 1
+                });
+                (2, at, *number)
+            }
+            (_, EntryKind::Hardlink(_)) => (3, 0, 0),
             _ => (0, 0, 0),
         });
     }
-    if layers.is_empty() {
+    if layers.is_empty() && archives.is_empty() {
         return None;
     }
     let mut order: Vec<u32> = (0..u32::try_from(entries.len()).ok()?).collect();
@@ -172,14 +200,14 @@ fn unpacking_order(entries: &[LayerEntry]) -> Option<Vec<u32>> {
 impl LayerSource for FilesLayer {
     fn write(&self, out: &mut dyn Write) -> Result<(), LayerError> {
         let mut tar = TarWriter::new(out);
-        let mut unpacking = None;
+        let mut open = Open::default();
         for entry in self.in_order() {
             match entry.entry.kind {
-                EntryKind::File { .. } => self.write_file(&mut tar, &mut unpacking, entry)?,
+                EntryKind::File { .. } => self.write_file(&mut tar, &mut open, entry)?,
                 _ => tar.entry(&entry.entry)?,
             }
         }
-        unpacking.map_or(Ok(()), Unpacking::verify)?;
+        open.layer.map_or(Ok(()), Unpacking::verify)?;
         tar.finish().map(drop)
     }
 
@@ -204,7 +232,7 @@ impl LayerSource for FilesLayer {
                     }
                     Content::Inline(bytes) => piece.extend(bytes.iter().take(SAMPLE_PIECE)),
                     // Packed files would cost a download to look at; as stored they were judged before.
-                    Content::Packed { .. } | Content::Nothing => {}
+                    Content::Packed { .. } | Content::Archived { .. } | Content::Nothing => {}
                 }
                 take(&piece);
                 next += step;
@@ -213,6 +241,13 @@ impl LayerSource for FilesLayer {
         }
         Ok(())
     }
+}
+
+/// What is being read from front to back while a layer is written.
+#[derive(Default)]
+struct Open {
+    layer: Option<Unpacking>,
+    archive: Option<(Arc<Archive>, Members)>,
 }
 
 /// An image's layer being read from front to back.

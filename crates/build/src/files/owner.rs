@@ -78,6 +78,13 @@ fn account(rootfs: Option<&Rootfs>, file: &[u8], name: &str) -> Result<Option<Ve
     let mut bytes = Vec::new();
     match &found.content {
         Content::Nothing => {}
+        Content::Archived { archive, number } => {
+            let mut members = archive.open()?;
+            if let Some(content) = members.content(archive, *number)? {
+                let read = content.take(ACCOUNTS_MAX).read_to_end(&mut bytes);
+                read.map_err(|source| LayerError::Read { name: archive.display(), source })?;
+            }
+        }
         Content::Inline(inline) => bytes = inline.to_vec(),
         Content::Tree(origin) => {
             let path = origin.path(&place);

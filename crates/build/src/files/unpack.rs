@@ -1,0 +1,184 @@
+//! ADD of an archive: what its members become below the destination.
+//!
+//! As BuildKit does it (containerd's `archive.Apply` in a root of its own): the destination is the
+//! root of the archive, so `..`, absolute names and links never lead out of it; later members
+//! replace earlier ones; `--chown` applies to members, and `--chmod` to nothing.
+
+use std::{collections::HashMap, io::Read, sync::Arc};
+
+use ocib_image::{
+    EntryKind, Error, ExpansionLimit, LayerError, NodeKind, TarEntry, TarReader, Tree, decode_archive,
+    is_archive,
+};
+
+use super::{
+    builder::{Attributes, Group, LayerBuilder},
+    content::Content,
+    copy::CopyError,
+    mode::Mode,
+    owner::Owner,
+    rootfs::{Files, follow, follow_in},
+};
+use crate::path;
+
+/// A file that is a tar archive, plain or compressed.
+#[derive(Debug)]
+pub(crate) struct Archive {
+    tree: Arc<dyn Tree>,
+    path: Vec<u8>,
+}
+
+/// An archive being read, and how many of its members are behind.
+pub(crate) struct Members {
+    reader: TarReader<Box<dyn Read + Send>>,
+    count: u64,
+}
+
+impl Archive {
+    /// The file at `path`, if its content says that it is an archive.
+    pub(crate) fn at(tree: &Arc<dyn Tree>, path: &[u8]) -> Result<Option<Self>, LayerError> {
+        let archive = Self { tree: Arc::clone(tree), path: path.to_vec() };
+        Ok(is_archive(tree.open(path, 0)?).then_some(archive))
+    }
+
+    pub(crate) fn display(&self) -> String {
+        self.tree.display(&self.path)
+    }
+
+    pub(crate) fn open(&self) -> Result<Members, LayerError> {
+        let stored = self.tree.open(&self.path, 0)?;
+        let bytes = decode_archive(stored, ExpansionLimit::ARCHIVE).map_err(|error| self.broken(error))?;
+        Ok(Members { reader: TarReader::new(bytes), count: 0 })
+    }
+
+    fn broken(&self, error: Error) -> LayerError {
+        let source = match error {
+            Error::UnreadableArchive { source, .. } => source,
+            error => std::io::Error::other(error),
+        };
+        LayerError::Read { name: self.display(), source }
+    }
+}
+
+impl Members {
+    fn next(&mut self, archive: &Archive) -> Result<Option<TarEntry>, LayerError> {
+        let member = self.reader.next_entry().map_err(|error| archive.broken(error))?;
+        self.count += u64::from(member.is_some());
+        Ok(member)
+    }
+
+    /// Goes on to the member of that number, counted from 0; gives its content. `None` if the
+    /// archive has fewer, because it changed.
+    pub(crate) fn content(
+        &mut self,
+        archive: &Archive,
+        number: u64,
+    ) -> Result<Option<impl Read + '_>, LayerError> {
+        while self.count <= number {
+            if self.next(archive)?.is_none() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(self.reader.content()))
+    }
+
+    /// Whether the member of that number is still to come.
+    pub(crate) fn is_before(&self, number: u64) -> bool {
+        self.count <= number
+    }
+}
+
+/// Unpacks `archive` to `destination`, which becomes a directory.
+pub(crate) fn unpack(
+    archive: &Arc<Archive>,
+    into: &mut LayerBuilder<'_>,
+    destination: &str,
+    owner: Option<Owner>,
+) -> Result<(), CopyError> {
+    let root = follow_in(into, &path::clean(destination.as_bytes()))?;
+    into.make_directories(&root, &Mode::Keep, owner)?;
+    let mut unpacking = Unpacking { archive, into, root, owner, groups: HashMap::new() };
+    let mut members = archive.open()?;
+    while let Some(member) = members.next(archive)? {
+        unpacking.member(member, members.count - 1)?;
+    }
+    Ok(())
+}
+
+struct Unpacking<'a, 'b> {
+    archive: &'a Arc<Archive>,
+    into: &'a mut LayerBuilder<'b>,
+    /// The tree path of the destination.
+    root: Vec<u8>,
+    owner: Option<Owner>,
+    /// Hard links to come share the group of what they link to.
+    groups: HashMap<Vec<u8>, Group>,
+}
+
+impl Unpacking<'_, '_> {
+    fn member(&mut self, TarEntry { entry, .. }: TarEntry, number: u64) -> Result<(), CopyError> {
+        let Some(place) = self.place(&entry.name)? else { return Ok(()) };
+        self.into.make_directories(path::parent(&place), &Mode::Keep, None)?;
+        let owner = self.owner.unwrap_or_default();
+        let attributes = Attributes {
+            mode: if matches!(entry.kind, EntryKind::Symlink(_)) { 0o777 } else { entry.mode },
+            uid: owner.uid.unwrap_or(entry.uid),
+            gid: owner.gid.unwrap_or(entry.gid),
+            mtime: entry.mtime,
+            xattrs: entry.xattrs.clone(),
+        };
+        if let EntryKind::Hardlink(target) = &entry.kind {
+            return self.hard_link(&place, target);
+        }
+        let there = self.into.find(&place)?.map(|found| found.node.kind);
+        let merges = there == Some(NodeKind::Directory) && entry.kind == EntryKind::Directory;
+        if !merges {
+            self.into.remove(&place);
+        }
+        self.groups.remove(&place);
+        let content = match entry.kind {
+            EntryKind::File { .. } => Content::Archived { archive: Arc::clone(self.archive), number },
+            _ => Content::Nothing,
+        };
+        self.into.put(&place, entry.kind, attributes, content, None);
+        Ok(())
+    }
+
+    /// Where a name of the archive is; `None` for the root of the image, which no layer can name.
+    fn place(&self, name: &[u8]) -> Result<Option<Vec<u8>>, CopyError> {
+        let name = path::clean(name);
+        if name.is_empty() {
+            return Ok((!self.root.is_empty()).then(|| self.root.clone()));
+        }
+        let kind =
+            |inside: &[u8]| Ok(self.into.find(&path::join(&self.root, inside))?.map(|found| found.node.kind));
+        let directory = follow(path::parent(&name), kind)?;
+        Ok(Some(path::join(&self.root, &path::join(&directory, path::base(&name)))))
+    }
+
+    fn hard_link(&mut self, place: &[u8], target: &[u8]) -> Result<(), CopyError> {
+        let missing =
+            || CopyError::NotFound(format!("the target /{} of a hard link", String::from_utf8_lossy(target)));
+        let target = self.place(target)?.ok_or_else(missing)?;
+        let found = self.into.find(&target)?.ok_or_else(missing)?;
+        if found.node.kind == NodeKind::Directory {
+            return Err(CopyError::OverDirectory(target));
+        }
+        if *place == *target {
+            return Ok(());
+        }
+        let group = match self.groups.get(&target) {
+            Some(group) => *group,
+            None => {
+                let group = self.into.group();
+                self.into.put_found(&target, &found, Some(group));
+                self.groups.insert(target, group);
+                group
+            }
+        };
+        self.into.remove(place);
+        self.into.put_found(place, &found, Some(group));
+        self.groups.insert(place.to_vec(), group);
+        Ok(())
+    }
+}

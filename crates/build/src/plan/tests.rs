@@ -1,0 +1,128 @@
+//! Plans as text, without disk or network.
+
+use bytes::Bytes;
+use ocib_image::{
+    Annotations, Blob, Config, ContainerConfig, Image, ImageName, Manifest, MediaType, Platform,
+};
+
+use super::plan;
+use crate::{
+    Error, Request,
+    stages::{Images, Stages},
+};
+
+/// An image without layers whose config is `config`.
+fn image(config: &str) -> Image {
+    let blob = Blob::in_memory(MediaType::Config, Bytes::copy_from_slice(config.as_bytes()));
+    Image {
+        manifest: Manifest::new(blob.descriptor, Vec::new(), Annotations::new()),
+        config: Config::Container(Box::new(ContainerConfig::parse(config.as_bytes()).unwrap())),
+        layers: Vec::new(),
+        pinned: "base@sha256:0".to_owned(),
+    }
+}
+
+fn images(platform: &Platform, all: &[(&str, &str)]) -> Images {
+    let key = |name: &str| (name.parse::<ImageName>().unwrap(), platform.clone());
+    all.iter().map(|(name, config)| (key(name), image(config))).collect()
+}
+
+fn planned(dockerfile: &str, change: impl Fn(&mut Request), bases: &[(&str, &str)]) -> Result<String, Error> {
+    let mut request = Request::new(ocib_dockerfile::parse(dockerfile.as_bytes())?);
+    change(&mut request);
+    let platform = request.platforms[0].clone();
+    let stages = Stages::new(&request, &platform)?;
+    Ok(plan(&stages, &images(&platform, bases))?.to_string())
+}
+
+#[test]
+fn a_model_image() {
+    let text = planned(
+        "FROM scratch\nLABEL kind=model\nWORKDIR /models\nCOPY --chmod=0644 a b ./\nUSER 1010\nCMD [\"x\"]\n",
+        |request| drop(request.labels.insert("team".into(), "ml".into())),
+        &[],
+    );
+    assert_eq!(
+        text.unwrap(),
+        r#"platform linux/amd64
+stage 0 from scratch
+  WORKDIR /models
+  COPY --chmod=0644 a b ./ # buildkit
+config {"architecture":"amd64","config":{"ArgsEscaped":true,"Cmd":["x"],"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],"Labels":{"kind":"model","team":"ml"},"User":"1010","WorkingDir":"/models"},"created":"1970-01-01T00:00:00Z","history":[{"created":"1970-01-01T00:00:00Z","created_by":"LABEL kind=model","comment":"buildkit.dockerfile.v0","empty_layer":true},{"created":"1970-01-01T00:00:00Z","created_by":"WORKDIR /models","comment":"buildkit.dockerfile.v0"},{"created":"1970-01-01T00:00:00Z","created_by":"COPY --chmod=0644 a b ./ # buildkit","comment":"buildkit.dockerfile.v0"},{"created":"1970-01-01T00:00:00Z","created_by":"USER 1010","comment":"buildkit.dockerfile.v0","empty_layer":true},{"created":"1970-01-01T00:00:00Z","created_by":"CMD [\"x\"]","comment":"buildkit.dockerfile.v0","empty_layer":true}],"os":"linux","rootfs":{"diff_ids":[],"type":"layers"}}
+"#
+    );
+}
+
+#[test]
+fn only_needed_stages_are_planned_and_images_asked_for() {
+    let dockerfile =
+        "FROM unused:1 AS a\nFROM used:1 AS b\nFROM scratch\nCOPY --from=b /x /y\nCOPY --from=img /x /z\n";
+    let request = Request::new(ocib_dockerfile::parse(dockerfile.as_bytes()).unwrap());
+    let stages = Stages::new(&request, &Platform::linux_amd64()).unwrap();
+    let missing = stages.missing(&Images::new()).unwrap();
+    let names: Vec<String> = missing.iter().map(|((name, _), _)| name.to_string()).collect();
+    assert_eq!(names, ["docker.io/library/used:1", "docker.io/library/img:latest"]);
+    let plan = planned(dockerfile, |_| {}, &[("used:1", "{}"), ("img", "{}")]).unwrap();
+    let stages: Vec<&str> = plan.lines().filter(|line| line.starts_with("stage")).collect();
+    assert_eq!(stages, ["stage 1 from docker.io/library/used:1 for linux/amd64", "stage 2 from scratch"]);
+}
+
+#[test]
+fn triggers_of_a_base_run_first_and_bring_their_own_bases() {
+    let base =
+        r#"{"os":"linux","architecture":"amd64","config":{"OnBuild":["COPY --from=more /a /b","ENV T=1"]}}"#;
+    let dockerfile = "FROM base\nENV T=2\n";
+    let request = Request::new(ocib_dockerfile::parse(dockerfile.as_bytes()).unwrap());
+    let stages = Stages::new(&request, &Platform::linux_amd64()).unwrap();
+    let known = images(&Platform::linux_amd64(), &[("base", base)]);
+    let missing = stages.missing(&known).unwrap();
+    assert_eq!(missing[0].0.0.to_string(), "docker.io/library/more:latest");
+    let plan = planned(dockerfile, |_| {}, &[("base", base), ("more", "{}")]).unwrap();
+    assert!(plan.contains("  COPY --from=more") || plan.contains("  COPY /a /b # buildkit"), "{plan}");
+    assert!(plan.contains(r#""T=2""#) && !plan.contains("OnBuild"), "{plan}");
+}
+
+#[test]
+fn errors_say_what_and_where() {
+    for (dockerfile, place, message) in [
+        (
+            "FROM scratch\nRUN true\n",
+            "RUN true",
+            "RUN needs a container, and no backend that could run it is configured",
+        ),
+        ("FROM Foo\n", "Foo", "\"Foo\" is not an image reference: a repository is lower case"),
+        (
+            "FROM scratch\nCOPY --from=$X a b\n",
+            "$X",
+            "variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a \
+             workaround",
+        ),
+        (
+            "FROM scratch\nCOPY --from=late a b\nFROM scratch AS late\nCOPY --from=0 a b\n",
+            "late",
+            "cannot copy from stage \"late\", it needs to be defined before the current stage",
+        ),
+        ("FROM scratch\nCOPY --from=7 a b\n", "7", "invalid stage index 7, there are 1 stages"),
+        (
+            "FROM scratch\nCOPY --chmod=9 a b\n",
+            "9",
+            "invalid chmod parameter \"9\": it should be an octal number up to 07777 or a symbolic mode",
+        ),
+        ("FROM scratch\nEXPOSE x/tcp\n", "x/tcp", "invalid containerPort: x"),
+        ("FROM scratch\nSTOPSIGNAL SIGFOO\n", "SIGFOO", "invalid signal: SIGFOO"),
+        (
+            "FROM scratch\nADD https://u:p@h/x?sig=1 /x\n",
+            "https://u:p@h/x?sig=1",
+            "ADD cannot fetch https://h/x in this version, only files of the context can be added",
+        ),
+    ] {
+        // The first stage is what is wrong, so it is what is asked for.
+        let error = planned(dockerfile, |request| request.target = Some("0".into()), &[]).unwrap_err();
+        let span = error.span().unwrap();
+        assert_eq!(
+            (&dockerfile[span.start..span.end], error.to_string().as_str()),
+            (place, message),
+            "{dockerfile}"
+        );
+    }
+}
