@@ -114,3 +114,41 @@ impl Stream for Watched {
         Poll::Ready(item)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Patience = Patience { idle: Duration::from_secs(60), answer: Duration::from_secs(300) };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_may_be_silent_for_so_long() {
+        for (turn, expected) in [(Turn::Server, PATIENCE.idle), (Turn::Answer, PATIENCE.answer)] {
+            let (pulse, start) = (Pulse::new(), Instant::now());
+            pulse.set(turn);
+            assert_eq!((pulse.stalled(PATIENCE).await, start.elapsed()), (expected, expected), "{turn:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_piece_starts_the_wait_again() {
+        let (pulse, start) = (Pulse::new(), Instant::now());
+        let moving = async {
+            for _ in 0..10 {
+                pulse.set(Turn::Server);
+                tokio::time::sleep(PATIENCE.idle / 2).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        futures_util::future::select(std::pin::pin!(moving), std::pin::pin!(pulse.stalled(PATIENCE))).await;
+        assert_eq!(start.elapsed(), PATIENCE.idle * 9 / 2 + PATIENCE.idle);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_source_is_not_the_servers_fault() {
+        let pulse = Pulse::new();
+        pulse.set(Turn::Source);
+        let day = Duration::from_secs(86_400);
+        assert!(tokio::time::timeout(day, pulse.stalled(PATIENCE)).await.is_err());
+    }
+}

@@ -10,8 +10,8 @@ use std::{
 
 use futures_util::future::{Either, select};
 use reqwest::{
-    Certificate, Client, Method, StatusCode, Url,
-    header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION},
+    Certificate, Client, Method, RequestBuilder, StatusCode, Url,
+    header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, LOCATION},
 };
 
 use crate::{
@@ -159,33 +159,16 @@ impl Http {
         &self,
         method: &Method,
         url: &Url,
-        mut headers: HeaderMap,
+        headers: HeaderMap,
         body: Body,
     ) -> Result<Response, Error> {
         let client = self.client(self.route(url)?)?;
         let pulse = Pulse::new();
-        let mut request = client.request(method.clone(), url.clone());
-        match body {
-            // Registries behind some proxies answer 411 to a POST or PUT that does not say that it is empty.
-            Body::Empty if matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {
-                headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-            }
-            Body::Empty => {}
-            Body::Bytes(bytes) => request = request.body(bytes),
-            Body::Stream { stream, length } => {
-                length.iter().for_each(|&length| {
-                    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-                });
-                let watched = Watched { stream, pulse: pulse.clone() };
-                request = request.body(reqwest::Body::wrap_stream(watched));
-            }
-        }
-        let patience = Patience { idle: self.options.idle_timeout, answer: self.options.answer_timeout };
-        let sent = pin!(request.headers(headers).send());
-        match select(sent, pin!(pulse.stalled(patience))).await {
-            Either::Left((Ok(response), _)) => {
-                Ok(Response::new(response, method.clone(), self.options.idle_timeout))
-            }
+        let request = client.request(method.clone(), url.clone()).headers(headers);
+        let sent = pin!(with_body(request, method, body, &pulse).send());
+        let HttpOptions { idle_timeout: idle, answer_timeout: answer, .. } = self.options;
+        match select(sent, pin!(pulse.stalled(Patience { idle, answer }))).await {
+            Either::Left((Ok(response), _)) => Ok(Response::new(response, method.clone(), idle)),
             Either::Left((Err(error), _)) => Err(Error::of_client(method, url, &error)),
             Either::Right((limit, _)) => {
                 Err(Error::Stalled { method: method.clone(), url: Redacted::of(url), limit })
@@ -245,6 +228,25 @@ impl Http {
             }
         };
         builder.build().map_err(failed)
+    }
+}
+
+fn with_body(request: RequestBuilder, method: &Method, body: Body, pulse: &Pulse) -> RequestBuilder {
+    match body {
+        // Registries behind some proxies answer 411 to a POST or PUT that does not say that it is empty.
+        Body::Empty if matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {
+            request.header(CONTENT_LENGTH, 0)
+        }
+        Body::Empty => request,
+        Body::Bytes(bytes) => request.body(bytes),
+        Body::Stream { stream, length } => {
+            let watched = Watched { stream, pulse: pulse.clone() };
+            let request = request.body(reqwest::Body::wrap_stream(watched));
+            match length {
+                Some(length) => request.header(CONTENT_LENGTH, length),
+                None => request,
+            }
+        }
     }
 }
 

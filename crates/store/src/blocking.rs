@@ -20,7 +20,8 @@ impl Wanted {
     pub(crate) fn check(&self) -> io::Result<()> {
         match self.0.load(Ordering::Relaxed) {
             true => Ok(()),
-            false => Err(io::Error::new(io::ErrorKind::Interrupted, "nobody waits for it any more")),
+            // Not `ErrorKind::Interrupted`, upon which `write_all` tries again for ever.
+            false => Err(io::Error::other("nobody waits for it any more")),
         }
     }
 }

@@ -89,3 +89,122 @@ impl Read for Reading {
         Ok(taken.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write,
+        sync::{Arc, mpsc},
+    };
+
+    use futures_util::TryStreamExt;
+    use ocib_image::{Annotations, Budget, Codec, Compression, LayerSource, Limits};
+
+    use super::*;
+
+    type Writer = dyn Fn(&mut dyn Write) -> Result<(), LayerError> + Send + Sync;
+
+    struct Written(Box<Writer>);
+
+    impl std::fmt::Debug for Written {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("Written")
+        }
+    }
+
+    impl LayerSource for Written {
+        fn write(&self, out: &mut dyn Write) -> Result<(), LayerError> {
+            (self.0)(out)
+        }
+
+        fn bytes(&self) -> Option<u64> {
+            None
+        }
+
+        fn sample(&self, _: &mut dyn FnMut(&[u8])) -> Result<(), LayerError> {
+            Ok(())
+        }
+    }
+
+    fn seal_with(
+        write: impl Fn(&mut dyn Write) -> Result<(), LayerError> + Send + Sync + 'static,
+    ) -> (ByteStream, impl Future<Output = Result<Layer, LayerError>> + Send) {
+        let limits = Limits { memory_bytes: 64 << 20, jobs: 1, cores: 1 };
+        let sealer = Sealer::new(Budget::new(limits, Codec::Plain).unwrap());
+        let layer = Unsealed {
+            source: Arc::new(Written(Box::new(write))),
+            compression: Compression::Fixed(Codec::Plain),
+            annotations: Annotations::new(),
+        };
+        seal(layer, sealer, Progress::unwatched())
+    }
+
+    #[tokio::test]
+    async fn a_layer_passes_whole() {
+        let (stream, made) = seal_with(|out| out.write_all(&[7; 3 << 20]).map_err(LayerError::Output));
+        let pieces: Vec<Bytes> = stream.try_collect().await.unwrap();
+        assert_eq!(pieces.concat(), vec![7; 3 << 20]);
+        assert_eq!(made.await.unwrap().descriptor.size, 3 << 20);
+    }
+
+    #[tokio::test]
+    async fn a_layer_that_fails_never_looks_complete() {
+        let failing: [fn() -> LayerError; 2] = [
+            || LayerError::Unstorable { name: "a".into(), why: "it is too long" },
+            || panic!("a source with a bug"),
+        ];
+        for fail in failing {
+            let (stream, made) = seal_with(move |out| {
+                out.write_all(&[7; 1 << 20]).map_err(LayerError::Output)?;
+                Err(fail())
+            });
+            let error = stream.try_collect::<Vec<Bytes>>().await.unwrap_err();
+            assert_eq!(error.to_string(), "the layer could not be made");
+            assert!(made.await.is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_dropped_ends_its_thread() {
+        let (stream, made) = seal_with(|out| {
+            loop {
+                out.write_all(&[7; 1 << 20]).map_err(LayerError::Output)?;
+            }
+        });
+        drop(stream);
+        let error = made.await.unwrap_err();
+        assert_eq!(error.to_string(), "the layer's destination went away: the upload broke off");
+    }
+
+    #[tokio::test]
+    async fn a_reader_gets_all_bytes_or_the_error() {
+        let pieces = [&b"ab"[..], b"", b"c"].map(|piece| Ok(Bytes::from_static(piece)));
+        let cut = Err(PlaceError::new(PlaceErrorKind::Unreachable, "cut"));
+        for (items, expected) in [(vec![], Ok("")), (vec![cut], Err("cut")), (pieces.into(), Ok("abc"))] {
+            let reader = read(Box::pin(stream::iter(items)), &Handle::current());
+            let read = spawn_blocking(move || io::read_to_string(reader)).await.unwrap();
+            let read = read.map_err(|error| error.to_string());
+            assert_eq!(read.as_deref().map_err(String::as_str), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_is_dropped_ends_its_transfer() {
+        struct Ended(mpsc::Sender<()>);
+        impl Drop for Ended {
+            fn drop(&mut self) {
+                let _ = self.0.send(());
+            }
+        }
+        let (ended, seen) = mpsc::channel();
+        let endless = stream::repeat_with({
+            let ended = Ended(ended);
+            move || {
+                let _ = &ended;
+                Ok(Bytes::from_static(b"x"))
+            }
+        });
+        drop(read(Box::pin(endless), &Handle::current()));
+        spawn_blocking(move || seen.recv()).await.unwrap().unwrap();
+    }
+}

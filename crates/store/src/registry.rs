@@ -61,7 +61,8 @@ impl fmt::Debug for RegistriesOptions {
 /// A client for all registries; clones share connections, tokens and what was learnt of each host.
 ///
 /// Every byte that it pulls is verified. Transient failures are tried again; a 401 renews the token
-/// once. Credentials go to their registry and its token endpoint only.
+/// once. Credentials go to their registry and its token endpoint only. Must be used within a runtime
+/// of tokio.
 ///
 /// ```
 /// use ocib_store::{Registries, RegistriesOptions};

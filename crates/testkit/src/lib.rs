@@ -13,6 +13,7 @@
 
 mod content;
 mod layout;
+mod machine;
 mod peers;
 mod process;
 mod proxy;
@@ -21,8 +22,9 @@ mod sinks;
 
 pub use content::{Noise, noise_file, safetensors_file, sparse_file};
 pub use layout::{FileType, RootfsFile, rootfs, verify_layout};
+pub use machine::{arm64_busybox, is_full, run_arm64};
 pub use peers::{Podman, skopeo, umoci, untar};
 pub use process::{require, run, run_command};
 pub use proxy::{Fault, FaultProxy};
 pub use registry::{Registry, RegistryOptions, Request, Served};
-pub use sinks::{SinkCase, file_layer, sealer, sink_suite};
+pub use sinks::{SinkCase, file_layer, program_layer, sealer, sink_suite};

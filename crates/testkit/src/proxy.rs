@@ -1,4 +1,4 @@
-//! A TCP proxy that breaks connections at a chosen byte.
+//! A TCP proxy that breaks connections at a chosen byte, or slows them down.
 //!
 //! It stands before a plain-HTTP registry. The registry builds the URLs of uploads from the `Host`
 //! that the client sent, so a client that starts at the proxy stays there.
@@ -10,9 +10,10 @@ use std::{
     net::{Ipv4Addr, Shutdown, TcpListener, TcpStream},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use body::BodyCounter;
@@ -48,6 +49,8 @@ struct Shared {
     happened: AtomicUsize,
     refuses: AtomicBool,
     stopped: AtomicBool,
+    /// Bytes per second that a connection carries to the registry.
+    rate: AtomicU64,
     open: Mutex<Vec<TcpStream>>,
 }
 
@@ -62,6 +65,7 @@ impl FaultProxy {
             happened: AtomicUsize::new(0),
             refuses: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
+            rate: AtomicU64::new(u64::MAX),
             open: Mutex::default(),
         });
         let accepting = shared.clone();
@@ -82,6 +86,12 @@ impl FaultProxy {
     /// How many faults have happened.
     pub fn happened(&self) -> usize {
         self.shared.happened.load(Ordering::SeqCst)
+    }
+
+    /// From now on each connection carries so many bytes per second to the registry, about; at least
+    /// one.
+    pub fn throttle(&self, bytes_per_second: u64) {
+        self.shared.rate.store(bytes_per_second.max(1), Ordering::SeqCst);
     }
 
     /// From now on closes every connection, open or new, without an answer; or stops doing so.
@@ -124,6 +134,23 @@ impl Shared {
         for stream in locked(&self.open).drain(..) {
             // Already closed by its peer: what was wanted.
             let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Waits as long as so many bytes may take, in short naps: the rate may change meanwhile.
+    fn pace(&self, bytes: u64) {
+        const NAP: Duration = Duration::from_millis(5);
+        let mut waited = Duration::ZERO;
+        let is_slower = |waited: Duration| {
+            let rate = self.rate.load(Ordering::SeqCst);
+            waited.as_secs_f64() * (rate as f64) < bytes as f64
+        };
+        while self.rate.load(Ordering::SeqCst) != u64::MAX && is_slower(waited) {
+            if self.stopped.load(Ordering::SeqCst) {
+                return;
+            }
+            thread::sleep(NAP);
+            waited += NAP;
         }
     }
 
@@ -190,6 +217,7 @@ impl Connection {
             if self.server.write_all(&buffer[passing..got]).is_err() {
                 break;
             }
+            self.shared.pace(got as u64);
         }
         self.close();
     }
@@ -267,6 +295,23 @@ mod tests {
             assert_eq!(told.recv().unwrap(), expected);
             assert_eq!(proxy.happened(), happened);
         }
+    }
+
+    #[test]
+    fn a_throttled_body_waits_until_it_is_let_go() {
+        let (host, told) = sink();
+        let proxy = FaultProxy::start(&host);
+        proxy.throttle(1);
+        let mut stream = TcpStream::connect(proxy.host()).unwrap();
+        for _ in 0..2 {
+            stream.write_all(b"0123456789").unwrap();
+            // The first bytes pass at once, then their ten seconds begin.
+            let mut echo = [0; 10];
+            stream.read_exact(&mut echo).unwrap();
+            proxy.throttle(u64::MAX);
+        }
+        stream.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(told.recv().unwrap(), 20);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use ocib_image::{
 };
 
 use crate::Noise;
-pub use layers::file_layer;
+pub use layers::{file_layer, program_layer};
 
 /// A new, empty place and ways to look into it that do not pass through the sink.
 pub struct SinkCase {

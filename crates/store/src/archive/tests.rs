@@ -10,8 +10,8 @@ use ocib_image::{
     Annotations, Codec, Compression, ContainerConfig, Descriptor, Digest, Index, MediaType, PlaceErrorKind,
 };
 use ocib_testkit::{
-    Noise, Podman, SinkCase, file_layer, require, rootfs, run_command, sealer, sink_suite, skopeo, untar,
-    verify_layout,
+    Noise, Podman, SinkCase, file_layer, program_layer, require, rootfs, run_command, sealer, sink_suite,
+    skopeo, untar, verify_layout,
 };
 use tempfile::TempDir;
 
@@ -31,7 +31,7 @@ async fn build(sink: &ArchiveSink) -> (Document, Vec<String>) {
     let busybox = fs::read(require("busybox", "busybox-static")).unwrap();
     let layers = [
         file_layer("noise", Noise::bytes(1, 900_000), Compression::Fixed(Codec::Plain)),
-        file_layer("busybox", busybox, Compression::Fixed(Codec::GZIP)),
+        program_layer("busybox", busybox, Compression::Fixed(Codec::GZIP)),
     ];
     let mut config = ContainerConfig::scratch(&"linux/amd64".parse().unwrap());
     let mut descriptors = Vec::new();
@@ -73,6 +73,10 @@ async fn suite(format: ArchiveFormat, takes_indexes: bool) {
     .await;
     for dir in dirs.into_inner().unwrap() {
         let files: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+        // The suite does nothing with a place that takes no indexes where it is about them.
+        if files.is_empty() && !takes_indexes {
+            continue;
+        }
         assert_eq!(files, ["image.tar"]);
         untar(&dir.path().join("image.tar"), &dir.path().join("layout"));
         verify_layout(&dir.path().join("layout"));
@@ -202,7 +206,7 @@ async fn podman_loads_a_docker_archive() {
     podman.load(&path);
     let source = format!("docker-archive:{}:docker.io/library/hello:latest", path.display());
     let id = podman.pull(&source);
-    assert_eq!(podman.run(&id, &[]), "");
+    assert_eq!(podman.run(&id, &[]), "hello\n");
 }
 
 #[tokio::test]

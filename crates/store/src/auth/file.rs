@@ -38,7 +38,7 @@ impl CredentialFile {
         let bad = |why: String| Error::CredentialFile { path: path.to_owned(), why };
         let text = match fs::read(path) {
             Ok(text) => text,
-            Err(error) if is_absence(&error) && !must_exist => return Ok(None),
+            Err(error) if !must_exist && is_absence(path, &error) => return Ok(None),
             Err(error) => return Err(bad(error.to_string())),
         };
         // Podman leaves an empty file behind.
@@ -80,10 +80,14 @@ impl CredentialFile {
     }
 }
 
-/// Permission to look into somebody else's home is as good as no file there: a container often
-/// has another user's `HOME`.
-fn is_absence(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+/// Whether `error` says that there is no file at `path`, as far as this user can know: in a
+/// container `HOME` often is somebody else's. A file that is there but must not be read is an error.
+fn is_absence(path: &Path, error: &io::Error) -> bool {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => true,
+        io::ErrorKind::PermissionDenied => fs::metadata(path).is_err(),
+        _ => false,
+    }
 }
 
 /// A credential by its parts; Docker marks identity tokens by their user.

@@ -215,11 +215,11 @@ async fn follows_indexes_to_the_platform() {
 async fn says_what_is_there_instead() {
     let dir = TempDir::new().unwrap();
     let at = dir.path().display();
-    let resolve = |selector: LayoutSelector| async move {
-        let error = resolve_in_layout(dir.path(), &selector, &amd64()).await.unwrap_err();
+    let path = dir.path();
+    let resolve = async |selector: LayoutSelector| {
+        let error = resolve_in_layout(path, &selector, &amd64()).await.unwrap_err();
         (error.kind, error.to_string())
     };
-    let path = dir.path();
     let bad = format!("{at} is not an OCI layout: it has no oci-layout");
     assert_eq!(resolve(LayoutSelector::Only).await, (PlaceErrorKind::Corrupt, bad));
     fs::write(path.join("oci-layout"), MARKER.1).unwrap();

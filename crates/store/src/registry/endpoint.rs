@@ -43,14 +43,14 @@ impl Endpoint {
             true => [https, plain],
             false => [plain, https],
         };
-        let mut failure = None;
+        let (mut failure, mut mismatch) = (None, None);
         for base in order {
             let request =
                 Request::new(Method::GET, base.join("v2/").expect("a constant path joins any base"));
             match http.send(request).await {
                 // What a server of TLS answers to plain http (Go, nginx).
                 Ok(response) if response.status() == StatusCode::BAD_REQUEST && base.scheme() == "http" => {
-                    failure.get_or_insert(super::answer::failure(response).await);
+                    mismatch = Some(super::answer::failure(response).await);
                 }
                 Ok(response) => {
                     let endpoint = Self::at(base);
@@ -62,7 +62,7 @@ impl Endpoint {
                 }
             }
         }
-        Err(failure.expect("both bases were tried, and each left its failure"))
+        Err(failure.or(mismatch).expect("both bases were tried, and each left its failure"))
     }
 
     fn at(base: Url) -> Self {

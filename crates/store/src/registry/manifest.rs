@@ -15,6 +15,10 @@ use crate::Error;
 const DOCUMENTS: [MediaType; 4] =
     [MediaType::Index, MediaType::Manifest, MediaType::DockerList, MediaType::DockerManifest];
 
+/// Statuses of a question whose answer is not a yes. Who may only write is told 403; the write that
+/// follows then says whether that is allowed.
+const ABSENT_OR_SECRET: &[u16] = &[403, 404];
+
 impl Repository {
     /// The document that `target`, a tag or digest, names; its bytes have the digest `expected`, if
     /// that is given, and else the digest that the registry says they have.
@@ -40,10 +44,11 @@ impl Repository {
     }
 
     /// The digest of the document that `target` names: `None` if there is none, or if the registry
-    /// does not say.
+    /// does not say, as ECR to whoever may push but not read.
     pub(super) async fn document_digest(&self, target: &str) -> Result<Option<Digest>, Error> {
         retry(self.options().backoff, async || {
-            let response = self.expect(self.document_request(Method::HEAD, target).await?, &[404]).await?;
+            let response =
+                self.expect(self.document_request(Method::HEAD, target).await?, ABSENT_OR_SECRET).await?;
             Ok(answer::content_digest(&response).filter(|_| response.status().is_success()))
         })
         .await
@@ -89,11 +94,11 @@ impl Repository {
         }
     }
 
-    /// Whether the repository has the blob.
+    /// Whether the repository has the blob, as far as it says.
     pub(super) async fn has_blob(&self, digest: Digest) -> Result<bool, Error> {
         retry(self.options().backoff, async || {
             let request = Request::new(Method::HEAD, self.url(&format!("blobs/{digest}")).await?);
-            Ok(self.expect(request, &[404]).await?.status().is_success())
+            Ok(self.expect(request, ABSENT_OR_SECRET).await?.status().is_success())
         })
         .await
     }

@@ -15,7 +15,10 @@ use ocib_image::{
     Outcome, PlaceErrorKind, Platform, Progress, Sink, TaskId, Unsealed,
 };
 use ocib_store::{Registries, RegistriesOptions};
-use ocib_testkit::{Fault, FaultProxy, Noise, Registry, RegistryOptions, SinkCase, file_layer, sink_suite};
+use ocib_testkit::{
+    Fault, FaultProxy, Noise, Registry, RegistryOptions, SinkCase, file_layer, sink_suite, skopeo,
+    verify_layout,
+};
 
 use crate::{
     Login, options,
@@ -109,6 +112,23 @@ async fn an_unchanged_image_sends_nothing_and_a_known_one_is_mounted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn others_can_read_what_was_pushed() {
+    let registry = Registry::start(RegistryOptions::default());
+    let sink = sink_to(Registries::new(options()), &format!("{}/a", registry.host()), &["1"]);
+    let image = small_image(Noise::bytes(1, 100_000));
+    image.put(&sink).await;
+    let copied = tempfile::tempdir().unwrap();
+    let (from, to) =
+        (format!("docker://{}/a:1", registry.host()), format!("oci:{}:1", copied.path().display()));
+    tokio::task::block_in_place(|| {
+        skopeo(&["copy", "--preserve-digests", "--src-tls-verify=false", &from, &to]);
+        verify_layout(copied.path());
+    });
+    let manifest = copied.path().join("blobs/sha256").join(image.descriptor().digest.hex());
+    assert_eq!(fs::read(manifest).unwrap(), image.raw());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn over_tls_with_a_password() {
     let login = Some(("me".to_owned(), "secret".to_owned()));
     let registry = Registry::start(RegistryOptions { tls: true, login, ..RegistryOptions::default() });
@@ -129,7 +149,11 @@ async fn over_tls_with_a_password() {
     }
 
     let error = sink_to(Registries::new(options()), &name, &["1"]).finish(&image.manifest).await.unwrap_err();
-    assert_eq!(error.kind, PlaceErrorKind::Unreachable, "{error}");
+    let expected = format!(
+        "GET {}/v2/ failed: the server's certificate is not trusted: invalid peer certificate: UnknownIssuer",
+        registry.url()
+    );
+    assert_eq!((error.kind, error.to_string()), (PlaceErrorKind::Unreachable, expected));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -285,4 +309,32 @@ async fn a_registry_that_stored_something_else_is_caught() {
     let url = format!("http://{}/v2/a/manifests/{digest}", server.host());
     let expected = format!("what {url} stored has digest {other}, expected {digest}");
     assert_eq!((error.kind, error.to_string()), (PlaceErrorKind::Corrupt, expected));
+}
+
+/// As nginx does for a body larger than `client_max_body_size`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_in_the_middle_of_a_body_is_heard() {
+    let server = Server::start(|request, _| match request.method.as_str() {
+        "POST" => Reply::status(202).header("Location", "/up"),
+        "PATCH" => Reply::status(413).body("too large").early(),
+        _ => Reply::status(200),
+    });
+    let sink = sink_to(Registries::new(options()), &format!("{}/a", server.host()), &[]);
+    let layer = file_layer("noise", Noise::bytes(1, 20_000_000), Compression::Fixed(Codec::Plain));
+    let error = sink.put_layer(&layer, &Progress::unwatched()).await.unwrap_err();
+    let expected = format!("PATCH http://{}/up answered 413: too large", server.host());
+    assert_eq!((error.kind, error.to_string()), (PlaceErrorKind::Refused, expected));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_write_but_not_read_can_push() {
+    let server = Server::start(|request, _| match request.method.as_str() {
+        "POST" => Reply::status(202).header("Location", "/up"),
+        "PUT" => Reply::status(201),
+        _ => Reply::status(403),
+    });
+    let image = small_image(b"x".to_vec());
+    image.put(&sink_to(Registries::new(options()), &format!("{}/a", server.host()), &["1"])).await;
+    let puts = server.lines().iter().filter(|line| line.starts_with("PUT /v2/a/manifests/")).count();
+    assert_eq!(puts, 3, "by digest twice, and by tag");
 }

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Write},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, Shutdown, TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread,
 };
@@ -42,11 +42,13 @@ pub(crate) struct Reply {
     body: Vec<u8>,
     /// How much of the body is sent before the connection is closed.
     sent: Option<usize>,
+    /// Answered before the request's body is read, and then closed.
+    is_early: bool,
 }
 
 impl Reply {
     pub(crate) fn status(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new(), sent: None }
+        Self { status, headers: Vec::new(), body: Vec::new(), sent: None, is_early: false }
     }
 
     pub(crate) fn header(mut self, name: &str, value: &(impl ToString + ?Sized)) -> Self {
@@ -56,6 +58,11 @@ impl Reply {
 
     pub(crate) fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
+        self
+    }
+
+    pub(crate) fn early(mut self) -> Self {
+        self.is_early = true;
         self
     }
 
@@ -74,7 +81,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Answers each request with what `script` makes of it and of the server's own `host:port`.
+    /// Answers each request with what `script` makes of it, without its body, and of the server's own
+    /// `host:port`.
     pub(crate) fn start(script: impl Fn(&Received, &str) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -108,16 +116,25 @@ impl Server {
 
 fn serve(connection: &TcpStream, script: &Script, log: &Mutex<Vec<Received>>, host: &str) {
     let mut reader = BufReader::new(connection.try_clone().unwrap());
-    while let Some(request) = receive(&mut reader) {
-        log.lock().unwrap().push(request.clone());
+    while let Some(mut request) = head(&mut reader) {
         let reply = script(&request, host);
+        if !reply.is_early && body(&mut reader, &mut request).is_none() {
+            break;
+        }
+        log.lock().unwrap().push(request.clone());
         if answer(connection, &request, &reply).is_none() || reply.sent.is_some() {
+            break;
+        }
+        if reply.is_early {
+            // A connection closed with unread bytes is reset, and takes the answer along.
+            connection.shutdown(Shutdown::Write).unwrap();
+            let _ = std::io::copy(&mut reader, &mut std::io::sink());
             break;
         }
     }
 }
 
-fn receive(reader: &mut impl BufRead) -> Option<Received> {
+fn head(reader: &mut impl BufRead) -> Option<Received> {
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
     let mut words = line.split_whitespace();
@@ -132,13 +149,17 @@ fn receive(reader: &mut impl BufRead) -> Option<Received> {
         let Some((name, value)) = line.trim_end().split_once(':') else { break };
         request.headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
+    Some(request)
+}
+
+fn body(reader: &mut impl BufRead, request: &mut Received) -> Option<()> {
     if request.header("transfer-encoding") == Some("chunked") {
         request.body = chunks(reader)?;
     } else if let Some(length) = request.header("content-length") {
         request.body = vec![0; length.parse().ok()?];
         reader.read_exact(&mut request.body).ok()?;
     }
-    Some(request)
+    Some(())
 }
 
 fn chunks(reader: &mut impl BufRead) -> Option<Vec<u8>> {

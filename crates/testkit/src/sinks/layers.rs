@@ -19,13 +19,18 @@ use crate::Noise;
 
 /// A layer of one file `name`, mode 0644, owner 0:0, mtime 0.
 pub fn file_layer(name: &str, content: Vec<u8>, compression: Compression) -> Unsealed {
-    unsealed(FileLayer { name: name.to_owned(), content }, compression)
+    unsealed(FileLayer { name: name.to_owned(), mode: 0o644, content }, compression)
+}
+
+/// The same with mode 0755.
+pub fn program_layer(name: &str, content: Vec<u8>, compression: Compression) -> Unsealed {
+    unsealed(FileLayer { name: name.to_owned(), mode: 0o755, content }, compression)
 }
 
 /// The same as a plain layer that was sealed elsewhere.
 pub(super) fn known_layer(name: &str, content: Vec<u8>) -> (Blob, Layer) {
     let mut tar = Vec::new();
-    let source = FileLayer { name: name.to_owned(), content };
+    let source = FileLayer { name: name.to_owned(), mode: 0o644, content };
     source.write(&mut tar).expect("writing to memory does not fail");
     let diff_id = DiffId(Digest::of(&tar));
     let blob = Blob::in_memory(MediaType::LayerTar, Bytes::from(tar));
@@ -65,6 +70,7 @@ fn unsealed(source: impl LayerSource + 'static, compression: Compression) -> Uns
 #[derive(Debug)]
 struct FileLayer {
     name: String,
+    mode: u32,
     content: Vec<u8>,
 }
 
@@ -73,7 +79,7 @@ impl FileLayer {
         Entry {
             name: self.name.as_bytes().into(),
             kind: EntryKind::File { size: self.content.len() as u64 },
-            mode: 0o644,
+            mode: self.mode,
             uid: 0,
             gid: 0,
             mtime: Timestamp::default(),

@@ -1,0 +1,126 @@
+#!/usr/bin/env bash
+# Installs what the tests need from Debian, then runs every check of the project.
+#
+#   tests/run.sh          formatting, lints, tests, documentation
+#   tests/run.sh --full   also the cases that need minutes or many gigabytes
+#
+# Needs cargo, and root or sudo only if a package is missing. Nothing is skipped: what cannot be had
+# is an error.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+main() {
+    case "${1:-}" in
+        "") ;;
+        --full) export OCIB_TEST_FULL=1 ;;
+        *) fail "unknown argument $1, expected --full or nothing" ;;
+    esac
+    command -v cargo > /dev/null || fail "cargo is missing: install Rust (https://rustup.rs)"
+    # Modes of files that tests make do not depend on whoever runs them.
+    umask 022
+    # Debian keeps runc and others in root's part of the PATH.
+    export PATH="$PATH:/usr/sbin:/sbin"
+
+    step "packages" packages
+    step "arm64 programs" arm64_programs
+    step "cargo fmt" cargo fmt --all --check
+    step "cargo clippy" cargo clippy --workspace --all-targets -- -D warnings
+    step "cargo test" cargo test --workspace
+    step "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+    echo "all good after ${SECONDS} s"
+}
+
+fail() {
+    echo "tests/run.sh: $*" >&2
+    exit 1
+}
+
+step() {
+    local name="$1" start="$SECONDS"
+    shift
+    echo "== ${name}"
+    "$@"
+    echo "== ${name}: $((SECONDS - start)) s"
+}
+
+# What tests start, and the package that has it. `.h` stands for a header file.
+PROGRAMS=(
+    docker-registry:docker-registry skopeo:skopeo umoci:umoci podman:podman runc:runc buildah:buildah
+    htpasswd:apache2-utils openssl:openssl setfattr:attr busybox:busybox-static curl:curl git:git tar:tar
+    kill:procps xz:xz-utils zstd:zstd bzip2:bzip2 gcc:gcc /usr/bin/time:time
+    /usr/include/stdio.h:libc6-dev /etc/ssl/certs/ca-certificates.crt:ca-certificates
+)
+
+packages() {
+    local missing=() entry
+    for entry in "${PROGRAMS[@]}"; do
+        is_there "${entry%%:*}" || missing+=("${entry##*:}")
+    done
+    [ "${#missing[@]}" -gt 0 ] || return 0
+    echo "to install: ${missing[*]}"
+    as_root "apt-get install ${missing[*]}" apt-get update -qq
+    as_root "apt-get install ${missing[*]}" \
+        env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+    for entry in "${PROGRAMS[@]}"; do
+        is_there "${entry%%:*}" || fail "${entry%%:*} is still missing after installing ${entry##*:}"
+    done
+}
+
+is_there() {
+    case "$1" in
+        /*) [ -e "$1" ] ;;
+        # Another busybox than the static one cannot run in an image of its own.
+        busybox) command -v busybox > /dev/null && ! ldd "$(command -v busybox)" > /dev/null 2>&1 ;;
+        *) command -v "$1" > /dev/null ;;
+    esac
+}
+
+as_root() {
+    local purpose="$1"
+    shift
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo > /dev/null; then
+        sudo "$@"
+    else
+        fail "neither root nor sudo: as root, run: ${purpose}"
+    fi
+}
+
+# A static arm64 program and an emulator that runs it. Both are taken out of their packages: neither
+# a foreign architecture nor binfmt handlers are registered on this machine.
+arm64_programs() {
+    local data="$PWD/target/test-data"
+    if [ -x "$data/busybox-arm64" ] && [ -x "$data/qemu-aarch64-static" ]; then
+        return
+    fi
+    mkdir -p "$data"
+    local work
+    work="$(mktemp -d)"
+    # shellcheck disable=SC2064 # The directory is a local variable that is gone when the trap runs.
+    trap "rm -rf '$work'" EXIT
+    from_package "$work/arm64" arm64 busybox-static busybox "$data/busybox-arm64"
+    from_package "$work/host" "$(dpkg --print-architecture)" qemu-user-static qemu-aarch64-static \
+        "$data/qemu-aarch64-static"
+    "$data/qemu-aarch64-static" "$data/busybox-arm64" true || fail "the arm64 programs do not run"
+}
+
+# from_package DIR ARCHITECTURE PACKAGE PROGRAM TARGET: with package lists of its own, beneath DIR.
+from_package() {
+    local dir="$1" architecture="$2" package="$3" program="$4" target="$5"
+    mkdir -p "$dir/lists/partial" "$dir/archives/partial" "$dir/root"
+    local apt=(
+        apt-get -qq -o "APT::Architecture=$architecture" -o "APT::Architectures=$architecture"
+        -o "Dir::State::lists=$dir/lists" -o "Dir::State::status=/dev/null" -o "Dir::Cache=$dir"
+        -o "APT::Sandbox::User=$(id -un)"
+    )
+    "${apt[@]}" update || fail "the package lists for $architecture cannot be fetched"
+    (cd "$dir" && "${apt[@]}" download "$package") || fail "$package:$architecture cannot be fetched"
+    dpkg-deb -x "$dir/$package"_*.deb "$dir/root"
+    local found
+    found="$(find "$dir/root" -type f -path "*/bin/$program" | head -n 1)"
+    [ -n "$found" ] || fail "$package:$architecture has no $program"
+    install -m 0755 "$found" "$target"
+}
+
+main "$@"
