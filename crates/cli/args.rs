@@ -93,10 +93,6 @@ pub(crate) struct Build {
     #[arg(short, long, value_name = "N")]
     pub(crate) jobs: Option<std::num::NonZeroUsize>,
 
-    /// Accepted for scripts: this version keeps no cache that could be ignored.
-    #[arg(long)]
-    pub(crate) no_cache: bool,
-
     /// The time of config, history and files from the context, in seconds since 1970.
     #[arg(
         long,
@@ -132,6 +128,9 @@ pub(crate) struct Build {
     /// Certificates (PEM) that are trusted besides the system's.
     #[arg(long = "ca-file", value_name = "FILE")]
     pub(crate) ca_files: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) buildx: crate::buildx::Buildx,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]

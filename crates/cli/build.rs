@@ -35,8 +35,10 @@ const SHUTDOWN: Duration = Duration::from_secs(2);
 pub(crate) fn run(build: args::Build) -> Result<(), Failure> {
     let outputs = Output::all(&build)?;
     let events = progress::watch(build.progress, build.quiet);
+    build.buildx.answer(&*events)?;
+    let context = open_directory(Path::new(&build.context))?;
     let (name, dockerfile) = read_dockerfile(&build)?;
-    let request = Arc::new(request(&build, &name, dockerfile, &*events)?);
+    let request = Arc::new(request(&build, context, &name, dockerfile, &*events)?);
     let sealer = sealer(&build)?;
     let registries = registries(&build)?;
     let prints = !outputs.iter().any(Output::is_stdout);
@@ -55,7 +57,7 @@ pub(crate) fn run(build: args::Build) -> Result<(), Failure> {
                 result.map_err(|error| Failure::of_build(&error, &name, &request.dockerfile.text))
             }
             signal = interrupted() => Err(Failure::new(Exit::Interrupted, format!("interrupted by {signal}"))
-                .help("no tag was moved; run the same command again, layers that arrived are not sent twice")),
+                .help("no tag was moved; the same command can be run again")),
         }
     });
     drop(sinks);
@@ -66,7 +68,7 @@ pub(crate) fn run(build: args::Build) -> Result<(), Failure> {
         report::files(&build, last)?;
     }
     if prints {
-        published.iter().flat_map(|published| &published.references).for_each(|line| report::result(line));
+        report::references(&published);
     }
     Ok(())
 }
@@ -78,7 +80,7 @@ async fn publish_all(
     events: &Arc<dyn Events>,
 ) -> Result<Vec<Published>, ocib_build::Error> {
     let images = Images { registries: registries.clone() };
-    let prepared = prepare(Arc::clone(request), &images).await?;
+    let prepared = prepare(Arc::clone(request), &images, None).await?;
     let mut published = Vec::new();
     for sink in sinks {
         published.push(publish(&prepared, &**sink, events).await?);
@@ -103,6 +105,7 @@ async fn interrupted() -> &'static str {
 
 fn request(
     build: &args::Build,
+    context: Arc<dyn Tree>,
     name: &str,
     dockerfile: Dockerfile,
     events: &dyn Events,
@@ -117,12 +120,9 @@ fn request(
     if build.platforms.is_empty() {
         events.emit(ocib_image::Event::Note("building for linux/amd64; --platform chooses another"));
     }
-    if build.no_cache {
-        events.emit(ocib_image::Event::Note("--no-cache: there is no cache that could be ignored"));
-    }
     let epoch = build.source_date_epoch;
     let mut request = Request::new(dockerfile);
-    request.context = Some(open_directory(Path::new(&build.context))?);
+    request.context = Some(context);
     request.ignored = ignore_file(build)?;
     for text in &build.build_contexts {
         let (name, value) = pair("--build-context", text)?;

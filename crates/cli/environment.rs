@@ -2,7 +2,7 @@
 
 use std::{fs, thread};
 
-/// DESIGN's promise: constant memory, 64 MiB unless asked otherwise.
+/// What the program promises to stay within unless it is asked otherwise.
 const MEMORY_DEFAULT: u64 = 64 << 20;
 
 /// The memory budget if the user names none.

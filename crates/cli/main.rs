@@ -2,6 +2,7 @@
 
 mod args;
 mod build;
+mod buildx;
 mod diagnostic;
 mod environment;
 mod output;

@@ -46,6 +46,10 @@ impl Output {
             return Err(Failure::usage("a docker archive holds one platform, but several are asked for")
                 .help("build one --platform for it, or use type=oci"));
         }
+        if outputs.iter().filter(|output| output.is_stdout()).count() > 1 {
+            return Err(Failure::usage("stdout takes one archive, but several are asked for")
+                .help("give the others a file, as in dest=FILE"));
+        }
         Ok(outputs)
     }
 

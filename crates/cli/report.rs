@@ -1,6 +1,6 @@
 //! What is said when all is done: references, metadata file, image id.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use ocib_build::Published;
 use ocib_image::Reference;
@@ -17,6 +17,13 @@ pub(crate) fn result(line: &str) {
     {
         println!("{line}");
     }
+}
+
+/// Prints each digest-pinned reference once: tags of one repository share theirs.
+pub(crate) fn references(published: &[Published]) {
+    let mut seen = BTreeSet::new();
+    let all = published.iter().flat_map(|published| &published.references);
+    all.filter(|reference| seen.insert(*reference)).for_each(|reference| result(reference));
 }
 
 /// `ocib version`: needs no home, no network, no configuration.

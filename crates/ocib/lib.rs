@@ -59,7 +59,7 @@
 //!
 //! let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
 //! let published = runtime.block_on(async {
-//!     let prepared = prepare(Arc::new(request), &images).await?;
+//!     let prepared = prepare(Arc::new(request), &images, None).await?;
 //!     publish(&prepared, &sink, &events).await
 //! })?;
 //!

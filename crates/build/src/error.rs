@@ -103,12 +103,21 @@ pub enum Problem {
     /// RUN needs a container.
     #[error("RUN needs a container, and no backend that could run it is configured")]
     Run,
-    /// ADD of something that is not in the context.
-    #[error("ADD cannot fetch {source_name} in this version, only files of the context can be added")]
-    RemoteSource {
-        /// The source.
-        source_name: String,
+    /// ADD of something that cannot be fetched.
+    #[error("cannot fetch: {source}")]
+    Fetch {
+        /// What the server said.
+        source: PlaceError,
     },
+    /// ADD of a URL, but nothing is there that could fetch it.
+    #[error("there is nothing here that could fetch a URL")]
+    NoFetch,
+    /// `--checksum` of several sources.
+    #[error("checksum can't be specified for multiple sources")]
+    ManyChecksummed,
+    /// `--checksum` that is no digest.
+    #[error(transparent)]
+    BadChecksum(ocib_image::Error),
     /// `--checksum` of a file that is at hand.
     #[error("checksum requires HTTP(S) or Git sources")]
     LocalChecksum,
@@ -199,9 +208,7 @@ impl Problem {
                  --run none is the only backend of this version"
                     .to_owned(),
             ),
-            Self::RemoteSource { .. } => {
-                Some("download it into the context first, then COPY it".to_owned())
-            }
+            Self::NoFetch => Some("download it into the context first, then COPY it".to_owned()),
             Self::NotFound { is_ignored: true, .. } => {
                 Some("let it in by a line that begins with ! at the end of the ignore file".to_owned())
             }

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! [`prepare`] and [`publish`] are that path, top to bottom; [`Request`] is what goes in. The crate
-//! knows no registry and no directory: it is given an [`ImageSource`], [`Tree`](ocib_image::Tree)s
-//! and [`Sink`]s, and needs no async runtime of its own.
+//! knows no registry and no directory: it is given an [`ImageSource`], a [`Fetch`],
+//! [`Tree`](ocib_image::Tree)s and [`Sink`]s, and needs no async runtime of its own.
 
 mod context;
 mod error;
@@ -24,18 +24,19 @@ mod plan;
 mod request;
 mod stages;
 
-use std::{sync::Arc, thread};
+use std::{collections::BTreeMap, sync::Arc, thread};
 
 use futures_channel::oneshot;
 use futures_util::future::try_join_all;
-use ocib_image::{Events, ImageSource, Sink};
+use ocib_image::{Events, Fetch, ImageSource, Sink};
 
 pub use context::Timestamps;
 pub use error::{Error, Problem};
 pub use execute::{Published, PublishedImage};
 pub use request::{NamedContext, Request};
 
-use lower::{Lowering, Target};
+use lower::{Lowering, Remotes, Target};
+use plan::Plan;
 use stages::{ImageKey, Images, Stages};
 
 /// Images that are ready to be made, as often and into as many places as wanted.
@@ -50,7 +51,13 @@ pub struct Prepared {
 /// can cause has been found, but for files that change later.
 ///
 /// Dropping the future ends it; work on files that is under way ends by itself soon after.
-pub async fn prepare(request: Arc<Request>, source: &dyn ImageSource) -> Result<Prepared, Error> {
+///
+/// Without `fetch`, an ADD of a URL is an error.
+pub async fn prepare(
+    request: Arc<Request>,
+    source: &dyn ImageSource,
+    fetch: Option<&dyn Fetch>,
+) -> Result<Prepared, Error> {
     let mut images = Images::new();
     loop {
         let missing = missing(&request, &images)?;
@@ -65,9 +72,14 @@ pub async fn prepare(request: Arc<Request>, source: &dyn ImageSource) -> Result<
         });
         images.extend(try_join_all(resolved).await?);
     }
+    let plans = plans(&request, &images)?;
+    let remotes = fetch_all(&plans, fetch).await?;
     let on_thread = Arc::clone(&request);
-    let targets = blocking(move || plan_and_lower(&on_thread, &images)).await?;
-    Ok(Prepared { request, targets })
+    let targets = blocking(move || {
+        let mut lowering = Lowering::new(&on_thread, &images, &remotes);
+        plans.into_iter().map(|plan| lowering.target(plan)).collect::<Result<_, _>>()
+    });
+    Ok(Prepared { request, targets: targets.await? })
 }
 
 /// Makes the images in `sink`: layers first, names last. May be called for one sink after another.
@@ -91,14 +103,21 @@ fn missing(request: &Request, images: &Images) -> Result<Vec<(ImageKey, ocib_doc
     Ok(missing)
 }
 
-fn plan_and_lower(request: &Request, images: &Images) -> Result<Vec<Target>, Error> {
-    let mut lowering = Lowering::new(request, images);
-    let mut targets = Vec::new();
-    for platform in &request.platforms {
-        let stages = Stages::new(request, platform)?;
-        targets.push(lowering.target(plan::plan(&stages, images)?)?);
-    }
-    Ok(targets)
+fn plans(request: &Request, images: &Images) -> Result<Vec<Plan>, Error> {
+    let plan = |platform| plan::plan(&Stages::new(request, platform)?, images);
+    request.platforms.iter().map(plan).collect()
+}
+
+/// Fetches everything that the plans name, each URL once.
+async fn fetch_all(plans: &[Plan], fetch: Option<&dyn Fetch>) -> Result<Remotes, Error> {
+    let all = plans.iter().flat_map(Plan::remotes).map(|remote| (&remote.value, remote.span));
+    let distinct: BTreeMap<_, _> = all.collect();
+    let fetched = distinct.into_iter().map(|(remote, span)| async move {
+        let fetch = fetch.ok_or_else(|| Problem::NoFetch.at(span))?;
+        let fetched = fetch.fetch(&remote.url, remote.digest.as_ref()).await;
+        Ok::<_, Error>((remote.clone(), fetched.map_err(|source| Problem::Fetch { source }.at(span))?))
+    });
+    Ok(try_join_all(fetched).await?.into_iter().collect())
 }
 
 /// Does blocking work on a thread of its own.

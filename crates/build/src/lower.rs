@@ -11,7 +11,8 @@ use std::{
 
 use ocib_dockerfile::{Patterns, Span, Spanned};
 use ocib_image::{
-    Annotations, Blob, Config, ContainerConfig, DiffId, Digest, LayerError, Platform, Timestamp, Unsealed,
+    Annotations, Blob, Config, ContainerConfig, DiffId, Digest, Fetched, LayerError, Platform, Timestamp,
+    Unsealed,
 };
 
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
         Owner, OwnerError, Rootfs, copy, expand_wildcards, follow_in, resolve_owner, unpack,
     },
     path,
-    plan::{Action, CopyPlan, Plan, Step},
+    plan::{Action, CopyPlan, Plan, Remote, Source, Step},
     stages::{ImageKey, Images, Origin},
 };
 
@@ -64,10 +65,14 @@ pub(crate) struct Lowering<'a> {
     bases: HashMap<ImageKey, Arc<Base>>,
     contexts: BTreeMap<String, Arc<Context>>,
     main: Option<Arc<Context>>,
+    remotes: &'a Remotes,
 }
 
+/// What ADD fetches, by URL and digest.
+pub(crate) type Remotes = BTreeMap<Remote, Fetched>;
+
 impl<'a> Lowering<'a> {
-    pub(crate) fn new(request: &'a Request, images: &'a Images) -> Self {
+    pub(crate) fn new(request: &'a Request, images: &'a Images, remotes: &'a Remotes) -> Self {
         let context = |tree: &Arc<dyn ocib_image::Tree>, ignored: &Patterns| {
             Arc::new(Context::new(Arc::clone(tree), ignored.clone(), request.timestamps))
         };
@@ -81,6 +86,7 @@ impl<'a> Lowering<'a> {
             bases: HashMap::new(),
             contexts: contexts.collect(),
             main: request.context.as_ref().map(|tree| context(tree, &request.ignored)),
+            remotes,
         }
     }
 
@@ -184,7 +190,8 @@ impl<'a> Lowering<'a> {
                 let owned;
                 let from: &dyn Files = match &plan.from {
                     None => {
-                        let needs_context = !plan.sources.is_empty();
+                        let needs_context =
+                            plan.sources.iter().any(|source| matches!(source, Source::Path(_)));
                         match &self.main {
                             Some(context) => &**context,
                             None if needs_context => return Err(Problem::NoContext.at(step.span)),
@@ -226,23 +233,18 @@ impl<'a> Lowering<'a> {
             Timestamps::Keep => None,
         };
         for source in &plan.sources {
-            let blame = Blame { step_span: source.span, from: Some((from, &source.value)) };
-            let (root, include) = match plan.parents {
-                true => pivot(source)?,
-                false => (format!("/{}", source.value), None),
-            };
-            if plan.parents {
-                require_plain(from, &root, source).map_err(|error| blame.copy(error))?;
-            }
             let request = Copy {
                 destination: &plan.destination,
                 owner,
                 mode: &plan.chmod,
-                include: include.as_ref(),
+                include: None,
                 exclude: (!exclude.is_empty()).then_some(&exclude),
                 follows_links: true,
             };
-            copy_all(from, &mut builder, &root, &request, plan.unpack).map_err(|error| blame.copy(error))?;
+            match source {
+                Source::Path(path) => self.path(from, &mut builder, path, &request, plan)?,
+                Source::Remote(remote) => self.remote(&mut builder, remote, &request, plan)?,
+            }
         }
         for (name, content) in &plan.inline {
             let file = InlineFile::new(name, content, fixed_time.unwrap_or_else(|| self.made_time()));
@@ -258,6 +260,47 @@ impl<'a> Lowering<'a> {
             copy(&file, &mut builder, name.as_bytes(), &request).map_err(|error| blame.copy(error))?;
         }
         Ok(builder.finish()?)
+    }
+
+    fn path(
+        &self,
+        from: &dyn Files,
+        into: &mut LayerBuilder<'_>,
+        source: &Spanned<String>,
+        request: &Copy<'_>,
+        plan: &CopyPlan,
+    ) -> Result<(), Error> {
+        let blame = Blame { step_span: source.span, from: Some((from, &source.value)) };
+        if !plan.parents {
+            let root = format!("/{}", source.value);
+            return copy_all(from, into, &root, request, plan.unpack).map_err(|error| blame.copy(error));
+        }
+        let (root, include) = pivot(source)?;
+        require_plain(from, &root, source).map_err(|error| blame.copy(error))?;
+        let request = Copy { include: Some(&include), ..*request };
+        copy_all(from, into, &root, &request, false).map_err(|error| blame.copy(error))
+    }
+
+    fn remote(
+        &self,
+        into: &mut LayerBuilder<'_>,
+        remote: &Spanned<Remote>,
+        request: &Copy<'_>,
+        plan: &CopyPlan,
+    ) -> Result<(), Error> {
+        let Fetched { tree, file } = &self.remotes[&remote.value];
+        // What a server says of times is part of what it serves.
+        let from = Context::new(Arc::clone(tree), Patterns::default(), Timestamps::Keep);
+        let blame = Blame { step_span: remote.span, from: None };
+        let mut put = || -> Result<(), CopyError> {
+            let place = file.as_deref().unwrap_or_default();
+            let archive = if plan.unpack_remote && file.is_some() { archive(&from, place)? } else { None };
+            match archive {
+                Some(archive) => unpack(&Arc::new(archive), into, request.destination, request.owner),
+                None => copy(&from, into, place, request),
+            }
+        };
+        put().map_err(|error| blame.copy(error))
     }
 }
 
@@ -275,13 +318,13 @@ fn patterns(written: &[Spanned<String>]) -> Result<Patterns, Error> {
 }
 
 /// `--parents`: the directory before `/./` is the source, what follows is included.
-fn pivot(source: &Spanned<String>) -> Result<(String, Option<Patterns>), Error> {
+fn pivot(source: &Spanned<String>) -> Result<(String, Patterns), Error> {
     let (root, pattern) = source.value.split_once("/./").unwrap_or(("", &source.value));
     let pattern = String::from_utf8_lossy(&path::clean(pattern.as_bytes())).into_owned();
     // The root itself as a pattern means all of it.
     let pattern = if pattern.is_empty() { "**".to_owned() } else { pattern };
     let include = Patterns::new([pattern]).map_err(|error| Problem::BadPattern(error).at(source.span))?;
-    Ok((format!("/{root}"), Some(include)))
+    Ok((format!("/{root}"), include))
 }
 
 /// A source of `--parents` without a wildcard has to be there; links in it are not followed.

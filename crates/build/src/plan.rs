@@ -12,7 +12,7 @@ mod transfer;
 use std::{collections::BTreeMap, fmt};
 
 use ocib_dockerfile::{Command, Expander, Instruction, Span, Spanned};
-use ocib_image::{Config, ContainerConfig, History, Platform};
+use ocib_image::{Config, ContainerConfig, Digest, History, Platform};
 
 use crate::{
     Error, Problem,
@@ -69,7 +69,9 @@ pub(crate) struct CopyPlan {
     pub(crate) from: Option<Origin>,
     /// Whether archives are unpacked.
     pub(crate) unpack: bool,
-    pub(crate) sources: Vec<Spanned<String>>,
+    /// Whether fetched ones are too.
+    pub(crate) unpack_remote: bool,
+    pub(crate) sources: Vec<Source>,
     /// Files that stand in the Dockerfile: names and contents.
     pub(crate) inline: Vec<(String, String)>,
     /// Absolute, ending in a slash if it must be a directory.
@@ -79,6 +81,37 @@ pub(crate) struct CopyPlan {
     pub(crate) link: bool,
     pub(crate) parents: bool,
     pub(crate) exclude: Vec<Spanned<String>>,
+}
+
+/// One source of a COPY or ADD.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// A path, perhaps with wildcards.
+    Path(Spanned<String>),
+    /// What ADD fetches.
+    Remote(Spanned<Remote>),
+}
+
+/// A URL, and what its content must be.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Remote {
+    pub(crate) url: String,
+    pub(crate) digest: Option<Digest>,
+}
+
+impl Plan {
+    /// All that is to be fetched.
+    pub(crate) fn remotes(&self) -> impl Iterator<Item = &Spanned<Remote>> {
+        let steps = self.stages.iter().flat_map(|stage| &stage.steps);
+        let sources = steps.flat_map(|step| match &step.action {
+            Action::Copy(copy) => &copy.sources[..],
+            Action::Directory { .. } => &[],
+        });
+        sources.filter_map(|source| match source {
+            Source::Remote(remote) => Some(remote),
+            Source::Path(_) => None,
+        })
+    }
 }
 
 /// Plans the build for one platform. All images that [`Stages::missing`] names are there.

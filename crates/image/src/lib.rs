@@ -7,7 +7,7 @@
 //!
 //! Nothing here speaks HTTP, knows a registry or needs an async runtime: sources and codecs are
 //! plain blocking code, and the contracts that others implement ([`ImageSource`], [`Sink`],
-//! [`BlobSource`], [`Tree`], [`LayerSource`], [`RunBackend`], [`Credentials`], [`Events`]) return
+//! [`BlobSource`], [`Tree`], [`LayerSource`], [`RunBackend`], [`Fetch`], [`Credentials`], [`Events`]) return
 //! boxed futures where they wait for a network.
 //!
 //! Start with [`Unsealed::seal`], the path of every byte that ocib makes, then [`Sink`].
@@ -22,6 +22,7 @@ mod digest;
 mod entry;
 mod error;
 mod event;
+mod fetch;
 mod layer;
 mod manifest;
 mod media_type;
@@ -44,6 +45,7 @@ pub use digest::{DiffId, Digest, Digester};
 pub use entry::{Entry, EntryKind, Timestamp, Xattrs};
 pub use error::{Error, LayerError, PlaceError, PlaceErrorKind};
 pub use event::{Event, Events, Outcome, Progress, TaskId};
+pub use fetch::{Fetch, Fetched};
 pub use layer::{Layer, LayerSource, Sealer, Unsealed};
 pub use manifest::{Document, Index, MAX_DOCUMENT_BYTES, Manifest};
 pub use media_type::MediaType;

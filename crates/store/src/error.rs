@@ -117,7 +117,7 @@ pub enum Error {
         registry: String,
     },
     /// A file of credentials that cannot be read.
-    #[error("{}: {why}", path.display())]
+    #[error("cannot use the credentials file {}: {why}", path.display())]
     CredentialFile {
         /// The file.
         path: PathBuf,
@@ -260,10 +260,13 @@ impl Error {
             | Self::Document { .. } => Corrupt,
             Self::TooLarge { .. } | Self::ForeignLayer { .. } => Refused,
             Self::NoPlatform { .. } | Self::NoRegistryName { .. } => NotFound,
-            Self::ForeignRealm { .. } | Self::NeedsPassword { .. } | Self::CredentialHelper { .. } => Denied,
+            Self::ForeignRealm { .. }
+            | Self::NeedsPassword { .. }
+            | Self::CredentialFile { .. }
+            | Self::CredentialHelper { .. } => Denied,
             Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound => NotFound,
-            Self::CredentialFile { .. } | Self::File { .. } | Self::ArchiveBroken { .. } => Local,
-            Self::BadLayout { .. } => Corrupt,
+            Self::File { .. } | Self::ArchiveBroken { .. } => Local,
+            Self::BadLayout { .. } => Input,
             Self::NotInLayout { .. } => NotFound,
             Self::BadArchiveName { .. } | Self::ManyPlatforms | Self::ArchiveFinished { .. } => Refused,
             Self::Layer(LayerError::Place(inner)) | Self::Place(inner) => inner.kind,

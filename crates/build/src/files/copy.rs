@@ -16,7 +16,7 @@ use super::{
 use crate::path;
 
 /// What a COPY or ADD does with each of its sources.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Copy<'a> {
     /// Absolute; ends in a slash if it must be a directory.
     pub(crate) destination: &'a str,

@@ -83,6 +83,17 @@ fn triggers_of_a_base_run_first_and_bring_their_own_bases() {
 }
 
 #[test]
+fn urls_are_remembered_whole_and_shown_without_secrets() {
+    let dockerfile = "FROM scratch\nARG T=tok\nADD https://u:p@h/x?sig=$T local /x/\n";
+    let request = Request::new(ocib_dockerfile::parse(dockerfile.as_bytes()).unwrap());
+    let stages = Stages::new(&request, &Platform::linux_amd64()).unwrap();
+    let plan = plan(&stages, &Images::new()).unwrap();
+    let urls: Vec<&str> = plan.remotes().map(|remote| remote.value.url.as_str()).collect();
+    assert_eq!(urls, ["https://u:p@h/x?sig=tok"]);
+    assert!(plan.to_string().contains("  ADD https://h/x local /x/ # buildkit\n"), "{plan}");
+}
+
+#[test]
 fn errors_say_what_and_where() {
     for (dockerfile, place, message) in [
         (
@@ -111,9 +122,14 @@ fn errors_say_what_and_where() {
         ("FROM scratch\nEXPOSE x/tcp\n", "x/tcp", "invalid containerPort: x"),
         ("FROM scratch\nSTOPSIGNAL SIGFOO\n", "SIGFOO", "invalid signal: SIGFOO"),
         (
-            "FROM scratch\nADD https://u:p@h/x?sig=1 /x\n",
-            "https://u:p@h/x?sig=1",
-            "ADD cannot fetch https://h/x in this version, only files of the context can be added",
+            "FROM scratch\nADD --checksum=x https://h/a /x\n",
+            "x",
+            "\"x\" is not a digest, expected sha256: and 64 lower-case hex digits",
+        ),
+        (
+            "FROM scratch\nADD --checksum=sha256:0 a /x\n",
+            "sha256:0",
+            "checksum requires HTTP(S) or Git sources",
         ),
     ] {
         // The first stage is what is wrong, so it is what is asked for.

@@ -2,7 +2,9 @@
 
 use ocib_dockerfile::{Span, Spanned, Transfer};
 
-use super::{Action, CopyPlan, Dispatcher, Step};
+use ocib_image::Digest;
+
+use super::{Action, CopyPlan, Dispatcher, Remote, Source, Step};
 use crate::{Error, Problem, files::Mode, path};
 
 impl Dispatcher<'_> {
@@ -14,16 +16,24 @@ impl Dispatcher<'_> {
             Some(mode) => Mode::parse(&mode.value)
                 .ok_or_else(|| Problem::BadMode { value: mode.value.clone() }.at(mode.span))?,
         };
+        let checksum = self.flag(transfer.checksum.as_ref())?;
         let mut sources = Vec::new();
+        let mut shown = Vec::new();
         for source in &transfer.sources {
             let value = self.expand(source)?;
-            if name == "ADD" && is_remote(&value) {
-                return Err(Problem::RemoteSource { source_name: redacted(&value) }.at(source.span));
-            }
-            sources.push(Spanned::new(value, source.span));
+            shown.push(redacted(&value));
+            let is_remote = name == "ADD" && is_remote(&value);
+            sources.push(match (is_remote, &checksum) {
+                (true, checksum) => {
+                    let digest = checksum.as_ref().map(parse_checksum).transpose()?;
+                    Source::Remote(Spanned::new(Remote { url: value, digest }, source.span))
+                }
+                (false, None) => Source::Path(Spanned::new(value, source.span)),
+                (false, Some(checksum)) => return Err(Problem::LocalChecksum.at(checksum.span)),
+            });
         }
-        if let Some(checksum) = &transfer.checksum {
-            return Err(Problem::LocalChecksum.at(checksum.span));
+        if let (Some(checksum), [_, _, ..]) = (&checksum, &sources[..]) {
+            return Err(Problem::ManyChecksummed.at(checksum.span));
         }
         let mut inline = Vec::new();
         for heredoc in &transfer.heredocs {
@@ -50,14 +60,15 @@ impl Dispatcher<'_> {
         };
         created_by += &flag("chown", &chown);
         created_by += &flag("chmod", &chmod_text);
-        let words = sources.iter().map(|source| source.value.clone());
-        let words = words.chain(inline.iter().map(|(name, _)| format!("<<{name}"))).chain([written]);
+        let words =
+            shown.into_iter().chain(inline.iter().map(|(name, _)| format!("<<{name}"))).chain([written]);
         words.for_each(|word| created_by += &format!(" {word}"));
         created_by += " # buildkit";
 
         let action = Action::Copy(CopyPlan {
             from,
             unpack: transfer.unpack.unwrap_or(name == "ADD"),
+            unpack_remote: transfer.unpack == Some(true),
             sources,
             inline,
             destination,
@@ -83,6 +94,11 @@ impl Dispatcher<'_> {
     }
 }
 
+fn parse_checksum(written: &Spanned<String>) -> Result<Digest, Error> {
+    let digest = written.value.parse();
+    digest.map_err(|error| Problem::BadChecksum(error).at(written.span))
+}
+
 /// Whether ADD would fetch it (BuildKit: HTTP URLs, and what its git reference parser takes).
 fn is_remote(source: &str) -> bool {
     let has_scheme = ["http://", "https://", "git://", "ssh://", "git@", "ftp://", "s3://", "hf://"]
@@ -91,8 +107,11 @@ fn is_remote(source: &str) -> bool {
     has_scheme || source.starts_with("github.com/")
 }
 
-/// The URL without what may be secret in it: user, password and query.
+/// A source as history may show it: of a URL, not the user, password and query, which may be secret.
 fn redacted(url: &str) -> String {
+    if !is_remote(url) {
+        return url.to_owned();
+    }
     let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
     let rest = rest.split(['?', '#']).next().unwrap_or_default();
     let (host, path) =

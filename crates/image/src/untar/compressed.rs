@@ -228,3 +228,158 @@ impl Read for Explained {
         self.bytes.read(buffer).map_err(|error| self.codec.explain(error))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    const TEXT: &[u8] = b"hello, archive\n";
+    const BZIP2: &[u8] = b"BZh91AY&SYY'\x8dg\0\0\x03\xd1\x80\0\x10@\x04*d\x91\0 \x001\x03@\xd0 \x01\xa6\x95\
+        \x02x\x8c\x0f\xa58\xf8\xbb\x92)\xc2\x84\x82\xc9<k8";
+    const XZ_STREAM: &[u8] = b"\xfd7zXZ\0\0\x04\xe6\xd6\xb4F";
+    const XZ_BLOCK: &[u8] = b"\x01\0\x0ehello, archive\n\0\0\xa4\xb1\xff4\x92we\xdf\
+        \0\x01'\x0f\xdf\x1a\xfcj\x1f\xb6\xf3}\x01\0\0\0\0\x04YZ";
+    /// Block headers as `xz -9` writes them (64 MiB) and with `--lzma2=dict=128MiB`.
+    const XZ_64_MIB: &[u8] = b"\x02\0!\x01\x1c\0\0\0\x10\xcfX\xcc";
+    const XZ_128_MIB: &[u8] = b"\x02\0!\x01\x1e\0\0\0\x9b\x07Qf";
+    /// Frames of `zstd`, and of `zstd --ultra -22 --long=27`, which asks for 128 MiB.
+    const ZSTD: &[u8] = b"(\xb5/\xfd\x04Xy\0\0hello, archive\n\xb4\x18\x05#";
+    const ZSTD_128_MIB: &[u8] = b"(\xb5/\xfd\x04\x88y\0\0hello, archive\n\xb4\x18\x05#";
+    const ZSTD_SKIPPABLE: &[u8] = b"\x5a\x2a\x4d\x18\x03\0\0\0abc";
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn xz(block: &[u8]) -> Vec<u8> {
+        [XZ_STREAM, block, XZ_BLOCK].concat()
+    }
+
+    fn decoded(stored: Vec<u8>, limit: ExpansionLimit) -> Result<Vec<u8>, String> {
+        let mut bytes = Vec::new();
+        let mut reader = decode_archive(Box::new(Cursor::new(stored)), limit).map_err(|e| e.to_string())?;
+        reader.read_to_end(&mut bytes).map(|_| bytes).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn decodes_what_is_told_by_content() {
+        for (stored, codec) in [
+            (gzip(TEXT), Some(ArchiveCodec::Gzip)),
+            (BZIP2.to_vec(), Some(ArchiveCodec::Bzip2)),
+            (xz(XZ_64_MIB), Some(ArchiveCodec::Xz)),
+            (ZSTD.to_vec(), Some(ArchiveCodec::Zstd)),
+            ([ZSTD_SKIPPABLE, ZSTD].concat(), Some(ArchiveCodec::Zstd)),
+            (TEXT.to_vec(), None),
+            (vec![], None),
+            (vec![0x1f, 0x8b], None),
+            (b"BZ".to_vec(), None),
+        ] {
+            assert_eq!(ArchiveCodec::sniff(&stored), codec);
+            let text = if codec.is_some() { TEXT } else { &stored };
+            assert_eq!(decoded(stored.clone(), ExpansionLimit::ARCHIVE).as_deref(), Ok(text), "{codec:?}");
+            // Members, streams and frames are joined.
+            let twice = decoded(stored.repeat(2), ExpansionLimit::ARCHIVE);
+            assert_eq!(twice, Ok(text.repeat(2)), "{codec:?}");
+        }
+    }
+
+    #[test]
+    fn truncated_streams_are_errors() {
+        for stored in [gzip(TEXT), BZIP2.to_vec(), xz(XZ_64_MIB), ZSTD.to_vec()] {
+            for length in 8..stored.len() {
+                let codec = ArchiveCodec::sniff(&stored).unwrap();
+                let cut = decoded(stored[..length].to_vec(), ExpansionLimit::ARCHIVE);
+                assert!(cut.is_err(), "{codec} of {length} bytes gives {cut:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn decoders_get_no_more_than_64_mib() {
+        for (stored, codec) in [(xz(XZ_128_MIB), "xz"), (ZSTD_128_MIB.to_vec(), "zstd")] {
+            let expected = format!("the {codec} stream needs more than 67108864 bytes of memory to be read");
+            assert_eq!(decoded(stored, ExpansionLimit::ARCHIVE), Err(expected));
+        }
+    }
+
+    #[test]
+    fn bombs_are_refused() {
+        let zeros = vec![0; 4 << 20];
+        let limit = |free_bytes, ratio, most_bytes| ExpansionLimit { free_bytes, ratio, most_bytes };
+        for stored in [gzip(&zeros), zstd::bulk::compress(&zeros, 3).unwrap()] {
+            let read = stored.len() as u64;
+            let refused = |limit| {
+                format!(
+                    "{read} compressed bytes became more than {limit} bytes, which no honest archive does"
+                )
+            };
+            for (limit, expected) in [
+                (ExpansionLimit::ARCHIVE, Ok(zeros.len())),
+                (limit(4 << 20, 0, u64::MAX), Ok(zeros.len())),
+                (limit((4 << 20) - 1, 0, u64::MAX), Err(refused((4 << 20) - 1))),
+                (limit(1 << 20, 10, u64::MAX), Err(refused((1 << 20) + 10 * read))),
+                (limit(u64::MAX, 10, 1 << 20), Err(refused(1 << 20))),
+            ] {
+                assert_eq!(decoded(stored.clone(), limit).map(|bytes| bytes.len()), expected);
+            }
+        }
+        // What is not compressed has no ratio, but its cap.
+        assert_eq!(decoded(TEXT.to_vec(), limit(0, 1, u64::MAX)).as_deref(), Ok(TEXT));
+        assert!(decoded(TEXT.to_vec(), limit(0, 1, 3)).is_err());
+    }
+
+    #[test]
+    fn gzip_cannot_reach_the_ratio() {
+        let zeros = vec![0; 16 << 20];
+        let limit = ExpansionLimit { free_bytes: 0, ..ExpansionLimit::ARCHIVE };
+        assert_eq!(decoded(gzip(&zeros), limit).map(|bytes| bytes.len()), Ok(zeros.len()));
+    }
+
+    /// A header block of a file, with another type flag.
+    fn header(flag: u8) -> Vec<u8> {
+        let mut block = vec![0; 512];
+        block[..4].copy_from_slice(b"file");
+        block[156] = flag;
+        block[148..156].fill(b' ');
+        let sum: u32 = block.iter().map(|&b| u32::from(b)).sum();
+        block[148..154].copy_from_slice(format!("{sum:06o}").as_bytes());
+        block
+    }
+
+    #[test]
+    fn archives_are_told_by_their_first_header() {
+        let file = header(b'0');
+        let mut broken = file.clone();
+        broken[0] = b'g';
+        for (stored, expected) in [
+            (file.clone(), true),
+            (file[..511].to_vec(), false),
+            (broken, false),
+            (header(b'V'), true),
+            (header(b'g'), true),
+            ([header(b'g'), vec![1; 512]].concat(), true),
+            (header(b'x'), false),
+            ([header(b'x'), file.clone()].concat(), true),
+            (vec![], false),
+            (vec![0; 1024], false),
+            (vec![0; 65_536], false),
+            (TEXT.to_vec(), false),
+            (gzip(&file), true),
+            (gzip(&file)[..20].to_vec(), false),
+            (gzip(TEXT), false),
+            (gzip(&[0; 1024]), false),
+            (zstd::bulk::compress(&file, 3).unwrap(), true),
+            (BZIP2.to_vec(), false),
+            (xz(XZ_64_MIB), false),
+            (xz(XZ_128_MIB), false),
+            (b"BZh9".to_vec(), false),
+        ] {
+            let shown = stored[..stored.len().min(20)].escape_ascii().to_string();
+            assert_eq!(is_archive(Box::new(Cursor::new(stored))), expected, "{shown}");
+        }
+    }
+}
