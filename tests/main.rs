@@ -1,1 +1,19 @@
-//! Integration tests.
+//! Integration tests: the built program against real registries and other people's readers.
+//!
+//! One program, a file for each subject; [`program`] runs what is tested. What a test needs of the
+//! machine is installed by `tests/run.sh`; where it is missing the test fails and names it. Tests
+//! that need minutes or many gigabytes run where `OCIB_TEST_FULL` is set.
+#![allow(clippy::unwrap_used, reason = "it is how a test fails")]
+
+mod bases;
+mod conformance;
+mod errors;
+mod house;
+mod interrupted;
+mod large;
+mod memory;
+mod outputs;
+mod platforms;
+mod program;
+mod push;
+mod reproducible;

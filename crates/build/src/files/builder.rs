@@ -108,7 +108,8 @@ impl<'a> LayerBuilder<'a> {
         group: Option<Group>,
     ) {
         let Attributes { mode, uid, gid, mtime, xattrs } = attributes;
-        let entry = Entry { name: path.into(), kind, mode, uid, gid, mtime, xattrs };
+        // The name is the key until the layer is finished: names are most of what an entry weighs.
+        let entry = Entry { name: Box::default(), kind, mode, uid, gid, mtime, xattrs };
         self.made.insert(path.into(), Made { layer_entry: LayerEntry { entry, content }, group });
     }
 
@@ -152,9 +153,10 @@ impl<'a> LayerBuilder<'a> {
                         layer_entry.entry.kind = EntryKind::Hardlink(target.clone());
                         layer_entry.content = Content::Nothing;
                     }
-                    None => drop(first.insert(group, name)),
+                    None => drop(first.insert(group, name.clone())),
                 }
             }
+            layer_entry.entry.name = name;
             entries.push(layer_entry);
         }
         FilesLayer::new(entries)
@@ -185,7 +187,7 @@ pub(crate) fn entry_kind(kind: &NodeKind) -> Option<EntryKind> {
 impl Files for LayerBuilder<'_> {
     fn find(&self, path: &[u8]) -> Result<Option<Found>, LayerError> {
         if let Some(made) = self.made.get(path) {
-            return Ok(Some(found(&made.layer_entry, None)));
+            return Ok(Some(found(path, &made.layer_entry, None)));
         }
         match self.is_covered(path) {
             true => Ok(None),

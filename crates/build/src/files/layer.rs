@@ -130,7 +130,7 @@ impl FilesLayer {
         }
         // The place of the file that all hard links lead to, unique in memory.
         let group = (std::ptr::from_ref(self) as u64, at as u64);
-        Some(found(entry, Some(group)))
+        Some(found(&entry.entry.name, entry, Some(group)))
     }
 
     /// Whether what lower layers have at `path` is gone.

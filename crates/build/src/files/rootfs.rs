@@ -142,7 +142,7 @@ impl Files for Rootfs {
 }
 
 /// What an entry of a layer looks like in a file system.
-pub(crate) fn found(entry: &LayerEntry, link_group: Option<LinkGroup>) -> Found {
+pub(crate) fn found(name: &[u8], entry: &LayerEntry, link_group: Option<LinkGroup>) -> Found {
     let LayerEntry { entry, content } = entry;
     let kind = match &entry.kind {
         EntryKind::File { size } => NodeKind::File { size: *size },
@@ -159,7 +159,7 @@ pub(crate) fn found(entry: &LayerEntry, link_group: Option<LinkGroup>) -> Found 
         // The entry's name is about to change, so the place must not depend on it any more.
         Content::Tree(origin) => Content::Tree(Arc::new(super::Origin {
             tree: Arc::clone(&origin.tree),
-            root: origin.path(&entry.name).into(),
+            root: origin.path(name).into(),
             strip: usize::MAX,
         })),
         other => other.clone(),
