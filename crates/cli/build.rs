@@ -137,6 +137,7 @@ fn request(
     request.annotations = pairs("--annotation", &build.annotations)?;
     request.compression = build.compression;
     request.epoch = epoch;
+    request.cache = environment::cache_directory().filter(|_| !build.buildx.no_cache());
     request.timestamps = match build.timestamps {
         args::Timestamps::Epoch => Timestamps::Fixed(Timestamp::from_seconds(epoch)),
         args::Timestamps::Keep => Timestamps::Keep,

@@ -69,6 +69,11 @@ impl Buildx {
         Ok(())
     }
 
+    /// Whether `--no-cache` was given: then what is known of base layers is found out again.
+    pub(crate) fn no_cache(&self) -> bool {
+        self.no_cache
+    }
+
     fn refused(&self) -> [(&'static str, &'static str, &'static str); 6] {
         let asked =
             |flag: &Option<String>| flag.as_ref().is_some_and(|value| !matches!(&**value, "false" | "0"));
@@ -107,7 +112,6 @@ impl Buildx {
             (self.cgroup_parent.is_some(), "--cgroup-parent", FOR_RUN),
             (self.debug, "--debug", "there are no debug logs"),
             (self.network.is_some(), "--network", FOR_RUN),
-            (self.no_cache, "--no-cache", NO_CACHE),
             (!self.no_cache_filter.is_empty(), "--no-cache-filter", NO_CACHE),
             (self.pull, "--pull", "bases are always resolved anew"),
             (!self.secret.is_empty(), "--secret", FOR_RUN),

@@ -1,6 +1,6 @@
 //! What this process runs in: its limits.
 
-use std::{fs, thread};
+use std::{env, fs, path::PathBuf, thread};
 
 /// What the program promises to stay within unless it is asked otherwise.
 const MEMORY_DEFAULT: u64 = 64 << 20;
@@ -14,6 +14,13 @@ pub(crate) fn default_memory_bytes() -> u64 {
 /// Processors that this process may use.
 pub(crate) fn cores() -> usize {
     thread::available_parallelism().map_or(1, Into::into)
+}
+
+/// Where this user's programs keep what they can do without (XDG base directory specification).
+pub(crate) fn cache_directory() -> Option<PathBuf> {
+    let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
+    Some(base.join("ocib"))
 }
 
 /// The memory limit of this process' cgroup, version 2 or 1.

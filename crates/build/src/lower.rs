@@ -20,8 +20,8 @@ use crate::{
     context::Context,
     error::similar,
     files::{
-        Archive, Base, Copy, CopyError, Files, FilesLayer, Found, InlineFile, LayerBuilder, MakeError, Mode,
-        Owner, OwnerError, Rootfs, copy, expand_wildcards, follow_in, resolve_owner, unpack,
+        Archive, Base, Copy, CopyError, Files, FilesLayer, Found, HeaderCache, InlineFile, LayerBuilder,
+        MakeError, Mode, Owner, OwnerError, Rootfs, copy, expand_wildcards, follow_in, resolve_owner, unpack,
     },
     path,
     plan::{Action, CopyPlan, Plan, Remote, Source, Step},
@@ -142,11 +142,16 @@ impl<'a> Lowering<'a> {
 
     fn image_files(&mut self, key: &ImageKey) -> Rootfs {
         let image = &self.images[key];
+        let diff_ids = match &image.config {
+            Config::Container(config) => &config.diff_ids[..],
+            Config::Artifact(..) => &[],
+        };
         if image.layers.is_empty() {
             return Rootfs::default();
         }
-        let base = self.bases.entry(key.clone());
-        Rootfs::of(Arc::clone(base.or_insert_with(|| Arc::new(Base::new(image, &key.0.to_string())))))
+        let cache = self.request.cache.as_deref().map(HeaderCache::new);
+        let base = || Arc::new(Base::new(image, diff_ids, &key.0.to_string(), cache));
+        Rootfs::of(Arc::clone(self.bases.entry(key.clone()).or_insert_with(base)))
     }
 
     fn part(&self, step: &Step, layer: Arc<FilesLayer>) -> Result<Part, Error> {

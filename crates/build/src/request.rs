@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -37,6 +38,9 @@ pub struct Request {
     pub epoch: i64,
     /// The times of files out of contexts.
     pub timestamps: Timestamps,
+    /// A directory of this user's where the headers of base layers are remembered, so that an
+    /// unchanged base is not read again. It is made if it is missing; nothing depends on it.
+    pub cache: Option<PathBuf>,
 }
 
 /// What a `--build-context` name stands for.
@@ -64,6 +68,7 @@ impl Request {
             compression: Compression::Auto,
             epoch: 0,
             timestamps: Timestamps::Fixed(ocib_image::Timestamp::from_seconds(0)),
+            cache: None,
         }
     }
 

@@ -1,22 +1,40 @@
-//! Advice about a Dockerfile that is not wrong: those of BuildKit's build checks that the text
-//! alone decides.
+//! Advice about a Dockerfile that is not wrong: BuildKit's build checks and some of our own.
 //!
-//! Rules and messages are BuildKit's (`frontend/dockerfile/linter/ruleset.go`). Values of build
-//! arguments, base images and the context are not known here: where a rule would need them, it
-//! says nothing.
+//! BuildKit's rules and messages are those of `frontend/dockerfile/linter/ruleset.go`. Base images
+//! and files are not known here: where a rule would need them, it says nothing. [`RULES`] lists all
+//! rules, and `docs/rules` of the project has a page for each.
+//!
+//! Each module below looks at one subject and pushes everything it finds; [`Linter::check`] then
+//! leaves out what nobody wants to know.
 
+mod bases;
 mod casing;
+mod comments;
+mod copies;
 mod instructions;
+mod options;
+mod overwrites;
+mod rules;
 mod stages;
+mod targets;
+mod values;
 mod variables;
 
-use crate::{Dockerfile, Span};
+use std::collections::BTreeMap;
+
+pub use options::warnings_are_errors;
+pub use rules::{RULES, Rule, Shown};
+pub use values::redacted;
+
+pub(crate) use rules::rule;
+
+use crate::{Dockerfile, Patterns, Position, Span};
+use options::CheckOptions;
 
 /// A finding of lint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
-    /// The rule's name, such as `StageNameCasing`, under which
-    /// <https://docs.docker.com/reference/build-checks/> explains it.
+    /// The name of one of the [`RULES`], such as `StageNameCasing`.
     pub rule: &'static str,
     /// What was found.
     pub message: String,
@@ -28,54 +46,68 @@ impl Warning {
     pub(crate) fn new(rule: &'static str, message: impl Into<String>, span: Span) -> Self {
         Self { rule, message: message.into(), span }
     }
+
+    /// Where it begins in `text`, the Dockerfile's, and where the first character behind it is.
+    pub fn place(&self, text: &str) -> (Position, Position) {
+        (Position::of(text, self.span.start), Position::of(text, self.span.end))
+    }
 }
 
-/// The names of the rules.
-pub(crate) mod rule {
-    pub(crate) const CONSISTENT_INSTRUCTION_CASING: &str = "ConsistentInstructionCasing";
-    pub(crate) const DUPLICATE_STAGE_NAME: &str = "DuplicateStageName";
-    pub(crate) const EXPOSE_INVALID_FORMAT: &str = "ExposeInvalidFormat";
-    pub(crate) const EXPOSE_PROTO_CASING: &str = "ExposeProtoCasing";
-    pub(crate) const FROM_AS_CASING: &str = "FromAsCasing";
-    pub(crate) const FROM_PLATFORM_CONST: &str = "FromPlatformFlagConstDisallowed";
-    pub(crate) const INVALID_DEFAULT_ARG_IN_FROM: &str = "InvalidDefaultArgInFrom";
-    pub(crate) const JSON_ARGS_RECOMMENDED: &str = "JSONArgsRecommended";
-    pub(crate) const LEGACY_KEY_VALUE_FORMAT: &str = "LegacyKeyValueFormat";
-    pub(crate) const MAINTAINER_DEPRECATED: &str = "MaintainerDeprecated";
-    pub(crate) const MULTIPLE_INSTRUCTIONS: &str = "MultipleInstructionsDisallowed";
-    pub(crate) const NO_EMPTY_CONTINUATION: &str = "NoEmptyContinuation";
-    pub(crate) const REDUNDANT_TARGET_PLATFORM: &str = "RedundantTargetPlatform";
-    pub(crate) const RESERVED_STAGE_NAME: &str = "ReservedStageName";
-    pub(crate) const SECRETS_IN_ARG_OR_ENV: &str = "SecretsUsedInArgOrEnv";
-    pub(crate) const STAGE_NAME_CASING: &str = "StageNameCasing";
-    pub(crate) const UNDEFINED_ARG_IN_FROM: &str = "UndefinedArgInFrom";
-    pub(crate) const UNDEFINED_VAR: &str = "UndefinedVar";
-    pub(crate) const WORKDIR_RELATIVE_PATH: &str = "WorkdirRelativePath";
+/// What there is to know besides the Dockerfile, and how much is wanted. The default knows nothing
+/// and wants what BuildKit shows during a build.
+///
+/// ```
+/// use ocib_dockerfile::{Linter, parse};
+///
+/// let dockerfile = parse(b"FROM alpine AS Tools\n")?;
+/// let rules = |linter: Linter<'_>| {
+///     linter.check(&dockerfile).into_iter().map(|warning| warning.rule).collect::<Vec<_>>()
+/// };
+/// assert_eq!(rules(Linter::default()), ["StageNameCasing"]);
+/// assert_eq!(
+///     rules(Linter { advice: true, ..Linter::default() }),
+///     ["MutableBaseTag", "StageNameCasing"]
+/// );
+/// # Ok::<(), ocib_dockerfile::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Linter<'a> {
+    /// Whether the rules count that are [`Shown::OnCheck`].
+    pub advice: bool,
+    /// The context's ignore file. Without it no source is known to be ignored.
+    pub ignored: Option<&'a Patterns>,
+    /// Build args by name; without them all ARGs have their defaults.
+    pub build_args: Option<&'a BTreeMap<String, String>>,
+    /// The number of the stage that is to be built: only what it needs is looked at.
+    pub target: Option<usize>,
 }
 
-/// All findings in the order of the text, without those that a `# check=skip=…` directive names.
+impl Linter<'_> {
+    /// All findings in the order of the text, without those that a `# check=skip=…` directive names.
+    pub fn check(&self, dockerfile: &Dockerfile) -> Vec<Warning> {
+        let mut warnings = dockerfile.warnings.clone();
+        casing::check(dockerfile, &mut warnings);
+        stages::check(dockerfile, &mut warnings);
+        instructions::check(dockerfile, &mut warnings);
+        variables::check(dockerfile, &mut warnings);
+        comments::check(dockerfile, &mut warnings);
+        values::check(dockerfile, &mut warnings);
+        bases::check(dockerfile, self.build_args, &mut warnings);
+        copies::check(dockerfile, self.ignored, &mut warnings);
+        overwrites::check(dockerfile, &mut warnings);
+        let options = CheckOptions::of(dockerfile, &mut warnings);
+        warnings.retain(|warning| options.shows(warning.rule, self.advice));
+        if let Some(target) = self.target {
+            targets::keep_needed(dockerfile, target, &mut warnings);
+        }
+        warnings.sort_by_key(|warning| warning.span);
+        warnings
+    }
+}
+
+/// What [`Linter::default`] finds: the warnings of a build.
 pub fn lint(dockerfile: &Dockerfile) -> Vec<Warning> {
-    let mut warnings = dockerfile.warnings.clone();
-    casing::check(dockerfile, &mut warnings);
-    stages::check(dockerfile, &mut warnings);
-    instructions::check(dockerfile, &mut warnings);
-    variables::check(dockerfile, &mut warnings);
-    let skipped = skipped(dockerfile);
-    let skip = |rule: &str| skipped.iter().any(|&name| name == rule || name.eq_ignore_ascii_case("all"));
-    warnings.retain(|warning| !skip(warning.rule));
-    warnings.sort_by_key(|warning| warning.span);
-    warnings
-}
-
-/// What stands behind `skip=` in the `check` directive (BuildKit, `linter.ParseLintOptions`).
-fn skipped(dockerfile: &Dockerfile) -> Vec<&str> {
-    let check = dockerfile.directives.check.as_ref().map_or("", |check| check.value.as_str());
-    let options = check.split(';').filter_map(|option| option.trim().split_once('='));
-    options
-        .filter(|(name, _)| name.trim() == "skip")
-        .flat_map(|(_, rules)| rules.split(','))
-        .map(str::trim)
-        .collect()
+    Linter::default().check(dockerfile)
 }
 
 #[cfg(test)]

@@ -3,6 +3,9 @@
 //!
 //! Where a tool is not installed, its part is skipped; where `CI` is set, that is a failure.
 
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "what fails here is the test")]
+
 use std::{
     fmt::Write as _,
     fs::{self, File},
@@ -141,8 +144,18 @@ fn ours(archive: impl Read) -> String {
     lines
 }
 
+/// What the `tar` crate gives without further ado.
+#[derive(PartialEq, Debug)]
+struct Seen {
+    name: Vec<u8>,
+    mode: u32,
+    owner: (u64, u64),
+    link: Vec<u8>,
+    content: Vec<u8>,
+}
+
 /// As the `tar` crate sees it: names, sizes, owners, links, contents; it knows no PAX fractions.
-fn crates(archive: impl Read) -> Vec<(Vec<u8>, u32, u64, u64, Vec<u8>, Vec<u8>)> {
+fn crates(archive: impl Read) -> Vec<Seen> {
     let mut archive = tar::Archive::new(archive);
     let entries = archive.entries().unwrap().map(|entry| {
         let mut entry = entry.unwrap();
@@ -153,13 +166,13 @@ fn crates(archive: impl Read) -> Vec<(Vec<u8>, u32, u64, u64, Vec<u8>, Vec<u8>)>
         if header.entry_type().is_file() || header.entry_type().is_gnu_sparse() {
             entry.read_to_end(&mut content).unwrap();
         }
-        let (uid, gid) = (header.uid().unwrap(), header.gid().unwrap());
-        (name, header.mode().unwrap() & 0o7777, uid, gid, link, content)
+        let owner = (header.uid().unwrap(), header.gid().unwrap());
+        Seen { name, mode: header.mode().unwrap() & 0o7777, owner, link, content }
     });
     entries.collect()
 }
 
-fn ours_for_crates(archive: impl Read) -> Vec<(Vec<u8>, u32, u64, u64, Vec<u8>, Vec<u8>)> {
+fn ours_for_crates(archive: impl Read) -> Vec<Seen> {
     let mut reader = TarReader::new(archive);
     let mut entries = Vec::new();
     while let Some(TarEntry { entry, .. }) = reader.next_entry().unwrap() {
@@ -169,7 +182,8 @@ fn ours_for_crates(archive: impl Read) -> Vec<(Vec<u8>, u32, u64, u64, Vec<u8>, 
             EntryKind::Symlink(target) | EntryKind::Hardlink(target) => target.into_vec(),
             _ => Vec::new(),
         };
-        entries.push((entry.name.into_vec(), entry.mode, entry.uid.into(), entry.gid.into(), link, content));
+        let owner = (entry.uid.into(), entry.gid.into());
+        entries.push(Seen { name: entry.name.into_vec(), mode: entry.mode, owner, link, content });
     }
     entries
 }
@@ -290,7 +304,7 @@ fn strains() -> Vec<(Entry, &'static [u8])> {
         (Entry { mtime: at(1_600_000_000, 250_000_000), ..file(b"fraction", 0) }, b""),
         (Entry { mtime: at(-2, 500_000_000), ..file(b"before", 0) }, b""),
         (Entry { mtime: at(-86_400, 0), ..file(b"day before", 0) }, b""),
-        (Entry { mtime: at(0o1_000_0000_0000, 0), ..file(b"late", 0) }, b""),
+        (Entry { mtime: at(0o100_000_000_000, 0), ..file(b"late", 0) }, b""),
         (Entry { mode: 0o7777, uid: 4_294_967_294, gid: 3_000_000, ..file(b"owner", 0) }, b""),
         (Entry { xattrs: Some(Box::new(xattrs)), ..file(b"xattrs", 1) }, b"x"),
     ];

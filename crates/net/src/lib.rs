@@ -4,11 +4,13 @@
 //! every place and source needs: https unless the host is this machine or named insecure, never
 //! from https to http, credentials never along a redirect to another origin, no wait without an
 //! end, nothing secret in an [`Error`]. It knows no registry, no token and no retry loop of its
-//! own: [`retry`] and [`Backoff`] are for those who know what may be done twice.
+//! own: [`retry`] and [`Backoff`] are for those who know what may be done twice. [`read_blocking`] is
+//! how threads that may block read what arrives.
 //!
 //! Start with [`Http::send`].
 
 mod body;
+mod bridge;
 mod error;
 mod http;
 mod printable;
@@ -17,6 +19,7 @@ mod response;
 mod retry;
 
 pub use body::Body;
+pub use bridge::read_blocking;
 pub use error::Error;
 pub use http::{Http, HttpOptions, Request};
 pub use printable::printable;

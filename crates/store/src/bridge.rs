@@ -1,23 +1,15 @@
-//! The one place where threads meet async.
+//! Where threads that make layers meet async; `ocib_net::read_blocking` is the way back.
 //!
-//! Layers are made by blocking code on a thread of their own ([`seal`]), and blobs are read by
-//! blocking code that a connection feeds ([`read`]). Both go through a bounded channel: whoever is
-//! faster waits, and neither side holds more than the channel's pieces. Either side may go away at
+//! Layers are made by blocking code on a thread of their own and go through a bounded channel: whoever
+//! is faster waits, and neither side holds more than the channel's pieces. Either side may go away at
 //! any time; the other one then ends with an error, never with bytes that look complete.
 
-use std::{
-    future::Future,
-    io::{self, Read},
-};
+use std::{future::Future, io};
 
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::stream;
 use ocib_image::{ByteStream, Layer, LayerError, PlaceError, PlaceErrorKind, Progress, Sealer, Unsealed};
-use tokio::{
-    runtime::Handle,
-    sync::mpsc::{Receiver, channel},
-    task::spawn_blocking,
-};
+use tokio::{sync::mpsc::channel, task::spawn_blocking};
 
 /// Makes `layer` on a blocking thread. The stream gives its stored bytes and counts them to
 /// `progress`; the future says what they turned out to be, once the stream has ended or was dropped.
@@ -49,53 +41,9 @@ pub(crate) fn seal(
     (Box::pin(stream), made)
 }
 
-/// Pieces that are read ahead for a blocking reader; a piece is what one read of the connection gave.
-const READ_AHEAD_PIECES: usize = 4;
-
-/// Reads `stream` from a blocking thread; `runtime` drives the stream. Errors of the stream are
-/// [`io::Error`]s with the [`PlaceError`] inside. Dropping the reader ends the transfer.
-pub(crate) fn read(mut stream: ByteStream, runtime: &Handle) -> impl Read + Send + 'static {
-    let (pieces, taken) = channel(READ_AHEAD_PIECES);
-    runtime.spawn(async move {
-        loop {
-            let item = stream.next().await.transpose();
-            let is_last = !matches!(item, Ok(Some(_)));
-            if pieces.send(item).await.is_err() || is_last {
-                break;
-            }
-        }
-    });
-    Reading { taken, piece: Bytes::new(), is_done: false }
-}
-
-struct Reading {
-    taken: Receiver<Result<Option<Bytes>, PlaceError>>,
-    piece: Bytes,
-    is_done: bool,
-}
-
-impl Read for Reading {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.piece.is_empty() && !self.is_done {
-            match self.taken.blocking_recv() {
-                Some(Ok(Some(piece))) => self.piece = piece,
-                Some(Ok(None)) => self.is_done = true,
-                Some(Err(error)) => return Err(io::Error::other(error)),
-                None => return Err(io::Error::other("the runtime that feeds this reader has ended")),
-            }
-        }
-        let taken = self.piece.split_to(buffer.len().min(self.piece.len()));
-        buffer[..taken.len()].copy_from_slice(&taken);
-        Ok(taken.len())
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{
-        io::Write,
-        sync::{Arc, mpsc},
-    };
+    use std::{io::Write, sync::Arc};
 
     use futures_util::TryStreamExt;
     use ocib_image::{Annotations, Budget, Codec, Compression, LayerSource, Limits};
@@ -174,37 +122,5 @@ mod tests {
         drop(stream);
         let error = made.await.unwrap_err();
         assert_eq!(error.to_string(), "the layer's destination went away: the upload broke off");
-    }
-
-    #[tokio::test]
-    async fn a_reader_gets_all_bytes_or_the_error() {
-        let pieces = [&b"ab"[..], b"", b"c"].map(|piece| Ok(Bytes::from_static(piece)));
-        let cut = Err(PlaceError::new(PlaceErrorKind::Unreachable, "cut"));
-        for (items, expected) in [(vec![], Ok("")), (vec![cut], Err("cut")), (pieces.into(), Ok("abc"))] {
-            let reader = read(Box::pin(stream::iter(items)), &Handle::current());
-            let read = spawn_blocking(move || io::read_to_string(reader)).await.unwrap();
-            let read = read.map_err(|error| error.to_string());
-            assert_eq!(read.as_deref().map_err(String::as_str), expected);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_reader_that_is_dropped_ends_its_transfer() {
-        struct Ended(mpsc::Sender<()>);
-        impl Drop for Ended {
-            fn drop(&mut self) {
-                let _ = self.0.send(());
-            }
-        }
-        let (ended, seen) = mpsc::channel();
-        let endless = stream::repeat_with({
-            let ended = Ended(ended);
-            move || {
-                let _ = &ended;
-                Ok(Bytes::from_static(b"x"))
-            }
-        });
-        drop(read(Box::pin(endless), &Handle::current()));
-        spawn_blocking(move || seen.recv()).await.unwrap().unwrap();
     }
 }

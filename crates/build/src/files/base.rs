@@ -6,35 +6,24 @@
 
 use std::{
     collections::BTreeMap,
-    io::{BufReader, Read},
     sync::{Arc, OnceLock},
 };
 
-use ocib_image::{
-    EntryKind, Error, Image, LayerError, LinkGroup, Node, NodeKind, PlaceError, PlaceErrorKind, TarEntry,
-    TarReader, Timestamp, Xattrs, decode,
-};
+use ocib_image::{Blob, DiffId, EntryKind, Image, LayerError, LinkGroup, Node, NodeKind, Timestamp, Xattrs};
 
 use super::{
     content::{Content, Packed},
+    headers::{Header, HeaderCache, headers, unreadable},
     layer::{OPAQUE, WHITEOUT},
     rootfs::{Files, Found, follow},
 };
 use crate::path;
 
-/// Files that owners are looked up in; kept while the headers are read, which saves a second pass.
-const ACCOUNTS: [&[u8]; 2] = [b"etc/passwd", b"etc/group"];
-/// A larger file of accounts is read again when it is needed.
-const ACCOUNTS_MAX: u64 = 1 << 20;
-/// More files than any real image has; a listing of more would not fit into the memory budget.
-const ENTRIES_MAX: usize = 5_000_000;
-/// Headers are read from buffers of this size.
-const READ_BYTES: usize = 64 << 10;
-
 /// An image whose files may be asked for.
 #[derive(Debug)]
 pub(crate) struct Base {
     layers: Vec<Arc<Packed>>,
+    cache: Option<HeaderCache>,
     listing: OnceLock<Listing>,
 }
 
@@ -48,11 +37,13 @@ struct Listed {
 }
 
 impl Base {
-    /// The files of `image`; nothing is read yet.
-    pub(crate) fn new(image: &Image, name: &str) -> Self {
-        let packed =
-            |blob: &ocib_image::Blob| Arc::new(Packed { blob: blob.clone(), image: name.to_owned() });
-        Self { layers: image.layers.iter().map(packed).collect(), listing: OnceLock::new() }
+    /// The files of `image`, whose layers have these diff IDs; nothing is read yet.
+    pub(crate) fn new(image: &Image, diff_ids: &[DiffId], name: &str, cache: Option<HeaderCache>) -> Self {
+        let packed = |(blob, diff_id): (&Blob, &DiffId)| {
+            Arc::new(Packed { blob: blob.clone(), diff_id: *diff_id, image: name.to_owned() })
+        };
+        let layers = image.layers.iter().zip(diff_ids).map(packed).collect();
+        Self { layers, cache, listing: OnceLock::new() }
     }
 
     fn listing(&self) -> Result<&Listing, LayerError> {
@@ -61,7 +52,8 @@ impl Base {
         }
         let mut listing = Listing::new();
         for (number, layer) in self.layers.iter().enumerate() {
-            apply(&mut listing, number as u64, layer)?;
+            let headers = headers(layer, self.cache.as_ref())?;
+            apply(&mut listing, number as u64, layer, headers)?;
         }
         Ok(self.listing.get_or_init(|| listing))
     }
@@ -101,68 +93,45 @@ fn children<'a>(listing: &'a Listing, directory: &[u8]) -> impl Iterator<Item = 
         .filter(|(name, _)| !name.is_empty() && !name.contains(&b'/'))
 }
 
-fn apply(listing: &mut Listing, number: u64, layer: &Arc<Packed>) -> Result<(), LayerError> {
-    let corrupt = |error: std::io::Error| match error.downcast::<LayerError>() {
-        Ok(inner) => inner,
-        Err(error) => unreadable(layer, &error),
-    };
-    let broken = |error: Error| match error {
-        Error::UnreadableArchive { source, .. } => corrupt(source),
-        error => unreadable(layer, &error),
-    };
-    let stored = layer.blob.source.read()?;
-    let stream = decode(&layer.blob.descriptor.media_type, stored)
-        .map_err(|error| PlaceError::new(PlaceErrorKind::Refused, error))?;
-    let mut archive = TarReader::new(BufReader::with_capacity(READ_BYTES, stream));
+fn apply(
+    listing: &mut Listing,
+    number: u64,
+    layer: &Arc<Packed>,
+    headers: Vec<Header>,
+) -> Result<(), LayerError> {
     let mut mine: BTreeMap<Box<[u8]>, ()> = BTreeMap::new();
-    let mut entry_number = 0;
-    while let Some(entry) = archive.next_entry().map_err(broken)? {
-        let name = path::clean(&entry.entry.name);
+    for (entry_number, header) in headers.into_iter().enumerate() {
+        let name = header.entry.name.clone();
         let directory = resolve_parent(listing, path::parent(&name));
-        let base = path::base(&name).to_vec();
+        let base = path::base(&name);
         if base == OPAQUE {
             remove_below(listing, &directory, &mine);
         } else if let Some(hidden) = base.strip_prefix(WHITEOUT) {
             remove(listing, &path::join(&directory, hidden), &mine);
         } else if !base.is_empty() {
-            let target = path::join(&directory, &base);
-            let identity = (number, entry_number);
-            let mut content = archive.content();
-            let listed =
-                read_entry(listing, entry, &mut content, layer, &target, identity).map_err(corrupt)?;
+            let target = path::join(&directory, base);
+            let listed = listed(listing, header, layer, (number, entry_number as u64))?;
             make_parents(listing, &target, &mut mine);
             insert(listing, &target, listed, &mine);
             mine.insert(target.into(), ());
         }
-        if listing.len() > ENTRIES_MAX {
-            return Err(corrupt(std::io::Error::other(format!("more than {ENTRIES_MAX} files"))));
-        }
-        entry_number += 1;
     }
-    // The stored bytes are verified where they end, which may be behind the archive's end.
-    std::io::copy(&mut archive.into_inner(), &mut std::io::sink()).map(drop).map_err(corrupt)
+    Ok(())
 }
 
-fn unreadable(layer: &Packed, error: &dyn std::fmt::Display) -> LayerError {
-    LayerError::Place(PlaceError::new(PlaceErrorKind::Corrupt, format!("{layer:?} cannot be read: {error}")))
-}
-
-fn read_entry(
+fn listed(
     listing: &Listing,
-    TarEntry { entry, offset }: TarEntry,
-    content: &mut dyn Read,
+    Header { entry, offset, content }: Header,
     layer: &Arc<Packed>,
-    name: &[u8],
     identity: LinkGroup,
-) -> std::io::Result<Listed> {
-    let invalid = |why: String| std::io::Error::new(std::io::ErrorKind::InvalidData, why);
+) -> Result<Listed, LayerError> {
+    let shown = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
     let kind = match entry.kind {
         EntryKind::Hardlink(link) => {
             let wanted = path::clean(&link);
             let wanted = path::join(&resolve_parent(listing, path::parent(&wanted)), path::base(&wanted));
-            let found = listing.get(&wanted[..]).cloned();
-            let name = String::from_utf8_lossy(&wanted).into_owned();
-            return found.ok_or_else(|| invalid(format!("a hard link to /{name}, which is not there")));
+            let missing = || format!("a hard link to /{}, which is not there", shown(&wanted));
+            return listing.get(&wanted[..]).cloned().ok_or_else(|| unreadable(layer, &missing()));
         }
         EntryKind::File { size } => NodeKind::File { size },
         EntryKind::Directory => NodeKind::Directory,
@@ -171,16 +140,12 @@ fn read_entry(
         EntryKind::CharDevice { major, minor } => NodeKind::CharDevice { major, minor },
         EntryKind::BlockDevice { major, minor } => NodeKind::BlockDevice { major, minor },
     };
-    let content = match (&kind, offset) {
-        (NodeKind::File { size }, _) if *size <= ACCOUNTS_MAX && ACCOUNTS.contains(&name) => {
-            let mut bytes = Vec::new();
-            content.read_to_end(&mut bytes)?;
-            Content::Inline(bytes.into())
-        }
-        (NodeKind::File { .. }, Some(offset)) => Content::Packed { layer: Arc::clone(layer), offset },
+    let content = match (&kind, content, offset) {
+        (NodeKind::File { .. }, Some(content), _) => Content::Inline(content.into()),
+        (NodeKind::File { .. }, None, Some(offset)) => Content::Packed { layer: Arc::clone(layer), offset },
         // Nothing that writes layers writes these, and their bytes are not in one place.
-        (NodeKind::File { .. }, None) => {
-            return Err(invalid(format!("/{} is a sparse file", String::from_utf8_lossy(name))));
+        (NodeKind::File { .. }, None, None) => {
+            return Err(unreadable(layer, &format!("/{} is a sparse file", shown(&entry.name))));
         }
         _ => Content::Nothing,
     };
@@ -252,5 +217,98 @@ fn remove_below(listing: &mut Listing, directory: &[u8], mine: &BTreeMap<Box<[u8
         .collect();
     for name in doomed {
         listing.remove(&name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use ocib_image::{
+        Annotations, Config, ContainerConfig, Digest, Entry, Manifest, MediaType, Platform, TarWriter,
+    };
+
+    use super::*;
+
+    /// A layer of entries `KIND NAME[ -> TARGET]`: d directory, f file, l symbolic link, h hard link.
+    fn layer(entries: &[&str]) -> Blob {
+        let mut tar = TarWriter::new(Vec::new());
+        for text in entries {
+            let (kind, rest) = text.split_once(' ').unwrap();
+            let (name, target) = rest.split_once(" -> ").unwrap_or((rest, ""));
+            let target = || Box::from(target.as_bytes());
+            let kind = match kind {
+                "d" => EntryKind::Directory,
+                "f" => EntryKind::File { size: 0 },
+                "l" => EntryKind::Symlink(target()),
+                _ => EntryKind::Hardlink(target()),
+            };
+            let (name, mtime) = (name.as_bytes().into(), Timestamp::default());
+            tar.entry(&Entry { name, kind, mode: 0o700, uid: 1, gid: 2, mtime, xattrs: None }).unwrap();
+        }
+        Blob::in_memory(MediaType::LayerTar, Bytes::from(tar.finish().unwrap()))
+    }
+
+    fn base(layers: &[&[&str]]) -> Base {
+        let layers: Vec<Blob> = layers.iter().map(|entries| layer(entries)).collect();
+        let diff_ids: Vec<DiffId> = layers.iter().map(|blob| DiffId(blob.descriptor.digest)).collect();
+        let config = ContainerConfig::scratch(&Platform::linux_amd64());
+        let descriptor = Blob::in_memory(MediaType::Config, config.to_bytes()).descriptor;
+        let manifest = Manifest::new(descriptor, Vec::new(), Annotations::new());
+        let config = Config::Container(Box::new(config));
+        let image = Image { manifest, config, layers, pinned: Digest::of(b"").to_string() };
+        Base::new(&image, &diff_ids, "base", None)
+    }
+
+    /// Every path, directories with their mode, links with their target.
+    fn tree(base: &Base) -> Vec<String> {
+        let mut shown = Vec::new();
+        for (name, listed) in base.listing().unwrap() {
+            let name = String::from_utf8_lossy(name);
+            shown.push(match &listed.node.kind {
+                NodeKind::Directory => format!("{name}/ {:o}", listed.node.mode),
+                NodeKind::Symlink(target) => format!("{name} -> {}", String::from_utf8_lossy(target)),
+                _ => name.into_owned(),
+            });
+        }
+        shown
+    }
+
+    #[test]
+    fn layers_are_applied_as_a_runtime_would() {
+        for (layers, expected) in [
+            (&[&["d a", "f a/x", "f a/y"][..], &["f a/.wh.x", "f a/z"]][..], &["a/ 700", "a/y", "a/z"][..]),
+            (&[&["d a", "f a/x"], &["d a", "f a/.wh..wh..opq", "f a/y"]], &["a/ 700", "a/y"]),
+            // What a layer itself brings is spared, whatever the order.
+            (&[&["d a", "f a/x"], &["f a/y", "f a/.wh..wh..opq"]], &["a/ 700", "a/y"]),
+            (&[&["d a", "f a/x"], &["f .wh.a"]], &[]),
+            (&[&["d a", "f a/x"], &["f a"]], &["a"]),
+            (&[&["f a"], &["d a", "f a/x"]], &["a/ 700", "a/x"]),
+            (
+                &[&["d usr", "d usr/lib", "l lib -> usr/lib"], &["f lib/x"]],
+                &["lib -> usr/lib", "usr/ 700", "usr/lib/ 700", "usr/lib/x"],
+            ),
+            (&[&["f deep/er/x"]], &["deep/ 755", "deep/er/ 755", "deep/er/x"]),
+            (&[&["f ../../x"]], &["x"]),
+        ] {
+            assert_eq!(tree(&base(layers)), expected, "{layers:?}");
+        }
+    }
+
+    #[test]
+    fn hard_links_are_the_same_file() {
+        let base = base(&[&["f a", "h b -> a"], &["h c -> /b"]]);
+        let group = |name: &[u8]| base.find(name).unwrap().unwrap().node.link_group;
+        assert!(group(b"a").is_some() && group(b"a") == group(b"b") && group(b"b") == group(b"c"));
+        let names: Vec<_> = base.names(b"").unwrap().iter().map(|name| name.to_vec()).collect();
+        assert_eq!(names, [b"a", b"b", b"c"]);
+    }
+
+    #[test]
+    fn a_hard_link_to_nothing_is_an_error() {
+        let error = base(&[&["h b -> a"]]).find(b"b").unwrap_err();
+        assert!(
+            error.to_string().ends_with("cannot be read: a hard link to /a, which is not there"),
+            "{error}"
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use ocib_image::{Blob, Entry, Tree};
+use ocib_image::{Blob, DiffId, Entry, Tree};
 
 use super::unpack::Archive;
 use crate::path;
@@ -66,6 +66,8 @@ impl Origin {
 pub(crate) struct Packed {
     /// Type, digest and place of the stored bytes.
     pub(crate) blob: Blob,
+    /// The digest of its tar.
+    pub(crate) diff_id: DiffId,
     /// What the user calls the image.
     pub(crate) image: String,
 }

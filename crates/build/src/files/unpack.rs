@@ -4,7 +4,11 @@
 //! root of the archive, so `..`, absolute names and links never lead out of it; later members
 //! replace earlier ones; `--chown` applies to members, and `--chmod` to nothing.
 
-use std::{collections::HashMap, io::Read, sync::Arc};
+use std::{
+    collections::HashMap,
+    io::{BufReader, Read},
+    sync::Arc,
+};
 
 use ocib_image::{
     EntryKind, Error, ExpansionLimit, LayerError, NodeKind, TarEntry, TarReader, Tree, decode_archive,
@@ -21,6 +25,11 @@ use super::{
 };
 use crate::path;
 
+/// Holes cost an archive nothing, so sparse members are the one way left to ask for an endless layer.
+const SPARSE_BYTES_MAX: u64 = 64 << 30;
+/// Headers are read from buffers of this size.
+const READ_BYTES: usize = 64 << 10;
+
 /// A file that is a tar archive, plain or compressed.
 #[derive(Debug)]
 pub(crate) struct Archive {
@@ -30,7 +39,7 @@ pub(crate) struct Archive {
 
 /// An archive being read, and how many of its members are behind.
 pub(crate) struct Members {
-    reader: TarReader<Box<dyn Read + Send>>,
+    reader: TarReader<BufReader<Box<dyn Read + Send>>>,
     count: u64,
 }
 
@@ -48,7 +57,7 @@ impl Archive {
     pub(crate) fn open(&self) -> Result<Members, LayerError> {
         let stored = self.tree.open(&self.path, 0)?;
         let bytes = decode_archive(stored, ExpansionLimit::ARCHIVE).map_err(|error| self.broken(error))?;
-        Ok(Members { reader: TarReader::new(bytes), count: 0 })
+        Ok(Members { reader: TarReader::new(BufReader::with_capacity(READ_BYTES, bytes)), count: 0 })
     }
 
     fn broken(&self, error: Error) -> LayerError {
@@ -99,7 +108,16 @@ pub(crate) fn unpack(
     into.make_directories(&root, &Mode::Keep, owner)?;
     let mut unpacking = Unpacking { archive, into, root, owner, groups: HashMap::new() };
     let mut members = archive.open()?;
+    let mut sparse_bytes: u64 = 0;
     while let Some(member) = members.next(archive)? {
+        if member.offset.is_none() {
+            sparse_bytes = sparse_bytes.saturating_add(member.entry.size());
+        }
+        if sparse_bytes > SPARSE_BYTES_MAX {
+            let why = format!("its sparse files are larger than {SPARSE_BYTES_MAX} bytes");
+            let source = std::io::Error::other(why);
+            return Err(LayerError::Read { name: archive.display(), source }.into());
+        }
         unpacking.member(member, members.count - 1)?;
     }
     Ok(())

@@ -3,8 +3,11 @@
 use super::*;
 use crate::{EntryKind, Timestamp};
 
+/// Bytes of a header and where they go.
+type Field<'a> = (usize, &'a [u8]);
+
 /// A header block of type `flag` with the parts of `fields` put over it, its checksum right.
-fn block(name: &[u8], flag: u8, size: u64, fields: &[(usize, &[u8])]) -> Vec<u8> {
+fn block(name: &[u8], flag: u8, size: u64, fields: &[Field<'_>]) -> Vec<u8> {
     let mut block = vec![0; BLOCK];
     let numbers =
         [(100, "0000644\0".to_owned()), (108, "0001750\0".to_owned()), (116, "0001751\0".to_owned())];
@@ -51,7 +54,7 @@ fn pax(records: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 const END: [u8; 1024] = [0; 1024];
-const GNU: (usize, &[u8]) = (257, b"ustar  \0");
+const GNU: Field<'_> = (257, b"ustar  \0");
 
 /// All entries with their contents, and how it ended.
 fn read(archive: &[u8]) -> (Vec<(TarEntry, Vec<u8>)>, Option<String>) {
@@ -98,7 +101,7 @@ fn assert_error(archive: &[&[u8]], expected: &str) {
 #[test]
 fn reads_every_type() {
     let link = |target: &[u8]| target.into();
-    let table: [(u8, &[(usize, &[u8])], EntryKind); 9] = [
+    let table: [(u8, &[Field<'_>], EntryKind); 9] = [
         (b'0', &[], EntryKind::File { size: 0 }),
         (0, &[], EntryKind::File { size: 0 }),
         (b'7', &[], EntryKind::File { size: 0 }),
@@ -198,7 +201,7 @@ fn extended_headers_add_up_as_in_go() {
     let expected = EntryKind::Symlink(b"long/target".as_slice().into());
     assert_entries(&[&long(b'K', b"long/target"), &link, &END], vec![other(b"a", 1536, expected)]);
     // The size of a PAX header is the entry's, not that of a long name between them: readers that
-    // took it for that lost their place (GHSA-j5gw-2vrg-8fgx).
+    // took it for that lost their place (CVE-2025-62518).
     let sized =
         [pax(&[("size", b"2")]), long(b'L', b"long"), block(b"a", b'0', 0, &[]), padded(b"ok")].concat();
     assert_entries(&[&sized, &END], vec![file(b"long", 2560, b"ok")]);
@@ -396,14 +399,14 @@ mod sparse_files {
     fn old_gnu() {
         let map = [place(2, 5), place(18, 3)].concat();
         let size = format!("{:011o}\0", 25);
-        let fields: &[(usize, &[u8])] = &[GNU, (386, &map), (483, size.as_bytes())];
+        let fields: &[Field<'_>] = &[GNU, (386, &map), (483, size.as_bytes())];
         let header = block(b"a", b'S', 8, fields);
         let next = member(b"next", b'0', b"hi");
         let mut all = expected(b"a");
         all.push(file(b"next", 1536, b"hi"));
         assert_entries(&[&header, &padded(b"abcdefgh"), &next, &END], all);
         // The same with the second piece in an extension.
-        let fields: &[(usize, &[u8])] = &[GNU, (386, &map[..24]), (482, &[1]), (483, size.as_bytes())];
+        let fields: &[Field<'_>] = &[GNU, (386, &map[..24]), (482, &[1]), (483, size.as_bytes())];
         let header = block(b"a", b'S', 8, fields);
         let content = [padded(&map[24..]), padded(b"abcdefgh")].concat();
         assert_entries(&[&header, &content, &END], expected(b"a"));

@@ -12,11 +12,12 @@ use ocib_image::{BlobSource, ByteStream, Descriptor, Digester, PlaceError, Refer
 use ocib_net::{
     Method, Request, Response, Retry, StatusCode,
     header::{CONTENT_RANGE, HeaderValue, RANGE},
+    read_blocking,
 };
 use tokio::runtime::Handle;
 
 use super::Repository;
-use crate::{Error, bridge};
+use crate::Error;
 
 /// A blob that a registry holds. A connection that breaks is made again and goes on where it was.
 #[derive(Clone)]
@@ -59,7 +60,7 @@ impl BlobSource for RegistryBlob {
 
     /// Size and digest are verified: a reader that reached the end without an error had the blob.
     fn read(&self) -> Result<Box<dyn Read + Send>, PlaceError> {
-        let bytes = bridge::read(self.download(0), &self.runtime);
+        let bytes = read_blocking(self.download(0), &self.runtime);
         Ok(Box::new(VerifyingRead { bytes, digester: Some(Digester::new()), blob: self.clone() }))
     }
 

@@ -1,0 +1,111 @@
+//! What can go wrong where bytes come from.
+
+use std::net::IpAddr;
+
+use ocib_image::{Digest, LayerError, PlaceError, PlaceErrorKind};
+use ocib_net::{Redacted, Retry, Verdict};
+
+/// Errors of sources. Secrets are in none of them.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The connection failed, must not be made, or brought a status that means failure.
+    #[error(transparent)]
+    Http(#[from] ocib_net::Error),
+    /// Text that is no URL that can be fetched.
+    #[error("{url} cannot be fetched: {why}")]
+    BadUrl {
+        /// What was given, without what may be secret in it.
+        url: String,
+        /// Which rule it breaks.
+        why: &'static str,
+    },
+    /// A URL of an address that only the machine itself and its host answer.
+    #[error("{url} is not fetched: its host is the link-local address {address}")]
+    LinkLocal {
+        /// The URL.
+        url: Redacted,
+        /// The address that its host has.
+        address: IpAddr,
+    },
+    /// Credentials in a URL that would send them in the clear.
+    #[error("{url} has a user, whose password is not sent over plain http, expected https")]
+    PlainCredentials {
+        /// The URL.
+        url: Redacted,
+    },
+    /// Content that is not what was asked for.
+    // The words are BuildKit's (source/http, Snapshot).
+    #[error("digest mismatch {actual}: {expected}")]
+    WrongDigest {
+        /// What was asked for.
+        expected: Digest,
+        /// What came.
+        actual: Digest,
+    },
+    /// Content that differs from what was there before.
+    #[error("{name} changed while it was read: {what}")]
+    Changed {
+        /// Where it is.
+        name: String,
+        /// How it differs.
+        what: String,
+    },
+    /// Content that claims to be compressed and cannot be decompressed.
+    #[error("{url} has the content encoding gzip, which cannot be decoded: {why}")]
+    Encoding {
+        /// The URL.
+        url: Redacted,
+        /// What is wrong.
+        why: String,
+    },
+    /// Nobody waits for the content any more.
+    #[error("the fetch of {url} was broken off")]
+    BrokenOff {
+        /// The URL.
+        url: Redacted,
+    },
+}
+
+impl Error {
+    fn kind(&self) -> PlaceErrorKind {
+        use PlaceErrorKind::{Corrupt, Denied, Input, NotFound, Refused, Unreachable};
+        match self {
+            Self::Http(ocib_net::Error::Status { status, .. }) => match status.as_u16() {
+                401 | 403 | 407 => Denied,
+                404 | 410 => NotFound,
+                408 | 429 | 500..=599 => Unreachable,
+                _ => Refused,
+            },
+            Self::Http(ocib_net::Error::Forbidden { .. } | ocib_net::Error::Redirect { .. }) => Refused,
+            Self::Http(_) | Self::BrokenOff { .. } => Unreachable,
+            Self::LinkLocal { .. } | Self::PlainCredentials { .. } => Refused,
+            Self::BadUrl { .. } | Self::Changed { .. } => Input,
+            Self::WrongDigest { .. } | Self::Encoding { .. } => Corrupt,
+        }
+    }
+}
+
+impl Retry for Error {
+    fn verdict(&self) -> Verdict {
+        match self {
+            Self::Http(error) => error.verdict(),
+            _ => Verdict::Final,
+        }
+    }
+}
+
+impl From<Error> for PlaceError {
+    fn from(error: Error) -> Self {
+        Self::new(error.kind(), error)
+    }
+}
+
+impl From<Error> for LayerError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Changed { name, what } => Self::Changed { name, what },
+            error => Self::Place(error.into()),
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Files behind URLs, found and measured but not kept.
+//!
+//! ```text
+//!  URL ──Target──▶ Client ──▶ Remote: length, validators ──▶ WebFile: a tree of one file
+//!                (redirects,      └── no length, or gzip? ──▶ read once, to measure
+//!              link-local check)
+//! ```
+//!
+//! Nothing is written to disk: who reads the file fetches it again, from any offset, and the server's
+//! validators (`ETag`, `Last-Modified`, length) tell whether it is still the same. Only where a server
+//! does not say how long its answer is, or compresses it although it was asked not to, the content is
+//! read through once just to be measured, and its digest then guards every later reading.
+
+mod client;
+mod download;
+mod file;
+mod remote;
+mod target;
+
+use std::{fmt, sync::Arc};
+
+use futures_core::future::BoxFuture;
+use ocib_image::{Digest, Fetch, Fetched, PlaceError};
+use ocib_net::{Backoff, HttpOptions, retry};
+use tokio::runtime::Handle;
+
+use self::{client::Client, download::Download, file::WebFile, remote::Remote, target::Target};
+use crate::Error;
+
+/// Fetches `http://` and `https://` URLs, as `ADD` names them. Must be used within a runtime of tokio,
+/// which must live as long as the trees that it gives.
+///
+/// A URL's tree has one file: mode 0600, owner 0:0, the time of the last modification that the server
+/// gives, else 1970. Its name is the last part of the URL's path, percent-decoded; that of where it
+/// redirects to and the query do not count, and where there is none it is `__unnamed__` (BuildKit,
+/// `dispatchCopy`).
+///
+/// Plain http is spoken where a URL says so, but never with credentials except to loopback, and never
+/// after a redirect from https. A user and a password in the URL are sent with basic authentication.
+/// Link-local addresses, behind which clouds keep the credentials of machines, are refused, also as
+/// targets of redirects and as what a name resolves to on this machine.
+///
+/// ```
+/// use ocib_net::{Backoff, HttpOptions};
+///
+/// let web = ocib_source::Web::new(HttpOptions::default(), Backoff::default());
+/// # let _ = web;
+/// ```
+#[derive(Clone)]
+pub struct Web {
+    client: Arc<Client>,
+    backoff: Backoff,
+}
+
+impl Web {
+    /// Speaks HTTP as `http` says, and tries again what broke off as `backoff` says.
+    pub fn new(http: HttpOptions, backoff: Backoff) -> Self {
+        Self { client: Arc::new(Client::new(http)), backoff }
+    }
+
+    async fn find(&self, url: &str, digest: Option<&Digest>) -> Result<Fetched, Error> {
+        let target = Target::parse(url)?;
+        let (remote, response) =
+            retry(self.backoff, async || Remote::find(Arc::clone(&self.client), &target).await).await?;
+        let runtime = Handle::current();
+        let remote = Arc::new(remote);
+        let download = Download::new(Arc::clone(&remote), self.backoff, 0).with(response);
+        let file = match remote.plain_length() {
+            Some(size) => WebFile::found(download, size, digest.copied(), runtime),
+            None => WebFile::measure(download, digest.copied(), runtime).await?,
+        };
+        let name = target.name.into_boxed_slice();
+        Ok(Fetched { file: Some(name.clone()), tree: Arc::new(file.named(name)) })
+    }
+}
+
+impl Fetch for Web {
+    /// Size and time are the server's, or measured. A `digest` is verified at the end of each reading
+    /// that began at the start; if the content had to be measured, before this returns.
+    ///
+    /// # Errors
+    /// By kind: `NotFound` and `Denied` as the server says, `Unreachable` after all attempts,
+    /// `Refused` for what is not asked, `Corrupt` for another digest, `Input` for what is no URL.
+    fn fetch<'a>(
+        &'a self,
+        url: &'a str,
+        digest: Option<&'a Digest>,
+    ) -> BoxFuture<'a, Result<Fetched, PlaceError>> {
+        Box::pin(async move { Ok(self.find(url, digest).await?) })
+    }
+}
+
+impl fmt::Debug for Web {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Web").field("backoff", &self.backoff).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,258 @@
+//! A file on a server, and how to tell whether it is still the same.
+
+use std::sync::Arc;
+
+use humantime::parse_rfc3339;
+use ocib_image::Timestamp;
+use ocib_net::{
+    Method, Redacted, Response, StatusCode, Url,
+    header::{
+        ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap,
+        HeaderValue, IF_RANGE, LAST_MODIFIED, RANGE,
+    },
+};
+
+use super::{client::Client, target::Target};
+use crate::Error;
+
+/// A file that was found on a server.
+pub(super) struct Remote {
+    client: Arc<Client>,
+    url: Url,
+    authorization: Option<HeaderValue>,
+    seen: Seen,
+}
+
+/// What an answer says of the stored bytes (RFC 9110, section 8).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct Seen {
+    /// How many there are.
+    length: Option<u64>,
+    etag: Option<HeaderValue>,
+    last_modified: Option<HeaderValue>,
+    /// Whether they are the content compressed by gzip, which Go's client, and so BuildKit, undoes.
+    is_gzip: bool,
+}
+
+/// An answer with stored bytes.
+pub(super) struct Answer {
+    pub(super) response: Response,
+    /// Bytes before those that were asked for, where the server ignored the range.
+    pub(super) skip: u64,
+}
+
+impl Remote {
+    /// Asks for `target`; the answer's body is the file from its start.
+    pub(super) async fn find(client: Arc<Client>, target: &Target) -> Result<(Self, Response), Error> {
+        let Target { url, authorization, .. } = target;
+        let (url, authorization, seen) = (url.clone(), authorization.clone(), Seen::default());
+        let mut remote = Self { client, url, authorization, seen };
+        let Answer { response, .. } = remote.get(0).await?;
+        remote.seen = Seen::of(&response);
+        Ok((remote, response))
+    }
+
+    /// The stored bytes from `from` on.
+    pub(super) async fn get(&self, from: u64) -> Result<Answer, Error> {
+        let response = self.client.get(&self.url, self.headers(from)).await?;
+        let skip = match response.status() {
+            StatusCode::PARTIAL_CONTENT if from > 0 => 0,
+            StatusCode::PARTIAL_CONTENT => return Err(self.confused()),
+            StatusCode::RANGE_NOT_SATISFIABLE if from > 0 => {
+                return Err(self.changed(format!("it has no byte {from} any more")));
+            }
+            status if status.is_success() => from,
+            _ => return Err(response.into_error().await.into()),
+        };
+        let now = Seen::of(&response);
+        if let Some(what) = self.seen.difference(&now) {
+            return Err(self.changed(what));
+        }
+        match skip == from || starts_at(&response, from) {
+            true => Ok(Answer { response, skip }),
+            false => Err(self.confused()),
+        }
+    }
+
+    fn headers(&self, from: u64) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Some(authorization) = &self.authorization {
+            headers.insert(AUTHORIZATION, authorization.clone());
+        }
+        if from > 0 {
+            let range = HeaderValue::from_str(&format!("bytes={from}-")).expect("digits are visible ASCII");
+            headers.insert(RANGE, range);
+            if let Some(validator) = self.seen.validator() {
+                headers.insert(IF_RANGE, validator.clone());
+            }
+        }
+        headers
+    }
+
+    /// How many bytes are stored, if the server said so.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.seen.length
+    }
+
+    /// The size of the content, if the server said so and stores it as it is.
+    pub(super) fn plain_length(&self) -> Option<u64> {
+        self.seen.length.filter(|_| !self.seen.is_gzip)
+    }
+
+    /// Whether the stored bytes are gzip around the content.
+    pub(super) fn is_gzip(&self) -> bool {
+        self.seen.is_gzip
+    }
+
+    /// When the content changed last, as far as the server says, else 1970.
+    pub(super) fn modified(&self) -> Timestamp {
+        let header = self.seen.last_modified.as_ref().and_then(|value| value.to_str().ok());
+        header.and_then(http_date).unwrap_or_default()
+    }
+
+    pub(super) fn shown(&self) -> Redacted {
+        Redacted::of(&self.url)
+    }
+
+    pub(super) fn changed(&self, what: String) -> Error {
+        Error::Changed { name: self.shown().to_string(), what }
+    }
+
+    /// The connection gave another part of the file than was asked for.
+    fn confused(&self) -> Error {
+        self.broken("it answered with another range than was asked for".to_owned())
+    }
+
+    /// The connection ended where it should not have.
+    pub(super) fn broken(&self, why: String) -> Error {
+        ocib_net::Error::Connection { method: Method::GET, url: self.shown(), why }.into()
+    }
+}
+
+impl Seen {
+    fn of(response: &Response) -> Self {
+        let number = |text: &str| text.trim().parse().ok();
+        let header = |name: &str| response.headers().get(name).cloned();
+        let length = match response.status() {
+            StatusCode::PARTIAL_CONTENT => {
+                let range = response.header(CONTENT_RANGE.as_str());
+                range.and_then(|range| range.rsplit_once('/')).and_then(|(_, total)| number(total))
+            }
+            _ => response.header(CONTENT_LENGTH.as_str()).and_then(number),
+        };
+        Self {
+            length,
+            etag: header(ETAG.as_str()),
+            last_modified: header(LAST_MODIFIED.as_str()),
+            is_gzip: response
+                .header(CONTENT_ENCODING.as_str())
+                .is_some_and(|coding| coding.eq_ignore_ascii_case("gzip")),
+        }
+    }
+
+    /// What tells the server which version is meant (RFC 9110, section 13.1.5): no weak tag may.
+    fn validator(&self) -> Option<&HeaderValue> {
+        let strong = self.etag.as_ref().filter(|tag| !tag.as_bytes().starts_with(b"W/"));
+        strong.or(self.last_modified.as_ref())
+    }
+
+    /// How `now` differs from what was seen first. What either does not say is no difference.
+    fn difference(&self, now: &Self) -> Option<String> {
+        if let (Some(then), Some(now)) = (self.length, now.length)
+            && then != now
+        {
+            return Some(format!("it had {then} bytes, now it has {now}"));
+        }
+        // Servers that compress on the way make a strong tag a weak one, which means the same here.
+        if let (Some(then), Some(now)) = (&self.etag, &now.etag) {
+            let is_same = opaque(then) == opaque(now);
+            return (!is_same).then(|| "it has another entity tag now".to_owned());
+        }
+        match (&self.last_modified, &now.last_modified) {
+            (Some(then), Some(now)) if then != now => Some("it was modified".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+fn opaque(tag: &HeaderValue) -> &[u8] {
+    tag.as_bytes().strip_prefix(b"W/").unwrap_or(tag.as_bytes())
+}
+
+fn starts_at(response: &Response, from: u64) -> bool {
+    let range = response.header(CONTENT_RANGE.as_str());
+    range.is_some_and(|range| range.starts_with(&format!("bytes {from}-")))
+}
+
+/// The date that servers send (RFC 9110, section 5.6.7), e.g. `Sun, 06 Nov 1994 08:49:37 GMT`; the
+/// forms of before 1997, which nobody may send, are no dates here.
+fn http_date(text: &str) -> Option<Timestamp> {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let mut words = text.split_once(", ")?.1.split(' ');
+    let mut word = || words.next();
+    let (day, month, year, time, zone) = (word()?, word()?, word()?, word()?, word()?);
+    let month = MONTHS.iter().position(|&name| name == month)? + 1;
+    let date = parse_rfc3339(&format!("{year}-{month:02}-{day}T{time}Z")).ok().filter(|_| zone == "GMT")?;
+    let seconds = date.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs();
+    i64::try_from(seconds).ok().map(Timestamp::from_seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates() {
+        for (text, expected) in [
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(784_111_777)),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
+            ("Tue, 29 Feb 2000 23:59:59 GMT", Some(951_868_799)),
+            ("Wed, 31 Dec 1969 23:59:59 GMT", None),
+            ("Sun, 06 Nov 1994 08:49:37 CET", None),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", None),
+            ("Sun, 06 nov 1994 08:49:37 GMT", None),
+            ("Sun, 31 Feb 1994 08:49:37 GMT", None),
+            ("0", None),
+            ("", None),
+        ] {
+            assert_eq!(http_date(text), expected.map(Timestamp::from_seconds), "{text}");
+        }
+    }
+
+    fn seen(length: Option<u64>, etag: &'static str, modified: &'static str) -> Seen {
+        let header = |value| Some(HeaderValue::from_static(value)).filter(|value| !value.is_empty());
+        Seen { length, etag: header(etag), last_modified: header(modified), is_gzip: false }
+    }
+
+    #[test]
+    fn what_tells_a_changed_file() {
+        let tag = "it has another entity tag now";
+        for (then, now, expected) in [
+            (seen(Some(1), "\"a\"", "x"), seen(Some(1), "\"a\"", "x"), None),
+            (seen(Some(1), "\"a\"", "x"), seen(Some(1), "W/\"a\"", "y"), None),
+            (seen(Some(1), "\"a\"", "x"), seen(None, "", ""), None),
+            (seen(Some(1), "\"a\"", "x"), seen(Some(2), "\"a\"", "x"), Some("it had 1 bytes, now it has 2")),
+            (seen(Some(1), "\"a\"", "x"), seen(Some(1), "\"b\"", "x"), Some(tag)),
+            (seen(Some(1), "\"a\"", "x"), seen(Some(1), "", "y"), Some("it was modified")),
+            (seen(None, "", "x"), seen(Some(1), "\"b\"", "y"), Some("it was modified")),
+        ] {
+            assert_eq!(then.difference(&now).as_deref(), expected, "{then:?} {now:?}");
+        }
+    }
+
+    #[test]
+    fn validators_of_ranges_are_strong() {
+        for (etag, modified, expected) in [
+            ("\"a\"", "x", Some("\"a\"")),
+            ("W/\"a\"", "x", Some("x")),
+            ("W/\"a\"", "", None),
+            ("", "x", Some("x")),
+        ] {
+            let seen = seen(None, etag, modified);
+            let actual = seen.validator().map(|value| value.to_str().unwrap());
+            assert_eq!(actual, expected, "{etag} {modified}");
+        }
+    }
+}
