@@ -30,7 +30,8 @@ pub(super) fn check(
             Some("latest") => "has no digest, and its tag is latest",
             Some(_) => continue,
         };
-        let message = format!("Base image {:?} {why}, so it may be another one in the next build", word.value);
+        let message =
+            format!("Base image {:?} {why}, so it may be another one in the next build", word.value);
         warnings.push(Warning::new(rule::MUTABLE_BASE_TAG, message, word.span));
     }
 }

@@ -3,10 +3,11 @@
 use super::{Warning, rule};
 use crate::{Command, CommandLine, Dockerfile, Instruction, Pair, Span, Spanned, Stage};
 
-/// Words that name a secret when a name holds one of them between underscores (BuildKit,
-/// `secretsRegex`), unless it also holds `public`.
+/// Words that name a secret when a name holds one of them between underscores, unless it also holds
+/// one of [`NO_SECRETS`] (BuildKit, `getSecretsRegex`).
 const SECRETS: [&str; 10] =
     ["apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token"];
+const NO_SECRETS: [&str; 3] = ["public", "file", "version"];
 
 pub(super) fn check(dockerfile: &Dockerfile, warnings: &mut Vec<Warning>) {
     dockerfile.global_args.iter().for_each(|instruction| single(instruction, warnings));
@@ -115,13 +116,18 @@ fn legacy(instruction: &str, pairs: &[Pair], warnings: &mut Vec<Warning>) {
 }
 
 fn secret(instruction: &str, key: &Spanned<String>, warnings: &mut Vec<Warning>) {
-    let name = key.value.to_lowercase();
-    let parts: Vec<&str> = name.split('_').collect();
-    if parts.iter().any(|part| SECRETS.contains(part)) && !parts.contains(&"public") {
+    if is_secret_name(&key.value) {
         let message =
             format!("Do not use ARG or ENV instructions for sensitive data ({instruction} {:?})", key.value);
         warnings.push(Warning::new(rule::SECRETS_IN_ARG_OR_ENV, message, key.span));
     }
+}
+
+/// Whether what is called so is probably a secret.
+pub(super) fn is_secret_name(name: &str) -> bool {
+    let name = name.to_lowercase();
+    let holds = |words: &[&str]| name.split('_').any(|part| words.contains(&part));
+    holds(&SECRETS) && !holds(&NO_SECRETS)
 }
 
 fn expose(port: &Spanned<String>, warnings: &mut Vec<Warning>) {

@@ -21,7 +21,7 @@ const AUTOMATIC: [&str; 8] = [
 ];
 
 pub(super) fn check(dockerfile: &Dockerfile, warnings: &mut Vec<Warning>) {
-    let globals = globals(dockerfile);
+    let globals = globals(dockerfile, None);
     for stage in &dockerfile.stages {
         name(dockerfile, stage, warnings);
         platform(stage, warnings);
@@ -54,22 +54,27 @@ fn platform(stage: &Stage, warnings: &mut Vec<Warning>) {
     }
     // A stage that says in its name that it is for one platform may well be.
     let name = stage.name.as_ref().map_or("", |name| name.value.as_str());
-    let named = value.split('/').any(|part| !part.is_empty() && name.contains(part));
+    let named = value.split('/').take(2).any(|part| !part.is_empty() && name.contains(part));
     if !value.contains('$') && !named {
         let message = format!("FROM --platform flag should not use constant value {value:?}");
         warnings.push(Warning::new(rule::FROM_PLATFORM_CONST, message, platform.span));
     }
 }
 
-/// The global ARGs and what their defaults come to.
-fn globals(dockerfile: &Dockerfile) -> BTreeMap<String, Option<String>> {
+/// The global ARGs and what they come to; build args go before defaults.
+pub(super) fn globals(
+    dockerfile: &Dockerfile,
+    build_args: Option<&BTreeMap<String, String>>,
+) -> BTreeMap<String, Option<String>> {
     let expander = Expander::new(dockerfile.escape);
     let mut globals = BTreeMap::<String, Option<String>>::new();
     for instruction in &dockerfile.global_args {
         let Command::Arg(pairs) = &instruction.command else { continue };
         for pair in pairs {
             let known = |name: &str| globals.get(name).cloned().flatten();
-            let value = pair.value.as_ref().and_then(|value| expander.word(&value.value, &known).ok());
+            let given = build_args.and_then(|given| given.get(&pair.key.value)).cloned();
+            let default = || expander.word(&pair.value.as_ref()?.value, &known).ok();
+            let value = given.or_else(default);
             globals.insert(pair.key.value.clone(), value);
         }
     }

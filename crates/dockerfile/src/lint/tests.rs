@@ -3,12 +3,26 @@ use crate::parse;
 
 /// Findings as `line:column rule: message`.
 fn findings(text: &str) -> Vec<String> {
+    found(text, Linter::default())
+}
+
+/// With those that are a matter of opinion.
+fn advice(text: &str) -> Vec<String> {
+    found(text, Linter { advice: true, ..Linter::default() })
+}
+
+fn found(text: &str, linter: Linter<'_>) -> Vec<String> {
     let dockerfile = parse(text.as_bytes()).unwrap();
-    let show = |Warning { rule, message, span }: Warning| {
-        let place = dockerfile.position(span.start);
-        format!("{}:{} {rule}: {message}", place.line, place.column)
+    let show = |warning: Warning| {
+        let (place, _) = warning.place(text);
+        format!("{}:{} {}: {}", place.line, place.column, warning.rule, warning.message)
     };
-    lint(&dockerfile).into_iter().map(show).collect()
+    linter.check(&dockerfile).into_iter().map(show).collect()
+}
+
+fn rules(text: &str, linter: Linter<'_>) -> Vec<&'static str> {
+    let dockerfile = parse(text.as_bytes()).unwrap();
+    linter.check(&dockerfile).into_iter().map(|warning| warning.rule).collect()
 }
 
 #[test]
@@ -136,14 +150,253 @@ fn good_examples() {
 }
 
 #[test]
-fn skipped_rules() {
-    let text = "FROM a\nMAINTAINER b\nCMD c";
-    let rules = |check: &str| {
-        let dockerfile = parse(format!("# check={check}\n{text}").as_bytes()).unwrap();
-        lint(&dockerfile).into_iter().map(|warning| warning.rule).collect::<Vec<_>>()
+fn the_rules_are_in_order() {
+    assert!(RULES.is_sorted_by(|a, b| a.name.to_lowercase() < b.name.to_lowercase()));
+}
+
+#[test]
+fn the_check_directive() {
+    let text = "FROM a:1\nMAINTAINER b\n# B\nARG C\nCMD c";
+    let all = [rule::MAINTAINER_DEPRECATED, rule::JSON_ARGS_RECOMMENDED];
+    let described =
+        [rule::MAINTAINER_DEPRECATED, rule::INVALID_DEFINITION_DESCRIPTION, rule::JSON_ARGS_RECOMMENDED];
+    let cases: [(&str, &[&str], bool); 11] = [
+        ("skip=", &all, false),
+        ("error=true", &all, true),
+        ("error=0", &all, false),
+        ("skip=JSONArgsRecommended; error=true", &all[..1], true),
+        ("skip=JSONArgsRecommended,MaintainerDeprecated", &[], false),
+        ("skip=all", &[], false),
+        ("skip=all,JSONArgsRecommended", &all[..1], false),
+        ("experimental=all", &described, false),
+        ("error=1 ; experimental=InvalidDefinitionDescription", &described, true),
+        ("skip=all;experimental=all", &described[1..2], false),
+        ("experimental=MaintainerDeprecated", &all, false),
+    ];
+    for (check, expected, is_error) in cases {
+        let text = format!("# check={check}\n{text}");
+        assert_eq!(rules(&text, Linter::default()), expected, "{check}");
+        assert_eq!(warnings_are_errors(&parse(text.as_bytes()).unwrap()), is_error, "{check}");
+    }
+    let message = |check: &str| findings(&format!("# check={check}\nFROM a"));
+    let unknown = "should be one of skip, error and experimental";
+    assert_eq!(message("skp=x"), [format!("1:9 InvalidCheckOption: Check option \"skp\" {unknown}")]);
+    assert_eq!(message("skip=x;"), [format!("1:9 InvalidCheckOption: Check option \"\" {unknown}")]);
+    let wanted = "1:9 InvalidCheckOption: Check option error should be true or false, found \"yes\"";
+    assert_eq!(message("error=yes"), [wanted]);
+}
+
+#[test]
+fn descriptions() {
+    let cases: [(&str, &[&str]); 8] = [
+        (
+            "# a note\nFROM a AS b",
+            &[
+                "2:1 InvalidDefinitionDescription: Comment for FROM should follow the format: `# b <description>`",
+            ],
+        ),
+        (
+            "FROM a\n# a note\nARG B C",
+            &[
+                "3:1 InvalidDefinitionDescription: Comment for ARG should follow the format: `# <arg_key> <description>`",
+            ],
+        ),
+        (
+            "# x\nARG B\nFROM a",
+            &[
+                "2:1 InvalidDefinitionDescription: Comment for ARG should follow the format: `# B <description>`",
+            ],
+        ),
+        ("# b is it\nFROM a AS b\n# C too\nARG B C", &[]),
+        ("# a note\nFROM a", &[]),
+        ("# a note\n\nFROM a AS b", &[]),
+        ("# a note\n#\nFROM a AS b", &[]),
+        ("FROM a AS b", &[]),
+    ];
+    for (text, expected) in cases {
+        let text = format!("# check=experimental=all\n#\n{text}");
+        let lower = |line: &&str| {
+            let (number, rest) = line.split_once(':').unwrap();
+            format!("{}:{rest}", number.parse::<usize>().unwrap() + 2)
+        };
+        assert_eq!(findings(&text), expected.iter().map(lower).collect::<Vec<_>>(), "{text}");
+    }
+    // A directive is no description.
+    assert_eq!(findings("# check=experimental=all\nFROM a AS b"), [] as [&str; 0]);
+}
+
+#[test]
+fn whole_contexts_before_run() {
+    let message = "ContextCopyBeforeRun: The whole build context is copied before the first RUN, \
+                   which is done again whenever any file changes";
+    for (text, places) in [
+        ("FROM a:1\nCOPY . /x\nRUN b", &["2:6"][..]),
+        ("FROM a:1\nADD --chown=1 . /x\nCOPY [\"./\", \"/y\"]\nRUN b", &["2:15", "3:7"]),
+        ("FROM a:1\nCOPY /* /x\nRUN b", &["2:6"]),
+        ("FROM a:1\nCOPY . /x", &[]),
+        ("FROM a:1\nRUN b\nCOPY . /x\nRUN c", &[]),
+        ("FROM a:1 AS d\nRUN b\nFROM d\nCOPY . /x\nRUN c", &[]),
+        ("FROM a:1\nCOPY --from=b . /x\nRUN c", &[]),
+        ("FROM a:1\nCOPY src /x\nRUN c", &[]),
+    ] {
+        let expected: Vec<_> = places.iter().map(|place| format!("{place} {message}")).collect();
+        assert_eq!(advice(text), expected, "{text}");
+        assert_eq!(findings(text), [] as [&str; 0], "{text}");
+    }
+}
+
+#[test]
+fn ignored_sources() {
+    let cases: [(&str, &str, &[&str]); 12] = [
+        ("*.txt", "COPY a.txt /", &["Copy file \"a.txt\""]),
+        ("*/tmp", "ADD ./b/tmp/c d /x/", &["Add file \"b/tmp/c\""]),
+        ("tmp", "COPY /tmp/../tmp/x b/ /", &["Copy file \"tmp/x\""]),
+        ("*", "COPY . /", &["Copy file \".\""]),
+        (".*", "COPY . /", &[]),
+        ("?", "COPY . /", &[]),
+        ("*\n!a.txt", "COPY b.txt /", &[]),
+        ("*.txt", "COPY --from=x a.txt /", &[]),
+        ("*", "ADD https://example.org/a git@example.org:b.git /x/", &[]),
+        ("*", "COPY $A /", &[]),
+        ("*", "COPY <<EOF /a\nEOF", &[]),
+        ("", "COPY a /", &[]),
+    ];
+    for (ignore, copy, expected) in cases {
+        let ignored = Patterns::parse_ignore_file(ignore.as_bytes()).unwrap();
+        let linter = Linter { advice: true, ignored: Some(&ignored), ..Linter::default() };
+        let prefix = "2:? CopyIgnoredFile: Attempting to ";
+        let expected: Vec<_> =
+            expected.iter().map(|what| format!("{prefix}{what} that is excluded by .dockerignore")).collect();
+        let mut lines = found(&format!("FROM a:1\n{copy}"), linter);
+        lines.iter_mut().for_each(|line| {
+            let rest = line.find(' ').unwrap();
+            line.replace_range(2..rest, "?");
+        });
+        assert_eq!(lines, expected, "{ignore} {copy}");
+    }
+}
+
+#[test]
+fn mutable_base_tags() {
+    let untagged = "has neither tag nor digest, so it may be another one in the next build";
+    let latest = "has no digest, and its tag is latest, so it may be another one in the next build";
+    let digest = format!("sha256:{}", "0".repeat(64));
+    for (text, expected) in [
+        ("FROM a", Some(("1:6", "a", untagged))),
+        ("FROM localhost:5000/a", Some(("1:6", "localhost:5000/a", untagged))),
+        ("FROM a:latest", Some(("1:6", "a:latest", latest))),
+        ("ARG A=b\nFROM $A", Some(("2:6", "$A", untagged))),
+        ("ARG A\nFROM b:${A:-latest}", Some(("2:6", "b:${A:-latest}", latest))),
+        ("FROM a:1 AS b\nFROM b", None),
+        ("ARG A=b\nFROM a:1 AS b\nFROM $A", None),
+        ("FROM scratch", None),
+        ("ARG TAG\nFROM a:$TAG", None),
+        ("FROM a:1", None),
+        (&format!("FROM a@{digest}"), None),
+        (&format!("FROM a:latest@{digest}"), None),
+    ] {
+        let expected: Vec<_> = expected
+            .map(|(place, image, why)| format!("{place} MutableBaseTag: Base image {image:?} {why}"))
+            .into_iter()
+            .collect();
+        let mut lines = advice(text);
+        lines.retain(|line| !line.contains("InvalidDefaultArgInFrom"));
+        assert_eq!(lines, expected, "{text}");
+    }
+    let build_args = BTreeMap::from([("TAG".to_owned(), "latest".to_owned())]);
+    let linter = Linter { advice: true, build_args: Some(&build_args), ..Linter::default() };
+    assert_eq!(rules("ARG TAG=1\nFROM a:$TAG", linter), [rule::MUTABLE_BASE_TAG]);
+}
+
+#[test]
+fn secret_values() {
+    let token = |prefix: &str, length: usize| format!("{prefix}{}", "x".repeat(length));
+    for (value, what) in [
+        (token("AKIA", 16), Some("an AWS access key")),
+        (token("ghp_", 36), Some("a GitHub token")),
+        (token("hf_", 34), Some("a Hugging Face token")),
+        (format!("\"Bearer {}\"", token("glpat-", 20)), Some("a GitLab token")),
+        (format!("{}.{}.x", token("eyJ", 5), token("eyJ", 5)), Some("a JSON web token")),
+        ("\"-----BEGIN RSA PRIVATE KEY----- x\"".to_owned(), Some("a private key")),
+        ("https://ada:love@example.org/x".to_owned(), Some("a URL with a password")),
+        ("https://ada:$PASS@example.org/x".to_owned(), None),
+        ("https://ada@example.org:80/x:y@z".to_owned(), None),
+        (token("ghp_", 3), None),
+        (token("xghp_", 36), None),
+        ("$AKIA".to_owned(), None),
+    ] {
+        for instruction in ["ENV", "ARG"] {
+            let message = |what| {
+                format!(
+                    "2:7 SecretLikeValue: Value of {instruction} \"A\" looks like {what}, \
+                     which everyone who has the image can read"
+                )
+            };
+            let expected: Vec<_> = what.map(message).into_iter().collect();
+            assert_eq!(findings(&format!("FROM a\n{instruction} A={value}")), expected, "{value}");
+        }
+    }
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let text = "ARG A=https://a:b@c\nFROM a\nENV B=x API_KEY=\"y\\\n é\" C=z\nLABEL token=t\n";
+    let dockerfile = parse(text.as_bytes()).unwrap();
+    let redacted = redacted(&dockerfile);
+    let expected = "ARG A=*************\nFROM a\nENV B=x API_KEY=***\n *** C=z\nLABEL token=t\n";
+    assert_eq!(redacted, expected);
+    assert_eq!(redacted.len(), text.len());
+}
+
+#[test]
+fn shadowed_copies() {
+    let cases: [(&str, &[(&str, &str, usize)]); 18] = [
+        ("COPY a.txt /x.txt\nCOPY b.txt /x.txt", &[("2:1", "/x.txt", 3)]),
+        ("COPY a.txt c.txt /x/\nCOPY b/a.txt /x/", &[("2:6", "/x/a.txt", 3)]),
+        ("WORKDIR /x\nCOPY a.txt .\nCOPY a.txt ./a.txt", &[("3:1", "/x/a.txt", 4)]),
+        ("WORKDIR x\nCOPY a.txt b.txt\nCOPY c.txt b.txt", &[("3:1", "./x/b.txt", 4)]),
+        ("COPY src /x\nCOPY src /x", &[("2:1", "/x", 3)]),
+        ("COPY . /x\nCOPY . /x/", &[("2:1", "/x", 3)]),
+        ("COPY <<EOF /x.txt\nEOF\nCOPY <<END /x.txt\nEND", &[("2:1", "/x.txt", 4)]),
+        ("COPY a.txt /x.txt\nCOPY --from=b a.txt /x.txt", &[("2:1", "/x.txt", 3)]),
+        ("COPY a.txt /\nCOPY b/a.txt /", &[("2:1", "/a.txt", 3)]),
+        ("COPY a.txt /x.txt\nRUN y\nCOPY b.txt /x.txt", &[]),
+        ("COPY a /x\nCOPY b /x", &[]),
+        ("COPY a.txt /x\nCOPY b.txt /x", &[]),
+        ("COPY a.conf /etc/x.d\nCOPY b.conf /etc/x.d", &[]),
+        ("COPY a.txt $X/x.txt\nCOPY b.txt $X/x.txt", &[]),
+        ("WORKDIR $X\nCOPY a.txt b.txt\nWORKDIR $X\nCOPY c.txt b.txt", &[]),
+        ("COPY a*.txt /x/\nCOPY a*.txt /x/", &[]),
+        ("COPY --exclude=b src /x\nCOPY --exclude=c src /x", &[]),
+        ("COPY a.txt /x/\nWORKDIR x\nCOPY a.txt .", &[]),
+    ];
+    for (text, expected) in cases {
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|(place, path, line)| {
+                format!(
+                    "{place} ShadowedCopy: {path:?} is copied again in line {line}, \
+                     so this copy only makes the image larger"
+                )
+            })
+            .collect();
+        let mut lines = advice(&format!("FROM a:1\n{text}"));
+        lines.retain(|line| !line.contains("WorkdirRelativePath"));
+        assert_eq!(lines, expected, "{text}");
+    }
+}
+
+#[test]
+fn only_what_the_target_needs() {
+    let text = "ARG A_KEY\nFROM a AS A\nFROM b AS B\nFROM c AS C\nFROM a AS D\n\
+                COPY --from=0 x /\nRUN --mount=from=b,target=/x y\nFROM d AS E\n";
+    let lines = |target| {
+        let found = found(text, Linter { target, ..Linter::default() });
+        let lines = found.iter().map(|line| line[..1].parse().unwrap());
+        lines.collect::<Vec<usize>>()
     };
-    assert_eq!(rules("error=true"), [rule::MAINTAINER_DEPRECATED, rule::JSON_ARGS_RECOMMENDED]);
-    assert_eq!(rules("skip=JSONArgsRecommended; error=true"), [rule::MAINTAINER_DEPRECATED]);
-    assert_eq!(rules("skip=JSONArgsRecommended,MaintainerDeprecated"), [] as [&str; 0]);
-    assert_eq!(rules("skip=all"), [] as [&str; 0]);
+    assert_eq!(lines(None), [1, 2, 3, 4, 5, 8]);
+    assert_eq!(lines(Some(4)), [1, 2, 3, 5, 8]);
+    assert_eq!(lines(Some(2)), [1, 4]);
+    assert_eq!(lines(Some(9)), [1]);
 }

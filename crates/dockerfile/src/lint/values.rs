@@ -1,7 +1,7 @@
 //! Keys, tokens and passwords in values.
 
 use super::{Warning, instructions::is_secret_name, rule};
-use crate::{Command, Dockerfile, Instruction, Spanned};
+use crate::{Command, Dockerfile, Spanned};
 
 /// What tokens begin with, how many characters follow at least, and what they are. The forms are
 /// those that their issuers document, so that scanners can find them.
@@ -66,19 +66,14 @@ pub fn redacted(dockerfile: &Dockerfile) -> String {
 /// Every value that ARG or ENV gives to a name.
 fn settings(dockerfile: &Dockerfile) -> Vec<(&'static str, &Spanned<String>, &Spanned<String>)> {
     let in_stages = dockerfile.stages.iter().flat_map(|stage| &stage.instructions);
-    let of = |instruction: &'_ Instruction| match &instruction.command {
-        Command::Arg(_) => "ARG",
-        _ => "ENV",
-    };
     let mut settings = Vec::new();
     for instruction in dockerfile.global_args.iter().chain(in_stages) {
         match &instruction.command {
-            Command::Arg(pairs) => settings.extend(
-                pairs.iter().filter_map(|pair| Some((of(instruction), &pair.key, pair.value.as_ref()?))),
-            ),
-            Command::Env(pairs) => {
-                settings.extend(pairs.iter().map(|pair| (of(instruction), &pair.key, &pair.value)));
+            Command::Arg(pairs) => {
+                let with_value = pairs.iter().filter_map(|pair| Some((&pair.key, pair.value.as_ref()?)));
+                settings.extend(with_value.map(|(key, value)| ("ARG", key, value)));
             }
+            Command::Env(pairs) => settings.extend(pairs.iter().map(|pair| ("ENV", &pair.key, &pair.value))),
             _ => {}
         }
     }
@@ -96,9 +91,9 @@ fn resembles(value: &str) -> Option<&'static str> {
         return Some("a URL with a password");
     }
     words.find_map(|word| {
-        let token = TOKENS.iter().find(|(prefix, length, _)| {
-            word.strip_prefix(prefix).is_some_and(|rest| rest.len() >= *length)
-        });
+        let token = TOKENS
+            .iter()
+            .find(|(prefix, length, _)| word.strip_prefix(prefix).is_some_and(|rest| rest.len() >= *length));
         token.map(|(_, _, what)| *what).or_else(|| is_web_token(word).then_some("a JSON web token"))
     })
 }

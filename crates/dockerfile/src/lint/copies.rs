@@ -1,0 +1,84 @@
+//! What COPY and ADD take from the context.
+
+use super::{Warning, instructions::base_stage, rule};
+use crate::{Command, Dockerfile, Instruction, Patterns, Spanned, Stage, Transfer};
+
+/// Nothing is called so: only a pattern that takes everything takes this too.
+const NO_NAME: &str = "\0\0\0\0\0\0\0\0";
+
+pub(super) fn check(dockerfile: &Dockerfile, ignored: Option<&Patterns>, warnings: &mut Vec<Warning>) {
+    // Whether a RUN has come by the end of each stage, be it in a stage that it begins with.
+    let mut has_run: Vec<bool> = Vec::new();
+    for stage in &dockerfile.stages {
+        let ran_before = base_stage(dockerfile, stage).is_some_and(|base| has_run[base.index]);
+        has_run.push(ran_before || stage.instructions.iter().any(is_run));
+        if !ran_before {
+            whole_context(stage, warnings);
+        }
+        // With exceptions the text cannot tell: a directory may be ignored, but not all in it.
+        if let Some(ignored) = ignored.filter(|ignored| !ignored.has_exceptions()) {
+            ignored_sources(stage, ignored, warnings);
+        }
+    }
+}
+
+fn is_run(instruction: &Instruction) -> bool {
+    matches!(instruction.command, Command::Run(_))
+}
+
+/// Any change of any file has the RUN done again, and what it needs is carried to where it runs.
+fn whole_context(stage: &Stage, warnings: &mut Vec<Warning>) {
+    let Some(run) = stage.instructions.iter().position(is_run) else { return };
+    for (_, transfer) in stage.instructions[..run].iter().filter_map(from_context) {
+        if let Some(source) =
+            transfer.sources.iter().find(|source| matches!(clean(&source.value).as_str(), "" | "*"))
+        {
+            let message = "The whole build context is copied before the first RUN, \
+                           which is done again whenever any file changes";
+            warnings.push(Warning::new(rule::CONTEXT_COPY_BEFORE_RUN, message, source.span));
+        }
+    }
+}
+
+/// BuildKit's `validateCopySourcePath`; sources with variables are left out, as their values are
+/// not known.
+fn ignored_sources(stage: &Stage, ignored: &Patterns, warnings: &mut Vec<Warning>) {
+    for (verb, transfer) in stage.instructions.iter().filter_map(from_context) {
+        for source in transfer.sources.iter().filter(|source| is_literal(source)) {
+            let path = clean(&source.value);
+            let probe = if path.is_empty() { NO_NAME } else { path.as_str() };
+            if ignored.matches(probe) {
+                let shown = if path.is_empty() { "." } else { path.as_str() };
+                let message =
+                    format!("Attempting to {verb} file {shown:?} that is excluded by .dockerignore");
+                warnings.push(Warning::new(rule::COPY_IGNORED_FILE, message, source.span));
+            }
+        }
+    }
+}
+
+/// COPY or ADD without `--from`.
+fn from_context(instruction: &Instruction) -> Option<(&'static str, &Transfer)> {
+    match &instruction.command {
+        Command::Copy(transfer) if transfer.from.is_none() => Some(("Copy", transfer)),
+        Command::Add(transfer) => Some(("Add", transfer)),
+        _ => None,
+    }
+}
+
+fn is_literal(source: &Spanned<String>) -> bool {
+    !source.value.contains('$') && !source.value.contains("://") && !source.value.starts_with("git@")
+}
+
+/// The path from the root of the context, without dots; empty for the root itself.
+pub(super) fn clean(path: &str) -> String {
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
