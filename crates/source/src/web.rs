@@ -24,7 +24,12 @@ use ocib_image::{Digest, Fetch, Fetched, PlaceError};
 use ocib_net::{Backoff, HttpOptions, retry};
 use tokio::runtime::Handle;
 
-use self::{client::Client, download::Download, file::WebFile, remote::Remote, target::Target};
+use self::{
+    client::Client,
+    file::{Found, WebFile},
+    remote::Remote,
+    target::Target,
+};
 use crate::Error;
 
 /// Fetches `http://` and `https://` URLs, as `ADD` names them. Must be used within a runtime of tokio,
@@ -62,15 +67,18 @@ impl Web {
         let target = Target::parse(url)?;
         let (remote, response) =
             retry(self.backoff, async || Remote::find(Arc::clone(&self.client), &target).await).await?;
-        let runtime = Handle::current();
-        let remote = Arc::new(remote);
-        let download = Download::new(Arc::clone(&remote), self.backoff, 0).with(response);
-        let file = match remote.plain_length() {
-            Some(size) => WebFile::found(download, size, digest.copied(), runtime),
-            None => WebFile::measure(download, digest.copied(), runtime).await?,
+        let (size, name) = (remote.plain_length(), target.name.into_boxed_slice());
+        let found = Found {
+            name: name.clone(),
+            remote: Arc::new(remote),
+            backoff: self.backoff,
+            runtime: Handle::current(),
         };
-        let name = target.name.into_boxed_slice();
-        Ok(Fetched { file: Some(name.clone()), tree: Arc::new(file.named(name)) })
+        let file = match size {
+            Some(size) => WebFile::new(found, size, response, digest.copied()),
+            None => WebFile::measure(found, response, digest.copied()).await?,
+        };
+        Ok(Fetched { file: Some(name), tree: Arc::new(file) })
     }
 }
 

@@ -166,9 +166,9 @@ mod tests {
             let url: Url = url.parse().unwrap();
             let refused = refuse_link_local(&url).await.map_err(|error| error.to_string());
             let expected = match expected {
-                Some(address) => Err(format!(
-                    "{url} is not fetched: its host is the link-local address {address}"
-                )),
+                Some(address) => {
+                    Err(format!("{url} is not fetched: its host is the link-local address {address}"))
+                }
                 None => Ok(()),
             };
             assert_eq!(refused, expected, "{url}");
@@ -182,7 +182,11 @@ mod tests {
             ("http://a/x", "y?q", Ok("http://a/y?q")),
             ("http://a/x", "https://me:pw@b/y#z", Ok("https://b/y")),
             ("https://a/x", "http://a/y", Err(("http://a/y", "it leads from https to another scheme"))),
-            ("http://a/x", "file:///etc/passwd", Err(("file:///etc/passwd", "its scheme is neither http nor https"))),
+            (
+                "http://a/x",
+                "file:///etc/passwd",
+                Err(("file:///etc/passwd", "its scheme is neither http nor https")),
+            ),
             ("https://a/x", "https://[", Err(("https://[", "it is no URL"))),
         ] {
             let target = redirect_target(&from.parse().unwrap(), location);

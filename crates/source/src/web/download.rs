@@ -33,15 +33,6 @@ impl Download {
         Self { response: Some(response), ..self }
     }
 
-    /// The same from its start, but with a connection of its own.
-    pub(super) fn again(&self, at: u64) -> Self {
-        Self::new(Arc::clone(&self.remote), self.backoff, at)
-    }
-
-    pub(super) fn remote(&self) -> &Arc<Remote> {
-        &self.remote
-    }
-
     pub(super) fn stream(self) -> impl Stream<Item = Result<Bytes, Error>> + Send + 'static {
         stream::try_unfold(self, async |mut download| {
             let piece = download.next().await?;

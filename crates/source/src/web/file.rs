@@ -3,16 +3,16 @@
 use std::{
     fmt,
     io::{self, Read},
+    panic::resume_unwind,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use flate2::read::MultiGzDecoder;
-use futures_util::TryStreamExt;
 use ocib_image::{Digest, Digester, LayerError, Node, NodeKind, Timestamp, Tree, Xattrs};
-use ocib_net::read_blocking;
+use ocib_net::{Backoff, Response, read_blocking};
 use tokio::{runtime::Handle, task::spawn_blocking};
 
-use super::download::Download;
+use super::{download::Download, remote::Remote};
 use crate::Error;
 
 /// BuildKit's mode of what it fetched (`source/http`, `save`).
@@ -22,17 +22,24 @@ const MEASURE_BYTES: usize = 64 << 10;
 
 /// A tree of one file, which is fetched whenever it is read.
 pub(super) struct WebFile {
-    name: Box<[u8]>,
-    download: Download,
+    found: Found,
     /// The answer that the file was found with, for whoever reads it first.
-    first: Mutex<Option<Download>>,
-    /// Of the content.
+    first: Mutex<Option<Response>>,
     size: u64,
     expected: Option<Expected>,
-    runtime: Handle,
 }
 
-/// The digest that the whole content must have, and since when it is known.
+/// What a URL led to.
+#[derive(Clone)]
+pub(super) struct Found {
+    pub(super) name: Box<[u8]>,
+    pub(super) remote: Arc<Remote>,
+    pub(super) backoff: Backoff,
+    /// Drives the transfers.
+    pub(super) runtime: Handle,
+}
+
+/// The digest that the whole content must have, and where it is from.
 #[derive(Clone, Copy)]
 enum Expected {
     Given(Digest),
@@ -40,25 +47,211 @@ enum Expected {
 }
 
 impl WebFile {
-    /// A file of `size` bytes as `download` brings it.
-    pub(super) fn found(download: Download, size: u64, digest: Option<Digest>, runtime: Handle) -> Self {
-        Self {
-            name: Box::default(),
-            size,
-            expected: digest.map(Expected::Given),
-            runtime,
-            first: Mutex::new(Some(download.again(0))),
-            download,
-        }
-        .with_first()
+    /// What `found` is, whose size the server said; `first` is the answer with its content.
+    pub(super) fn new(found: Found, size: u64, first: Response, digest: Option<Digest>) -> Self {
+        Self { found, first: Mutex::new(Some(first)), size, expected: digest.map(Expected::Given) }
     }
 
-    /// Reads all of `download` to know its size and digest. Dropping the future ends the transfer soon.
+    /// What `found` is, read to its end to know its size and digest.
     pub(super) async fn measure(
-        download: Download,
+        found: Found,
+        first: Response,
         digest: Option<Digest>,
-        runtime: Handle,
     ) -> Result<Self, Error> {
-        todo!()
+        let (size, actual) = measured(&found, first).await?;
+        let expected = match digest {
+            Some(expected) if expected != actual => return Err(Error::WrongDigest { expected, actual }),
+            Some(expected) => Expected::Given(expected),
+            None => Expected::Measured(actual),
+        };
+        Ok(Self { found, first: Mutex::default(), size, expected: Some(expected) })
+    }
+
+    fn missing(&self, path: &[u8], kind: io::ErrorKind) -> LayerError {
+        LayerError::Read { name: self.display(path), source: kind.into() }
+    }
+}
+
+/// Size and digest of the content. Dropping the future ends the transfer at its next piece.
+async fn measured(found: &Found, first: Response) -> Result<(u64, Digest), Error> {
+    let wanted = Arc::new(());
+    let (work, watch) = (found.clone(), Arc::downgrade(&wanted));
+    match spawn_blocking(move || measure_blocking(&work, first, &watch)).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => resume_unwind(panic),
+            // Only a runtime that is shutting down cancels blocking work, and nobody sees this.
+            Err(_) => Err(found.broken_off()),
+        },
+    }
+}
+
+fn measure_blocking(found: &Found, first: Response, wanted: &Weak<()>) -> Result<(u64, Digest), Error> {
+    let mut content = found.content(found.download(0).with(first));
+    let (mut digester, mut size) = (Digester::new(), 0);
+    let mut buffer = vec![0; MEASURE_BYTES];
+    loop {
+        if wanted.strong_count() == 0 {
+            return Err(found.broken_off());
+        }
+        match content.read(&mut buffer).map_err(|error| found.failure(error))? {
+            0 => return Ok((size, digester.finish())),
+            got => {
+                digester.update(&buffer[..got]);
+                size += got as u64;
+            }
+        }
+    }
+}
+
+impl Found {
+    fn download(&self, at: u64) -> Download {
+        Download::new(Arc::clone(&self.remote), self.backoff, at)
+    }
+
+    /// The content, once its encoding is undone.
+    fn content(&self, stored: Download) -> Box<dyn Read + Send> {
+        let stored = read_blocking(stored.stream(), &self.runtime);
+        match self.remote.is_gzip() {
+            true => Box::new(MultiGzDecoder::new(stored)),
+            false => Box::new(stored),
+        }
+    }
+
+    /// What an error of [`Found::content`] means: the download's, or one of those around it.
+    fn failure(&self, error: io::Error) -> Error {
+        match error.downcast::<Error>() {
+            Ok(error) => error,
+            Err(error) if self.remote.is_gzip() => {
+                Error::Encoding { url: self.remote.shown(), why: error.to_string() }
+            }
+            Err(_) => self.broken_off(),
+        }
+    }
+
+    fn broken_off(&self) -> Error {
+        Error::BrokenOff { url: self.remote.shown() }
+    }
+}
+
+impl Tree for WebFile {
+    fn stat(&self, path: &[u8]) -> Result<Option<Node>, LayerError> {
+        let node = |kind, mode, mtime| Node { kind, mode, uid: 0, gid: 0, mtime, link_group: None };
+        Ok(match path {
+            b"" => Some(node(NodeKind::Directory, 0o755, Timestamp::default())),
+            path if *path == *self.found.name => {
+                Some(node(NodeKind::File { size: self.size }, MODE, self.found.remote.modified()))
+            }
+            _ => None,
+        })
+    }
+
+    fn list(&self, path: &[u8]) -> Result<Vec<Box<[u8]>>, LayerError> {
+        match path {
+            b"" => Ok(vec![self.found.name.clone()]),
+            path if *path == *self.found.name => Err(self.missing(path, io::ErrorKind::NotADirectory)),
+            path => Err(self.missing(path, io::ErrorKind::NotFound)),
+        }
+    }
+
+    fn open(&self, path: &[u8], offset: u64) -> Result<Box<dyn Read + Send>, LayerError> {
+        match path {
+            b"" => return Err(self.missing(path, io::ErrorKind::IsADirectory)),
+            path if *path == *self.found.name => {}
+            path => return Err(self.missing(path, io::ErrorKind::NotFound)),
+        }
+        let offset = offset.min(self.size);
+        // Ranges are of stored bytes, so of compressed ones all that come before must be read too.
+        let start = if self.found.remote.is_gzip() { 0 } else { offset };
+        let download = self.found.download(start);
+        let first = match start {
+            0 => self.first.lock().unwrap_or_else(PoisonError::into_inner).take(),
+            _ => None,
+        };
+        let download = match first {
+            Some(first) => download.with(first),
+            None => download,
+        };
+        Ok(Box::new(Reading {
+            content: self.found.content(download),
+            found: self.found.clone(),
+            offset,
+            at: start,
+            size: self.size,
+            check: self.expected.filter(|_| start == 0).map(|expected| (Digester::new(), expected)),
+        }))
+    }
+
+    fn xattrs(&self, _: &[u8]) -> Result<Xattrs, LayerError> {
+        Ok(Xattrs::new())
+    }
+
+    fn display(&self, _: &[u8]) -> String {
+        self.found.remote.shown().to_string()
+    }
+}
+
+impl fmt::Debug for WebFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WebFile({}, {} bytes)", self.found.remote.shown(), self.size)
+    }
+}
+
+/// A reader that fails at its end unless the content was what it was said to be.
+struct Reading {
+    content: Box<dyn Read + Send>,
+    found: Found,
+    /// Where whoever reads begins.
+    offset: u64,
+    /// Where the content is.
+    at: u64,
+    size: u64,
+    check: Option<(Digester, Expected)>,
+}
+
+impl Read for Reading {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.next(buffer).map_err(|error| io::Error::other(LayerError::from(error)))
+    }
+}
+
+impl Reading {
+    fn next(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            let got = self.content.read(buffer).map_err(|error| self.found.failure(error))?;
+            if got == 0 {
+                return self.end();
+            }
+            if let Some((digester, _)) = &mut self.check {
+                digester.update(&buffer[..got]);
+            }
+            self.at += got as u64;
+            let wanted = usize::try_from(self.at.saturating_sub(self.offset)).unwrap_or(got).min(got);
+            buffer.copy_within(got - wanted..got, 0);
+            if wanted > 0 {
+                return Ok(wanted);
+            }
+        }
+    }
+
+    fn end(&mut self) -> Result<usize, Error> {
+        let remote = &self.found.remote;
+        let actual = self.check.take().map(|(digester, expected)| (digester.finish(), expected));
+        match actual {
+            Some((actual, Expected::Given(expected))) if actual != expected => {
+                Err(Error::WrongDigest { expected, actual })
+            }
+            Some((actual, Expected::Measured(before))) if actual != before => {
+                Err(remote.changed("it has another content now".to_owned()))
+            }
+            _ if self.at != self.size => {
+                let (at, size) = (self.at, self.size);
+                Err(remote.changed(format!("it had {size} bytes, now it has {at}")))
+            }
+            _ => Ok(0),
+        }
     }
 }
