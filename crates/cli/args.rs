@@ -17,6 +17,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Build an image from a Dockerfile without RUN, and push it or write it to a file.
     Build(Box<Build>),
+    /// Say what is wrong with a Dockerfile, or could be better, without building it.
+    Check(Check),
     /// Say which version this is and what it was built with.
     Version,
 }
@@ -133,6 +135,50 @@ pub(crate) struct Build {
     pub(crate) buildx: crate::buildx::Buildx,
 }
 
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Findings go to stdout. docs/check.md describes the formats, docs/rules has a page for each rule.
+
+Exit codes: 0 done, also with warnings; 2 usage; 3 a Dockerfile that cannot be understood, or warnings
+under --strict or `# check=error=true`.")]
+pub(crate) struct Check {
+    /// The build context: a directory.
+    #[arg(default_value = ".")]
+    pub(crate) context: String,
+
+    /// The Dockerfile, or - for stdin [default: CONTEXT/Dockerfile].
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+
+    /// How findings are shown.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+
+    /// Value of an ARG; without a value it is taken from the environment.
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    pub(crate) build_args: Vec<String>,
+
+    /// The stage that would be built: stages that it does not need are left out [default: all].
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) target: Option<String>,
+
+    /// Any finding is an error.
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Format {
+    /// Excerpts of the Dockerfile, for people.
+    Text,
+    /// An array of objects.
+    Json,
+    /// SARIF 2.1.0, for code scanning.
+    Sarif,
+    /// Workflow commands, for annotations in GitHub Actions.
+    Github,
+}
+
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ProgressStyle {
     /// Bars on a terminal, lines otherwise.
@@ -157,4 +203,17 @@ pub(crate) enum Timestamps {
 pub(crate) enum Run {
     /// Nothing: a RUN is an error.
     None,
+}
+
+impl Build {
+    /// The platforms without repetitions, in the order in which they were given.
+    pub(crate) fn distinct_platforms(&self) -> Vec<Platform> {
+        let mut distinct: Vec<Platform> = Vec::new();
+        for platform in &self.platforms {
+            if !distinct.contains(platform) {
+                distinct.push(platform.clone());
+            }
+        }
+        distinct
+    }
 }

@@ -11,11 +11,9 @@ use std::{
 
 use ocib_build::{NamedContext, Published, Request, Timestamps, prepare, publish};
 use ocib_dockerfile::{Dockerfile, Patterns};
-use ocib_image::{
-    Budget, Codec, Compression, Events, ImageName, Limits, Platform, Sealer, Sink, Timestamp, Tree,
-};
-use ocib_net::{Http, HttpOptions};
-use ocib_source::Directory;
+use ocib_image::{Budget, Codec, Compression, Events, ImageName, Limits, Sealer, Sink, Timestamp, Tree};
+use ocib_net::{Backoff, Http, HttpOptions};
+use ocib_source::{Directory, Web};
 use ocib_store::{DockerAuth, Images, Registries, RegistriesOptions};
 
 use crate::{
@@ -32,15 +30,16 @@ const TEXT_MAX: u64 = 16 << 20;
 const SHUTDOWN: Duration = Duration::from_secs(2);
 
 /// Runs the command.
-pub(crate) fn run(build: args::Build) -> Result<(), Failure> {
-    let outputs = Output::all(&build)?;
+pub(crate) fn run(build: &args::Build) -> Result<(), Failure> {
+    let outputs = Output::all(build)?;
     let events = progress::watch(build.progress, build.quiet);
     build.buildx.answer(&*events)?;
     let context = open_directory(Path::new(&build.context))?;
-    let (name, dockerfile) = read_dockerfile(&build)?;
-    let request = Arc::new(request(&build, context, &name, dockerfile, &*events)?);
-    let sealer = sealer(&build)?;
-    let registries = registries(&build)?;
+    let (name, dockerfile) = read_dockerfile(build)?;
+    let request = Arc::new(request(build, context, &name, dockerfile, &*events)?);
+    let sealer = sealer(build)?;
+    let http = http(build)?;
+    let registries = registries(http.clone());
     let prints = !outputs.iter().any(Output::is_stdout);
     let mut sinks = Vec::new();
     for output in outputs {
@@ -51,21 +50,29 @@ pub(crate) fn run(build: args::Build) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Failed, format!("cannot start: {error}")))?;
+    let job = Job {
+        request,
+        name,
+        sinks,
+        images: Images { registries },
+        web: Web::new(http, Backoff::default()),
+        events,
+    };
     let published = runtime.block_on(async {
         tokio::select! {
-            result = publish_all(&request, &registries, &sinks, &events) => {
-                result.map_err(|error| Failure::of_build(&error, &name, &request.dockerfile.text))
+            result = job.publish_all() => {
+                result.map_err(|error| Failure::of_build(&error, &job.name, &job.request.dockerfile.text))
             }
             signal = interrupted() => Err(Failure::new(Exit::Interrupted, format!("interrupted by {signal}"))
                 .help("no tag was moved; the same command can be run again")),
         }
     });
-    drop(sinks);
+    // Files under temporary names go away with their sinks, bars with whoever draws them.
+    drop(job);
     runtime.shutdown_timeout(SHUTDOWN);
-    drop(events);
     let published = published?;
     if let Some(last) = published.last() {
-        report::files(&build, last)?;
+        report::files(build, last)?;
     }
     if prints {
         report::references(&published);
@@ -73,19 +80,31 @@ pub(crate) fn run(build: args::Build) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn publish_all(
-    request: &Arc<Request>,
-    registries: &Registries,
-    sinks: &[Box<dyn Sink>],
-    events: &Arc<dyn Events>,
-) -> Result<Vec<Published>, ocib_build::Error> {
-    let images = Images { registries: registries.clone() };
-    let prepared = prepare(Arc::clone(request), &images, None).await?;
-    let mut published = Vec::new();
-    for sink in sinks {
-        published.push(publish(&prepared, &**sink, events).await?);
+/// All that takes part in a build.
+struct Job {
+    request: Arc<Request>,
+    /// What the Dockerfile is called in messages.
+    name: String,
+    sinks: Vec<Box<dyn Sink>>,
+    images: Images,
+    web: Web,
+    events: Arc<dyn Events>,
+}
+
+impl Job {
+    async fn publish_all(&self) -> Result<Vec<Published>, ocib_build::Error> {
+        let prepared = prepare(Arc::clone(&self.request), &self.images, Some(&self.web)).await?;
+        for found in prepared.warnings() {
+            let line = self.request.dockerfile.position(found.span.start).line;
+            let text = diagnostic::warning(found.rule, &found.message, &self.name, line);
+            self.events.emit(ocib_image::Event::Warning(&text));
+        }
+        let mut published = Vec::new();
+        for sink in &self.sinks {
+            published.push(publish(&prepared, &**sink, &self.events).await?);
+        }
+        Ok(published)
     }
-    Ok(published)
 }
 
 /// Waits for the signals that end a build in order: Ctrl-C, and what Kubernetes sends.
@@ -129,7 +148,7 @@ fn request(
         request.contexts.insert(name, named_context(&value)?);
     }
     if !build.platforms.is_empty() {
-        request.platforms = distinct(&build.platforms);
+        request.platforms = build.distinct_platforms();
     }
     request.build_args = build_args(&build.build_args)?;
     request.target.clone_from(&build.target);
@@ -149,16 +168,6 @@ fn request(
     Ok(request)
 }
 
-fn distinct(platforms: &[Platform]) -> Vec<Platform> {
-    let mut distinct: Vec<Platform> = Vec::new();
-    for platform in platforms {
-        if !distinct.contains(platform) {
-            distinct.push(platform.clone());
-        }
-    }
-    distinct
-}
-
 fn sealer(build: &args::Build) -> Result<Sealer, Failure> {
     // `auto` may choose gzip for any layer.
     let codec = match build.compression {
@@ -176,22 +185,22 @@ fn sealer(build: &args::Build) -> Result<Sealer, Failure> {
     Ok(Sealer::new(budget))
 }
 
-fn registries(build: &args::Build) -> Result<Registries, Failure> {
+fn http(build: &args::Build) -> Result<HttpOptions, Failure> {
     let mut extra_certificates = Vec::new();
     for path in &build.ca_files {
         extra_certificates.push(read(path, "certificates")?);
     }
-    let http = HttpOptions {
-        extra_certificates,
-        insecure_hosts: build.insecure_registries.iter().cloned().collect(),
-        ..HttpOptions::default()
-    };
+    let insecure_hosts = build.insecure_registries.iter().cloned().collect();
+    Ok(HttpOptions { extra_certificates, insecure_hosts, ..HttpOptions::default() })
+}
+
+fn registries(http: HttpOptions) -> Registries {
     let variable = |name: &str| std::env::var(name).ok();
-    Ok(Registries::new(RegistriesOptions {
+    Registries::new(RegistriesOptions {
         credentials: Arc::new(DockerAuth::from_environment(&variable)),
         http: Arc::new(Http::new(http)),
         ..RegistriesOptions::default()
-    }))
+    })
 }
 
 /// The Dockerfile and what it is called in messages.

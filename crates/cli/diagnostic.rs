@@ -2,7 +2,7 @@
 
 use std::{io::IsTerminal, process::ExitCode};
 
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 use ocib_build::Problem;
 use ocib_dockerfile::Span;
 use ocib_image::{LayerError, PlaceError, PlaceErrorKind};
@@ -78,30 +78,51 @@ impl Failure {
 
     fn render(&self, is_terminal: bool) -> String {
         let message = printable(&self.message);
-        let help = self.help.as_ref().map(|help| printable(help));
+        let title = Level::ERROR.primary_title(message.as_str());
+        let name = self.source.as_ref().map(|excerpt| printable(&excerpt.name)).unwrap_or_default();
         let mut groups = vec![match &self.source {
-            Some(excerpt) => Level::ERROR.primary_title(message.as_str()).element(
-                Snippet::source(excerpt.text.as_str())
-                    .path(excerpt.name.as_str())
-                    .annotation(AnnotationKind::Primary.span(excerpt.range())),
-            ),
-            None => Group::with_title(Level::ERROR.primary_title(message.as_str())),
+            Some(excerpt) => title.element(snippet(&name, &excerpt.text, excerpt.span)),
+            None => Group::with_title(title),
         }];
+        let help = self.help.as_ref().map(|help| printable(help));
         if let Some(help) = &help {
             groups.push(Group::with_title(Level::HELP.secondary_title(help.as_str())));
         }
-        let renderer = if is_terminal { Renderer::styled() } else { Renderer::plain() };
-        renderer.render(&groups)
+        renderer(is_terminal).render(&groups)
     }
 }
 
-impl Excerpt {
-    /// Never empty and never outside of the text, or there would be nothing to point at.
-    fn range(&self) -> std::ops::Range<usize> {
-        let start = self.text.floor_char_boundary(self.span.start.min(self.text.len()));
-        let end = self.text.ceil_char_boundary(self.span.end.min(self.text.len()));
-        start..end.max(start)
+/// A warning that points at its place, as errors do.
+pub(crate) struct Notice<'a> {
+    pub(crate) rule: &'a str,
+    /// Where the rule is explained.
+    pub(crate) url: &'a str,
+    pub(crate) message: &'a str,
+    pub(crate) span: Span,
+}
+
+impl Notice<'_> {
+    /// The warning with its place in the Dockerfile `name` that reads `text`.
+    pub(crate) fn render(&self, name: &str, text: &str, is_terminal: bool) -> String {
+        let (message, name) = (printable(self.message), printable(name));
+        let title = Level::WARNING.primary_title(message.as_str()).id(self.rule).id_url(self.url);
+        renderer(is_terminal).render(&[title.element(snippet(&name, text, self.span))])
     }
+}
+
+fn snippet<'t>(name: &'t str, text: &'t str, span: Span) -> Snippet<'t, Annotation<'t>> {
+    Snippet::source(text).path(name).annotation(AnnotationKind::Primary.span(range(text, span)))
+}
+
+/// Never empty and never outside of the text, or there would be nothing to point at.
+fn range(text: &str, span: Span) -> std::ops::Range<usize> {
+    let start = text.floor_char_boundary(span.start.min(text.len()));
+    let end = text.ceil_char_boundary(span.end.min(text.len()));
+    start..end.max(start)
+}
+
+fn renderer(is_terminal: bool) -> Renderer {
+    if is_terminal { Renderer::styled() } else { Renderer::plain() }
 }
 
 /// A warning about a place in the Dockerfile, in one line.
@@ -159,8 +180,10 @@ fn place_help(error: &ocib_build::Error) -> Option<String> {
         ocib_build::Error::Place(place) => place,
         ocib_build::Error::Instruction { problem, .. } => match &**problem {
             Problem::Base { source, .. } | Problem::Fetch { source } => source,
+            Problem::Layer(LayerError::Place(place)) => place,
             _ => return None,
         },
+        ocib_build::Error::Layer(LayerError::Place(place)) => place,
         _ => return None,
     };
     let help = match place.kind {

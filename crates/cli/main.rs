@@ -3,7 +3,9 @@
 mod args;
 mod build;
 mod buildx;
+mod check;
 mod diagnostic;
+mod dockerfile;
 mod environment;
 mod output;
 mod progress;
@@ -17,7 +19,8 @@ use clap::Parser;
 fn main() -> ExitCode {
     let cli = args::Cli::parse();
     let result = match cli.command {
-        args::Command::Build(build) => build::run(*build),
+        args::Command::Build(build) => build::run(&build),
+        args::Command::Check(check) => check::run(&check),
         args::Command::Version => report::version(),
     };
     match result {

@@ -39,7 +39,7 @@ impl Output {
         if outputs.is_empty() {
             outputs.push(Self::Layout(DEFAULT_LAYOUT.into()));
         }
-        let is_single = build.platforms.len() <= 1;
+        let is_single = build.distinct_platforms().len() <= 1;
         if !is_single
             && outputs.iter().any(|output| matches!(output, Self::Archive(ArchiveFormat::Docker, _)))
         {

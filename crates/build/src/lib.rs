@@ -33,6 +33,7 @@ use ocib_image::{Events, Fetch, ImageSource, Sink};
 pub use context::Timestamps;
 pub use error::{Error, Problem};
 pub use execute::{Published, PublishedImage};
+pub use plan::Warning;
 pub use request::{NamedContext, Request};
 
 use lower::{Lowering, Remotes, Target};
@@ -44,6 +45,14 @@ use stages::{ImageKey, Images, Stages};
 pub struct Prepared {
     request: Arc<Request>,
     targets: Vec<Target>,
+    warnings: Vec<Warning>,
+}
+
+impl Prepared {
+    /// What the user should look at, each thing once.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
 }
 
 /// Finds out all that is to be done: resolves the bases, plans, and looks at every file's header.
@@ -73,13 +82,15 @@ pub async fn prepare(
         images.extend(try_join_all(resolved).await?);
     }
     let plans = plans(&request, &images)?;
+    let mut warnings: Vec<Warning> = plans.iter().flat_map(|plan| plan.warnings.clone()).collect();
+    warnings.dedup();
     let remotes = fetch_all(&plans, fetch).await?;
     let on_thread = Arc::clone(&request);
     let targets = blocking(move || {
         let mut lowering = Lowering::new(&on_thread, &images, &remotes);
         plans.into_iter().map(|plan| lowering.target(plan)).collect::<Result<_, _>>()
     });
-    Ok(Prepared { request, targets: targets.await? })
+    Ok(Prepared { request, targets: targets.await?, warnings })
 }
 
 /// Makes the images in `sink`: layers first, names last. May be called for one sink after another.

@@ -92,7 +92,7 @@ impl<'a> Lowering<'a> {
 
     /// Lowers the plan of one platform.
     pub(crate) fn target(&mut self, plan: Plan) -> Result<Target, Error> {
-        let Plan { platform, stages: plans } = plan;
+        let Plan { platform, stages: plans, .. } = plan;
         let mut stages: BTreeMap<usize, Stage> = BTreeMap::new();
         let mut last = None;
         for plan in plans {

@@ -26,6 +26,19 @@ pub(crate) struct Plan {
     pub(crate) platform: Platform,
     /// The stages that are needed, in order; the last one is the image.
     pub(crate) stages: Vec<StagePlan>,
+    /// What the user should look at.
+    pub(crate) warnings: Vec<Warning>,
+}
+
+/// Something that is allowed and seldom meant, under BuildKit's name for it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Warning {
+    /// The rule, such as `InvalidBaseImagePlatform`.
+    pub rule: &'static str,
+    /// What was found.
+    pub message: String,
+    /// Where in the Dockerfile.
+    pub span: Span,
 }
 
 /// What one stage does.
@@ -130,7 +143,8 @@ pub(crate) fn plan(stages: &Stages<'_>, images: &Images) -> Result<Plan, Error> 
         states.insert(index, state);
     }
     // Nothing that the target needs comes after it, so the target is the last one.
-    let mut plan = Plan { platform: stages.platform.clone(), stages: plans };
+    let warnings = platform_warnings(stages, images)?;
+    let mut plan = Plan { platform: stages.platform.clone(), stages: plans, warnings };
     if let Some(last) = plan.stages.last_mut() {
         let labels = stages.request.labels.iter().map(|(key, value)| (key.clone(), value.clone()));
         last.config.runtime.labels.extend(labels);
@@ -138,6 +152,25 @@ pub(crate) fn plan(stages: &Stages<'_>, images: &Images) -> Result<Plan, Error> 
         last.config.set_platform(&stages.platform);
     }
     Ok(plan)
+}
+
+/// A base that is no index is taken for any platform, as BuildKit does, but not in silence.
+fn platform_warnings(stages: &Stages<'_>, images: &Images) -> Result<Vec<Warning>, Error> {
+    let mut warnings = Vec::new();
+    for index in stages.needed(images)? {
+        let (origin, wanted) = &stages.bases[index];
+        let Origin::Image(key) = origin else { continue };
+        let image = &images[&**key];
+        let Config::Container(config) = &image.config else { continue };
+        if let Some(have) = config.platform().filter(|have| have.serves(wanted).is_none()) {
+            let name = &key.0;
+            let message =
+                format!("base image {name} is for platform \"{have}\", expected \"{wanted}\" for this build");
+            let span = stages.dockerfile().stages[index].from.image.span;
+            warnings.push(Warning { rule: "InvalidBaseImagePlatform", message, span });
+        }
+    }
+    Ok(warnings)
 }
 
 /// What a stage hands on to those that begin with it.
@@ -226,13 +259,12 @@ impl<'a> Dispatcher<'a> {
 
     /// Adds a line of history; `makes_layer` as BuildKit's exporter counts layers.
     fn commit(&mut self, created_by: String, makes_layer: bool) {
-        self.state.config.history.push(History {
-            created: Some(self.created.clone()),
-            created_by,
-            comment: "buildkit.dockerfile.v0".to_owned(),
-            empty_layer: !makes_layer,
-            ..History::default()
-        });
+        let mut line = History::default();
+        line.created = Some(self.created.clone());
+        line.created_by = created_by;
+        "buildkit.dockerfile.v0".clone_into(&mut line.comment);
+        line.empty_layer = !makes_layer;
+        self.state.config.history.push(line);
     }
 }
 

@@ -70,7 +70,7 @@ fn ours(text: &str) -> Vec<String> {
     for stage in &dockerfile.stages {
         names.push("FROM".to_owned());
         for instruction in &stage.instructions {
-            let keyword = instruction.original.split_whitespace().next().unwrap();
+            let keyword = instruction.original.split_whitespace().next().unwrap_or_default();
             names.push(keyword.to_uppercase());
         }
     }
@@ -81,7 +81,7 @@ fn theirs(text: &str) -> Vec<String> {
     let dockerfile = parse_dockerfile::parse(text).unwrap_or_else(|error| panic!("{error} in:\n{text}"));
     let name = |instruction: &Theirs<'_>| {
         let debug = format!("{instruction:?}");
-        debug.split('(').next().unwrap().to_uppercase()
+        debug.split_once('(').map_or(debug.as_str(), |(name, _)| name).to_uppercase()
     };
     dockerfile.instructions.iter().map(name).collect()
 }

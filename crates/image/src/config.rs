@@ -81,9 +81,12 @@ pub struct Healthcheck {
     pub retries: i64,
 }
 
-/// What one instruction did to the image.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+/// What one instruction did to the image. An entry that was read is written as it was, with the
+/// fields that ocib does not know.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct History {
+    #[serde(skip)]
+    raw: Option<Box<RawValue>>,
     /// RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
@@ -123,12 +126,14 @@ impl ContainerConfig {
         }
         let mut fields: Object = from_json(raw)?;
         let rootfs: Option<RootFs> = take(&mut fields, "rootfs")?;
-        let history: Option<Vec<History>> = take(&mut fields, "history")?;
+        let history: Option<Vec<Box<RawValue>>> = take(&mut fields, "history")?;
+        let history =
+            history.unwrap_or_default().into_iter().map(History::parse).collect::<Result<_, _>>()?;
         let runtime: Option<Object> = take(&mut fields, "config")?;
         let config = Self {
             runtime: Runtime::from_object(runtime.unwrap_or_default())?,
             diff_ids: rootfs.and_then(|rootfs| rootfs.diff_ids).unwrap_or_default(),
-            history: history.unwrap_or_default(),
+            history,
             fields,
         };
         config.top::<String>("architecture")?;
@@ -179,7 +184,8 @@ impl ContainerConfig {
         }
         let mut all = self.fields.clone();
         put(&mut all, "config", Some(&self.runtime.to_object()));
-        put(&mut all, "history", (!self.history.is_empty()).then_some(&self.history));
+        let history: Vec<Box<RawValue>> = self.history.iter().map(History::to_raw).collect();
+        put(&mut all, "history", (!history.is_empty()).then_some(&history));
         put(&mut all, "rootfs", Some(&RootFs { diff_ids: &self.diff_ids, r#type: "layers" }));
         serde_json::to_vec(&all).expect("raw values always serialise").into()
     }
@@ -190,6 +196,18 @@ impl ContainerConfig {
 
     fn set<T: Serialize + ?Sized>(&mut self, key: &str, value: Option<&T>) {
         put(&mut self.fields, key, value);
+    }
+}
+
+impl History {
+    fn parse(raw: Box<RawValue>) -> Result<Self, Error> {
+        let history: Self = from_json(raw.get().as_bytes())?;
+        Ok(Self { raw: Some(raw), ..history })
+    }
+
+    fn to_raw(&self) -> Box<RawValue> {
+        let written = || serde_json::value::to_raw_value(self).expect("strings always serialise");
+        self.raw.clone().unwrap_or_else(written)
     }
 }
 
@@ -301,7 +319,7 @@ fn put<T: Serialize + ?Sized>(object: &mut Object, key: &str, value: Option<&T>)
 mod tests {
     use super::*;
 
-    const BASE: &str = r#"{"architecture":"arm64","os":"linux","variant":"v8","x.vendor":{"b":1.50,"a":[1,2]},"config":{"Env":["PATH=/bin"],"ArgsEscaped":true,"Healthcheck":{"Test":["CMD","x"],"Interval":5000000000},"OnBuild":null,"ExposedPorts":{"80/tcp":null},"Vendor":{"z":0,"a":0}},"rootfs":{"type":"layers","diff_ids":["sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"]},"history":[{"created_by":"x"}]}"#;
+    const BASE: &str = r#"{"architecture":"arm64","os":"linux","variant":"v8","x.vendor":{"b":1.50,"a":[1,2]},"config":{"Env":["PATH=/bin"],"ArgsEscaped":true,"Healthcheck":{"Test":["CMD","x"],"Interval":5000000000},"OnBuild":null,"ExposedPorts":{"80/tcp":null},"Vendor":{"z":0,"a":0}},"rootfs":{"type":"layers","diff_ids":["sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"]},"history":[{"created_by":"x","vendor":{"b":1,"a":2}}]}"#;
 
     #[test]
     fn editing_keeps_what_is_not_known() {
@@ -311,7 +329,7 @@ mod tests {
         config.set_created("1970-01-01T00:00:00Z");
         assert_eq!(
             std::str::from_utf8(&config.to_bytes()).unwrap(),
-            r#"{"architecture":"arm64","config":{"ArgsEscaped":true,"Env":["PATH=/bin","A=b"],"ExposedPorts":{"80/tcp":{}},"Healthcheck":{"Test":["CMD","x"],"Interval":5000000000},"Vendor":{"z":0,"a":0}},"created":"1970-01-01T00:00:00Z","history":[{"created_by":"x"}],"os":"linux","rootfs":{"diff_ids":["sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"],"type":"layers"},"variant":"v8","x.vendor":{"b":1.50,"a":[1,2]}}"#
+            r#"{"architecture":"arm64","config":{"ArgsEscaped":true,"Env":["PATH=/bin","A=b"],"ExposedPorts":{"80/tcp":{}},"Healthcheck":{"Test":["CMD","x"],"Interval":5000000000},"Vendor":{"z":0,"a":0}},"created":"1970-01-01T00:00:00Z","history":[{"created_by":"x","vendor":{"b":1,"a":2}}],"os":"linux","rootfs":{"diff_ids":["sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"],"type":"layers"},"variant":"v8","x.vendor":{"b":1.50,"a":[1,2]}}"#
         );
     }
 

@@ -8,10 +8,13 @@ use ocib_image::{
 };
 
 fn config() -> ContainerConfig {
-    let mut config = ContainerConfig::scratch(&"linux/arm/v7".parse::<Platform>().unwrap());
+    let platform = Platform { variant: Some("v7".to_owned()), ..Platform::new("linux", "arm") };
+    let mut config = ContainerConfig::scratch(&platform);
     config.set_created("1970-01-01T00:00:00Z");
     config.diff_ids = vec![DiffId(Digest::of(b"layer"))];
-    config.history = vec![History { created_by: "COPY a /".into(), ..History::default() }];
+    let mut line = History::default();
+    line.created_by = "COPY a /".into();
+    config.history = vec![line];
     config.runtime.env = vec!["A=b".into()];
     config.runtime.entrypoint = Some(vec!["/a".into()]);
     config.runtime.exposed_ports = ["80/tcp".to_owned()].into();

@@ -23,6 +23,8 @@ use rustix::{
     io::Errno,
 };
 
+use crate::state::State;
+
 /// A directory of this machine as a tree. Cheap to query in the order of a walk: the directory that
 /// was asked about last stays open.
 ///
@@ -237,21 +239,6 @@ fn node(stat: &Stat, target: Vec<u8>) -> Node {
     }
 }
 
-/// What must not change while a file is read. The time of change (ctime) may: a hard link that
-/// is added elsewhere changes it and does no harm.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct State {
-    size: i64,
-    modified: (i64, u64),
-}
-
-impl State {
-    fn of(file: &File) -> io::Result<Self> {
-        let stat = rustix::fs::fstat(file)?;
-        Ok(Self { size: stat.st_size, modified: (stat.st_mtime, stat.st_mtime_nsec) })
-    }
-}
-
 /// A file that fails at its end if it was changed since it was opened.
 struct Watched {
     file: File,
@@ -263,12 +250,7 @@ impl Read for Watched {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let got = self.file.read(buffer)?;
         if got == 0 && !buffer.is_empty() {
-            let now = State::of(&self.file)?;
-            if now != self.state {
-                let what = format!("it had {} bytes, now it has {}", self.state.size, now.size);
-                let what = if now.size == self.state.size { "it was written to".to_owned() } else { what };
-                return Err(io::Error::other(LayerError::Changed { name: self.name.clone(), what }));
-            }
+            self.state.check(&self.file, || self.name.clone())?;
         }
         Ok(got)
     }

@@ -1,6 +1,6 @@
 //! What can go wrong where bytes come from.
 
-use std::net::IpAddr;
+use std::{io, net::IpAddr, path::PathBuf};
 
 use ocib_image::{Digest, LayerError, PlaceError, PlaceErrorKind};
 use ocib_net::{Redacted, Retry, Verdict};
@@ -59,6 +59,40 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// What is no tar archive, or none that can be read.
+    #[error("{name} is not an archive that can be read: {source}")]
+    Archive {
+        /// What was read.
+        name: String,
+        /// What is wrong with it.
+        source: ocib_image::Error,
+    },
+    /// A member of an archive that has no place in a tree.
+    #[error("{member} in {archive} cannot be placed: {why}")]
+    BadMember {
+        /// What was read.
+        archive: String,
+        /// The name of the member, escaped and cut short.
+        member: String,
+        /// Which rule it breaks.
+        why: &'static str,
+    },
+    /// A directory that what cannot be read twice should have been kept in.
+    #[error(
+        "{name} cannot be spooled to {}: {source}, expected room in a directory that can be written (--scratch-dir)",
+        directory.display()
+    )]
+    Scratch {
+        /// What was to be kept.
+        name: String,
+        /// Where.
+        directory: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file could not be read.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
     /// Nobody waits for the content any more.
     #[error("the fetch of {url} was broken off")]
     BrokenOff {
@@ -68,6 +102,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// What `error` means for the archive called `name`.
+    pub(crate) fn of_archive(name: &str, error: ocib_image::Error) -> Self {
+        let name = name.to_owned();
+        match error {
+            ocib_image::Error::UnreadableArchive { source, .. } => match source.downcast::<Self>() {
+                Ok(inner) => inner,
+                Err(source) => Self::Layer(LayerError::Read { name, source }),
+            },
+            source => Self::Archive { name, source },
+        }
+    }
+
     fn kind(&self) -> PlaceErrorKind {
         use PlaceErrorKind::{Corrupt, Denied, Input, NotFound, Refused, Unreachable};
         match self {
@@ -81,6 +127,9 @@ impl Error {
             Self::Http(_) | Self::BrokenOff { .. } => Unreachable,
             Self::LinkLocal { .. } | Self::PlainCredentials { .. } => Refused,
             Self::BadUrl { .. } | Self::Changed { .. } => Input,
+            Self::Archive { .. } | Self::BadMember { .. } | Self::Scratch { .. } => Input,
+            Self::Layer(LayerError::Place(inner)) => inner.kind,
+            Self::Layer(_) => Input,
             Self::WrongDigest { .. } | Self::Encoding { .. } => Corrupt,
         }
     }
@@ -97,7 +146,10 @@ impl Retry for Error {
 
 impl From<Error> for PlaceError {
     fn from(error: Error) -> Self {
-        Self::new(error.kind(), error)
+        match error {
+            Error::Layer(inner) => inner.into(),
+            error => Self::new(error.kind(), error),
+        }
     }
 }
 
@@ -105,6 +157,7 @@ impl From<Error> for LayerError {
     fn from(error: Error) -> Self {
         match error {
             Error::Changed { name, what } => Self::Changed { name, what },
+            Error::Layer(inner) => inner,
             error => Self::Place(error.into()),
         }
     }

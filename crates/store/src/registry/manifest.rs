@@ -24,7 +24,10 @@ impl Repository {
     /// that is given, and else the digest that the registry says they have.
     pub(super) async fn document(&self, target: &str, expected: Option<Digest>) -> Result<Document, Error> {
         let (said, media_type, raw) = retry(self.options().backoff, || self.fetch_document(target)).await?;
-        let what = || format!("{}:{target}", self.name.name());
+        let what = || {
+            let separator = if target.contains(':') { '@' } else { ':' };
+            format!("{}{separator}{target}", self.name.name())
+        };
         let actual = Digest::of(&raw);
         if let Some(expected) = expected.or(said).filter(|expected| *expected != actual) {
             return Err(Error::WrongDigest { what: what(), expected, actual });

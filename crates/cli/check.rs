@@ -1,0 +1,126 @@
+//! `ocib check`: what is wrong with a Dockerfile, and what is not wrong but could be better.
+
+mod github;
+mod json;
+mod sarif;
+
+use std::{collections::BTreeSet, io::IsTerminal, path::Path};
+
+use ocib_dockerfile::{Dockerfile, Linter, Stage, Warning};
+
+use crate::{
+    args::{self, Format},
+    diagnostic::{Failure, Notice},
+    dockerfile::{self, Source},
+    report,
+};
+
+/// Stands in the place of a rule's name for what keeps a Dockerfile from being understood.
+const SYNTAX_ERROR: &str = "SyntaxError";
+/// Where the rules' pages are.
+const PAGES: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs");
+
+/// Everything found in one Dockerfile.
+struct Findings {
+    /// What the Dockerfile is called in messages.
+    name: String,
+    /// What spans count in, without secrets.
+    text: String,
+    /// Either warnings or one [`SYNTAX_ERROR`].
+    found: Vec<Warning>,
+}
+
+/// Runs the command.
+pub(crate) fn run(check: &args::Check) -> Result<(), Failure> {
+    let context = Path::new(&check.context);
+    let source = Source::read(context, check.file.as_deref())?;
+    let dockerfile = match source.parse() {
+        Ok(dockerfile) => dockerfile,
+        Err(error) => return Err(syntax_error(check.format, source, error)),
+    };
+    let ignored = dockerfile::ignored(context, check.file.as_deref())?;
+    let build_args = dockerfile::build_args(&check.build_args)?;
+    let target = check.target.as_deref().filter(|name| !name.is_empty());
+    let linter = Linter {
+        advice: true,
+        ignored: Some(&ignored),
+        build_args: Some(&build_args),
+        target: target.map(|name| find_target(&dockerfile, name, &source.name)).transpose()?,
+    };
+    let found = linter.check(&dockerfile);
+    let findings = Findings { name: source.name, text: ocib_dockerfile::redacted(&dockerfile), found };
+    report::result(&findings.show(check.format));
+    let is_error = check.strict || ocib_dockerfile::warnings_are_errors(&dockerfile);
+    match is_error && !findings.found.is_empty() {
+        true => Err(findings.failure()),
+        false => Ok(()),
+    }
+}
+
+/// As text the error is shown as any other. Programs find it where they find warnings; stderr then
+/// has no word out of the Dockerfile, as GitHub looks for commands there too.
+fn syntax_error(format: Format, source: Source, error: ocib_dockerfile::Error) -> Failure {
+    let text = source.text();
+    if format == Format::Text {
+        return Failure::of_build(&error.into(), &source.name, &text);
+    }
+    let help = error.help().map(|help| format!("; {help}")).unwrap_or_default();
+    let message = format!("{error}{help}");
+    let found = vec![Warning { rule: SYNTAX_ERROR, message, span: error.span().unwrap_or_default() }];
+    report::result(&Findings { name: source.name, text, found }.show(format));
+    Failure::input("the Dockerfile cannot be understood")
+}
+
+/// The number of the stage that `--target` names, as a build finds it.
+fn find_target(dockerfile: &Dockerfile, wanted: &str, name: &str) -> Result<usize, Failure> {
+    let names = || dockerfile.stages.iter().map(|Stage { name, .. }| name.as_ref().map(|name| &name.value));
+    let named = names().rposition(|name| name.is_some_and(|name| *name == wanted.to_lowercase()));
+    let numbered = || wanted.parse().ok().filter(|index| *index < dockerfile.stages.len());
+    named.or_else(numbered).ok_or_else(|| {
+        let stages = names().flatten().cloned().collect();
+        let error = ocib_build::Error::UnknownTarget { name: wanted.to_owned(), stages };
+        Failure::of_build(&error, name, &dockerfile.text)
+    })
+}
+
+impl Findings {
+    fn show(&self, format: Format) -> String {
+        match format {
+            Format::Text => self.excerpts(std::io::stdout().is_terminal()),
+            Format::Json => json::array(self),
+            Format::Sarif => sarif::log(self),
+            Format::Github => github::commands(self),
+        }
+    }
+
+    fn excerpts(&self, is_terminal: bool) -> String {
+        let notice =
+            |warning: &Warning| {
+                let url = url(warning.rule);
+                Notice { rule: warning.rule, url: &url, message: &warning.message, span: warning.span }
+                    .render(&self.name, &self.text, is_terminal)
+            };
+        let mut parts: Vec<String> = self.found.iter().map(notice).collect();
+        parts.push(match self.found.len() {
+            0 => "no warnings".to_owned(),
+            1 => "1 warning".to_owned(),
+            count => format!("{count} warnings"),
+        });
+        parts.join("\n\n")
+    }
+
+    /// BuildKit's message, with the rules in order.
+    fn failure(&self) -> Failure {
+        let rules: BTreeSet<&str> = self.found.iter().map(|warning| warning.rule).collect();
+        let rules: Vec<&str> = rules.into_iter().collect();
+        Failure::input(format!("lint violation found for rules: {}", rules.join(", ")))
+    }
+}
+
+/// Where a rule is explained.
+fn url(rule: &str) -> String {
+    match rule {
+        SYNTAX_ERROR => format!("{PAGES}/errors.md"),
+        rule => format!("{PAGES}/rules/{rule}.md"),
+    }
+}
