@@ -102,8 +102,10 @@ async fn failures_name_what_failed_and_no_secret() {
     for (repository, kind, expected) in [
         (
             "bad.example/x",
-            PlaceErrorKind::Local,
-            format!("{file}: bad.example: auth is not the base64 of user:password"),
+            PlaceErrorKind::Denied,
+            format!(
+                "cannot use the credentials file {file}: bad.example: auth is not the base64 of user:password"
+            ),
         ),
         (
             "broken.example/x",
@@ -181,13 +183,19 @@ async fn files_that_are_missing_or_broken() {
 
     let named = home.find(&[("REGISTRY_AUTH_FILE", "nowhere")], "r.example/x").await.unwrap_err();
     let path = home.path("nowhere");
-    assert_eq!(named.to_string(), format!("{}: No such file or directory (os error 2)", path.display()));
+    assert_eq!(
+        named.to_string(),
+        format!("cannot use the credentials file {}: No such file or directory (os error 2)", path.display())
+    );
 
     home.write(".docker/config.json", "{\"auths\": \"SECRET\"}");
     let broken = home.find(&[], "r.example/x").await.unwrap_err();
     let path = home.path(".docker/config.json");
-    let expected = format!("{}: not a file of credentials (line 1, column 18)", path.display());
-    assert_eq!((broken.kind, broken.to_string()), (PlaceErrorKind::Local, expected));
+    let expected = format!(
+        "cannot use the credentials file {}: not a file of credentials (line 1, column 18)",
+        path.display()
+    );
+    assert_eq!((broken.kind, broken.to_string()), (PlaceErrorKind::Denied, expected));
 }
 
 #[tokio::test]

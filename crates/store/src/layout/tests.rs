@@ -221,7 +221,7 @@ async fn says_what_is_there_instead() {
         (error.kind, error.to_string())
     };
     let bad = format!("{at} is not an OCI layout: it has no oci-layout");
-    assert_eq!(resolve(LayoutSelector::Only).await, (PlaceErrorKind::Corrupt, bad));
+    assert_eq!(resolve(LayoutSelector::Only).await, (PlaceErrorKind::Input, bad));
     fs::write(path.join("oci-layout"), MARKER.1).unwrap();
     fs::write(path.join("index.json"), IndexFile::new().to_bytes()).unwrap();
     let none = format!("{at} has no images, expected exactly one, or the tag of one");

@@ -188,7 +188,7 @@ async fn a_manifest_that_is_not_what_was_asked_for() {
     let source = name(&server.host(), &format!("a@{asked}"));
     let error = Registries::new(options()).resolve(&source, &Platform::linux_amd64()).await.unwrap_err();
     let actual = image.descriptor().digest;
-    let expected = format!("{}/a:{asked} has digest {actual}, expected {asked}", server.host());
+    let expected = format!("{}/a@{asked} has digest {actual}, expected {asked}", server.host());
     assert_eq!((error.kind, error.to_string()), (PlaceErrorKind::Corrupt, expected));
 }
 
