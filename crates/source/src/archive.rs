@@ -34,7 +34,7 @@ use crate::{Error, state::State};
 /// Headers are read from buffers of this size.
 const READ_BYTES: usize = 64 << 10;
 
-/// A tar archive as a tree. What it weighs in memory are the names and some 80 bytes for each.
+/// A tar archive as a tree. In memory are the names of its members, and some 120 bytes for each.
 ///
 /// ```
 /// use ocib_image::Tree;

@@ -7,8 +7,8 @@ use ocib_image::Timestamp;
 use ocib_net::{
     Method, Redacted, Response, StatusCode, Url,
     header::{
-        ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap,
-        HeaderValue, IF_RANGE, LAST_MODIFIED, RANGE,
+        ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+        HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED, RANGE,
     },
 };
 
@@ -62,7 +62,7 @@ impl Remote {
                 return Err(self.changed(format!("it has no byte {from} any more")));
             }
             status if status.is_success() => from,
-            _ => return Err(response.into_error().await.into()),
+            _ => return Err(failure(response).await.into()),
         };
         let now = Seen::of(&response);
         if let Some(what) = self.seen.difference(&now) {
@@ -174,6 +174,18 @@ impl Seen {
             _ => None,
         }
     }
+}
+
+/// An answer that means failure. What servers say of it is worth showing unless it is a page for browsers.
+async fn failure(response: Response) -> ocib_net::Error {
+    let is_page = response.header(CONTENT_TYPE.as_str()).is_some_and(|kind| kind.starts_with("text/html"));
+    let mut error = response.into_error().await;
+    if let ocib_net::Error::Status { said, .. } = &mut error
+        && is_page
+    {
+        said.clear();
+    }
+    error
 }
 
 fn opaque(tag: &HeaderValue) -> &[u8] {

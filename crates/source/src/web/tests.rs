@@ -284,7 +284,8 @@ async fn what_statuses_mean() {
         ("503 Service Unavailable", PlaceErrorKind::Unreachable, 3),
         ("206 Partial Content", PlaceErrorKind::Unreachable, 3),
     ] {
-        let server = Server::start(move |_| answer(status, "Content-Length: 0\r\n", b""));
+        let page = "Content-Type: text/html; charset=utf-8\r\nContent-Length: 6\r\n";
+        let server = Server::start(move |_| answer(status, page, b"<html>"));
         let error = web().fetch(&server.url("/f"), None).await.unwrap_err();
         assert_eq!((error.kind, server.asked().len()), (kind, requests), "{error}");
         if kind == PlaceErrorKind::NotFound {
