@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
 mod bases;
+mod check;
 mod conformance;
 mod errors;
 mod house;

@@ -147,7 +147,9 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 fn exit_of(error: &ocib_build::Error) -> Exit {
     match error {
         ocib_build::Error::Instruction { problem, .. } => match &**problem {
-            Problem::Base { source, .. } | Problem::Fetch { source } => exit_of_place(source),
+            Problem::Base { source, .. } | Problem::Fetch { source } | Problem::Source(source) => {
+                exit_of_place(source)
+            }
             Problem::Layer(error) => exit_of_layer(error),
             _ => Exit::Input,
         },
@@ -179,7 +181,7 @@ fn place_help(error: &ocib_build::Error) -> Option<String> {
     let place = match error {
         ocib_build::Error::Place(place) => place,
         ocib_build::Error::Instruction { problem, .. } => match &**problem {
-            Problem::Base { source, .. } | Problem::Fetch { source } => source,
+            Problem::Base { source, .. } | Problem::Fetch { source } | Problem::Source(source) => source,
             Problem::Layer(LayerError::Place(place)) => place,
             _ => return None,
         },

@@ -190,6 +190,9 @@ pub enum Problem {
         /// Why.
         source: ocib_dockerfile::Error,
     },
+    /// A file could not be read, or was not what it had been, when its layer was made.
+    #[error(transparent)]
+    Source(PlaceError),
     /// A file that is to be copied cannot be read or stored.
     #[error(transparent)]
     Layer(LayerError),

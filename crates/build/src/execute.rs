@@ -6,13 +6,15 @@ use std::{
 };
 
 use futures_util::{StreamExt, TryStreamExt, stream};
+use ocib_dockerfile::Span;
 use ocib_image::{
     Blob, Descriptor, DiffId, Digest, Document, Events, Index, Layer, Manifest, MediaType, Progress, Sink,
     TaskId, Unsealed,
 };
 
 use crate::{
-    Error, Request,
+    Error, Problem, Request,
+    files::FilesLayer,
     lower::{Part, Target},
 };
 
@@ -40,7 +42,7 @@ pub struct PublishedImage {
 
 /// Something that has to be in the sink before any manifest.
 enum Task<'a> {
-    Make { title: &'a str, key: Digest, layer: &'a Unsealed },
+    Make { title: &'a str, key: Digest, layer: &'a Unsealed, files: &'a FilesLayer, span: Span },
     Copy { blob: &'a Blob },
 }
 
@@ -84,7 +86,9 @@ async fn put_layers(
     for part in targets.iter().flat_map(|target| &target.parts) {
         let (identity, task) = match part {
             Part::Base(blob, _) => (blob.descriptor.digest, Task::Copy { blob }),
-            Part::Made { title, key, layer } => (*key, Task::Make { title, key: *key, layer }),
+            Part::Made { title, key, layer, files, span } => {
+                (*key, Task::Make { title, key: *key, layer, files, span: *span })
+            }
         };
         if seen.insert(identity, ()).is_none() {
             tasks.push(task);
@@ -94,9 +98,14 @@ async fn put_layers(
         let progress = Progress::new(Arc::clone(events), TaskId(number));
         async move {
             match task {
-                Task::Make { title, key, layer } => {
+                Task::Make { title, key, layer, files, span } => {
                     progress.started(title, layer.source.bytes());
-                    Ok::<_, Error>(Some((*key, sink.put_layer(layer, &progress).await?)))
+                    let put = sink.put_layer(layer, &progress).await;
+                    let made = put.map_err(|error| match files.has_failed() {
+                        true => Problem::Source(error).at(*span),
+                        false => Error::Place(error),
+                    })?;
+                    Ok::<_, Error>(Some((*key, made)))
                 }
                 Task::Copy { blob } => {
                     let what = format!("base layer {}", blob.descriptor.digest);

@@ -49,6 +49,9 @@ pub(crate) enum Part {
         /// Equal for layers that hold the same files, for whatever platform.
         key: Digest,
         layer: Unsealed,
+        /// The layer's own source, and the words to blame if it cannot be read.
+        files: Arc<FilesLayer>,
+        span: Span,
     },
 }
 
@@ -158,10 +161,13 @@ impl<'a> Lowering<'a> {
         let key = layer.key()?;
         let title = step.created_by.trim_end_matches(" # buildkit").to_owned();
         let compression = self.request.compression;
+        let files = Arc::clone(&layer);
         Ok(Part::Made {
             title,
             key,
             layer: Unsealed { source: layer, compression, annotations: Annotations::new() },
+            files,
+            span: step.span,
         })
     }
 

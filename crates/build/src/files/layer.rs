@@ -2,7 +2,10 @@
 
 use std::{
     io::{self, Read, Write},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use ocib_image::{
@@ -33,6 +36,7 @@ pub(crate) struct FilesLayer {
     /// In which order they are written, if not by name.
     order: Option<Vec<u32>>,
     bytes: u64,
+    has_failed: AtomicBool,
 }
 
 impl FilesLayer {
@@ -41,7 +45,13 @@ impl FilesLayer {
     pub(crate) fn new(entries: Vec<LayerEntry>) -> Result<Self, LayerError> {
         let bytes = archive_bytes(entries.iter().map(|entry| &entry.entry))?;
         let order = unpacking_order(&entries);
-        Ok(Self { entries, order, bytes })
+        Ok(Self { entries, order, bytes, has_failed: AtomicBool::new(false) })
+    }
+
+    /// Whether a file of it could not be read when the layer was written: then that is why whatever
+    /// took the bytes failed, too.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Relaxed)
     }
 
     fn in_order(&self) -> impl Iterator<Item = &LayerEntry> {
@@ -69,6 +79,19 @@ impl FilesLayer {
             digester.update(place.as_bytes());
         }
         Ok(digester.finish())
+    }
+
+    fn write_all(&self, out: &mut dyn Write) -> Result<(), LayerError> {
+        let mut tar = TarWriter::new(out);
+        let mut open = Open::default();
+        for entry in self.in_order() {
+            match entry.entry.kind {
+                EntryKind::File { .. } => self.write_file(&mut tar, &mut open, entry)?,
+                _ => tar.entry(&entry.entry)?,
+            }
+        }
+        open.layer.map_or(Ok(()), Unpacking::verify)?;
+        tar.finish().map(drop)
     }
 
     fn write_file(
@@ -199,16 +222,11 @@ fn unpacking_order(entries: &[LayerEntry]) -> Option<Vec<u32>> {
 
 impl LayerSource for FilesLayer {
     fn write(&self, out: &mut dyn Write) -> Result<(), LayerError> {
-        let mut tar = TarWriter::new(out);
-        let mut open = Open::default();
-        for entry in self.in_order() {
-            match entry.entry.kind {
-                EntryKind::File { .. } => self.write_file(&mut tar, &mut open, entry)?,
-                _ => tar.entry(&entry.entry)?,
-            }
+        let result = self.write_all(out);
+        if result.as_ref().is_err_and(|error| !matches!(error, LayerError::Output(_))) {
+            self.has_failed.store(true, Ordering::Relaxed);
         }
-        open.layer.map_or(Ok(()), Unpacking::verify)?;
-        tar.finish().map(drop)
+        result
     }
 
     fn bytes(&self) -> Option<u64> {

@@ -348,9 +348,12 @@ fn secrets_are_not_shown() {
     assert_eq!(redacted.len(), text.len());
 }
 
+/// Where the earlier copy is, what it makes, and the line of the later one.
+type Shadowed = (&'static str, &'static str, usize);
+
 #[test]
 fn shadowed_copies() {
-    let cases: [(&str, &[(&str, &str, usize)]); 18] = [
+    let cases: [(&str, &[Shadowed]); 18] = [
         ("COPY a.txt /x.txt\nCOPY b.txt /x.txt", &[("2:1", "/x.txt", 3)]),
         ("COPY a.txt c.txt /x/\nCOPY b/a.txt /x/", &[("2:6", "/x/a.txt", 3)]),
         ("WORKDIR /x\nCOPY a.txt .\nCOPY a.txt ./a.txt", &[("3:1", "/x/a.txt", 4)]),
