@@ -161,7 +161,7 @@ help: give one with --tag HOST/REPOSITORY:TAG
         3,
         "error: cannot read nowhere/at/all: No such file or directory (os error 2)
  |
-help: the build context is an existing directory
+help: the build context is an existing directory, or - for stdin
 ",
     ),
 ];
@@ -212,7 +212,7 @@ fn a_context_that_is_not_there() {
     fs::remove_dir_all(site.path("context")).unwrap();
     let said = site.refused(3, &[]);
     let expected = "error: cannot read context: No such file or directory (os error 2)\n |\n\
-         help: the build context is an existing directory\n";
+         help: the build context is an existing directory, or - for stdin\n";
     assert_eq!(said, expected);
 }
 
@@ -286,23 +286,25 @@ fn a_file_that_changes_while_it_is_read_fails_its_layer_by_name() {
         let mut file = fs::File::options().append(true).open(path).unwrap();
         file.write_all(b"more").unwrap();
     };
+    let place = " --> context/Dockerfile:2:1\n  |\n2 | COPY files /files/\n  | ^^^^^^^^^^^^^^^^^^\n";
     let first = "error: context/files/first changed while it was read: ";
     let second = "error: context/files/second changed while it was read: ";
     let grown = changed_meanwhile(|files| append(&files.join("first"))).failed(3);
-    assert_eq!(grown, format!("{first}it is longer than the {AHEAD} bytes it had\n"));
+    assert_eq!(grown, format!("{first}it is longer than the {AHEAD} bytes it had\n{place}"));
     let shrunk = changed_meanwhile(|files| open(&files.join("first")).set_len(31 << 20).unwrap()).failed(3);
-    assert_eq!(shrunk, format!("{first}it had {AHEAD} bytes, now it has {}\n", 31 << 20));
+    assert_eq!(shrunk, format!("{first}it had {AHEAD} bytes, now it has {}\n{place}", 31 << 20));
     // The same length: only the time of the change tells.
     let written =
         changed_meanwhile(|files| open(&files.join("first")).write_all(b"other").unwrap()).failed(3);
-    assert_eq!(written, format!("{first}it was written to\n"));
+    assert_eq!(written, format!("{first}it was written to\n{place}"));
 
     let grown = changed_meanwhile(|files| append(&files.join("second"))).failed(3);
     assert_eq!(grown, format!("{second}it is longer than the {} bytes it had\n", 1 << 20));
     let shrunk = changed_meanwhile(|files| open(&files.join("second")).set_len(100).unwrap()).failed(3);
-    assert_eq!(shrunk, format!("{second}it ended after 100 of {} bytes\n", 1 << 20));
+    assert_eq!(shrunk, format!("{second}it ended after 100 of {} bytes\n{place}", 1 << 20));
     let gone = changed_meanwhile(|files| fs::remove_file(files.join("second")).unwrap()).failed(3);
-    assert_eq!(gone, "error: cannot read context/files/second: No such file or directory (os error 2)\n");
+    let cannot = "error: cannot read context/files/second: No such file or directory (os error 2)\n";
+    assert_eq!(gone, format!("{cannot}{place}"));
 }
 
 #[test]

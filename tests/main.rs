@@ -18,3 +18,4 @@ mod platforms;
 mod program;
 mod push;
 mod reproducible;
+mod stdin;

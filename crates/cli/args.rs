@@ -31,7 +31,7 @@ The digest-pinned references of what was built go to stdout, all else to stderr.
 Exit codes: 0 done, 1 the build failed, 2 usage, 3 Dockerfile or context, 4 authentication or
 permission, 5 registry or network, 130 interrupted.")]
 pub(crate) struct Build {
-    /// The build context: a directory.
+    /// The build context: a directory, or - for a tar archive or a Dockerfile on stdin.
     pub(crate) context: String,
 
     /// The Dockerfile, or - for stdin [default: CONTEXT/Dockerfile].
@@ -109,6 +109,11 @@ pub(crate) struct Build {
     /// Times of files from the context: those of --source-date-epoch, or their own.
     #[arg(long, value_enum, default_value_t = Timestamps::Epoch)]
     pub(crate) timestamps: Timestamps,
+
+    /// Where a context on stdin is written to, as it cannot be read twice; nothing else ever is
+    /// [default: the system's directory for temporary files].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) scratch_dir: Option<PathBuf>,
 
     /// What carries out RUN instructions. This version has no backend.
     #[arg(long, value_enum, default_value_t = Run::None)]

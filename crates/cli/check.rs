@@ -4,14 +4,14 @@ mod github;
 mod json;
 mod sarif;
 
-use std::{collections::BTreeSet, io::IsTerminal, path::Path};
+use std::{collections::BTreeSet, io::IsTerminal};
 
 use ocib_dockerfile::{Dockerfile, Linter, Stage, Warning};
 
 use crate::{
     args::{self, Format},
     diagnostic::{Failure, Notice},
-    dockerfile::{self, Source},
+    dockerfile::{self, Inputs, Source},
     report,
 };
 
@@ -32,13 +32,13 @@ struct Findings {
 
 /// Runs the command.
 pub(crate) fn run(check: &args::Check) -> Result<(), Failure> {
-    let context = Path::new(&check.context);
-    let source = Source::read(context, check.file.as_deref())?;
+    let scratch = std::env::temp_dir();
+    let Inputs { source, ignored, .. } =
+        Inputs::read(&check.context, check.file.as_deref(), &scratch, &|_| {})?;
     let dockerfile = match source.parse() {
         Ok(dockerfile) => dockerfile,
         Err(error) => return Err(syntax_error(check.format, source, error)),
     };
-    let ignored = dockerfile::ignored(context, check.file.as_deref())?;
     let build_args = dockerfile::build_args(&check.build_args)?;
     let target = check.target.as_deref().filter(|name| !name.is_empty());
     let linter = Linter {

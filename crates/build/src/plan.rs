@@ -164,8 +164,9 @@ fn platform_warnings(stages: &Stages<'_>, images: &Images) -> Result<Vec<Warning
         let Config::Container(config) = &image.config else { continue };
         if let Some(have) = config.platform().filter(|have| have.serves(wanted).is_none()) {
             let name = &key.0;
-            let message =
-                format!("base image {name} is for platform \"{have}\", expected \"{wanted}\" for this build");
+            let message = format!(
+                "Base image {name} was pulled with platform \"{have}\", expected \"{wanted}\" for current build"
+            );
             let span = stages.dockerfile().stages[index].from.image.span;
             warnings.push(Warning { rule: "InvalidBaseImagePlatform", message, span });
         }
