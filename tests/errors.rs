@@ -299,7 +299,7 @@ fn a_file_that_changes_while_it_is_read_fails_its_layer_by_name() {
     assert_eq!(written, format!("{first}it was written to\n{place}"));
 
     let grown = changed_meanwhile(|files| append(&files.join("second"))).failed(3);
-    assert_eq!(grown, format!("{second}it is longer than the {} bytes it had\n", 1 << 20));
+    assert_eq!(grown, format!("{second}it is longer than the {} bytes it had\n{place}", 1 << 20));
     let shrunk = changed_meanwhile(|files| open(&files.join("second")).set_len(100).unwrap()).failed(3);
     assert_eq!(shrunk, format!("{second}it ended after 100 of {} bytes\n{place}", 1 << 20));
     let gone = changed_meanwhile(|files| fs::remove_file(files.join("second")).unwrap()).failed(3);
