@@ -22,6 +22,9 @@ use crate::{Codec, Error, ExpansionLimit, MediaType, pool::Pool, untar::limit_ex
 const GZIP_BLOCK: usize = 256 << 10;
 /// DEFLATE looks back this far (RFC 1951).
 const GZIP_WINDOW: usize = 32 << 10;
+/// Pieces that are looked at to tell noise from anything else, which shrinks at least by a byte.
+const NOISE_PIECES: usize = 4;
+const NOISE_PIECE: usize = 4 << 10;
 /// A frame per MiB costs about 2 % of ratio on text against one long frame, none on weights.
 const ZSTD_BLOCK: usize = 1 << 20;
 /// RFC 1952: magic, DEFLATE, no flags, no time, no hints, unknown system; what BuildKit writes.
@@ -205,7 +208,35 @@ fn zstd_frame(contexts: &Contexts, level: u8, input: &[u8]) -> io::Result<Vec<u8
     Ok(frame)
 }
 
+/// Noise is stored as it is: DEFLATE would spend a hundred times the CPU to make it no smaller. The
+/// judge is zstd's fastest level on pieces of the block, so the choice depends on content alone.
+fn is_noise(block: &[u8]) -> io::Result<bool> {
+    if block.len() < GZIP_BLOCK {
+        return Ok(false);
+    }
+    let pieces = block.chunks(GZIP_BLOCK / NOISE_PIECES).map(|part| &part[..NOISE_PIECE]);
+    let sample = pieces.collect::<Vec<_>>().concat();
+    Ok(zstd::bulk::compress(&sample, 1)?.len() >= sample.len())
+}
+
+/// The block as stored DEFLATE blocks (RFC 1951, section 3.2.4), which end on a byte by themselves.
+fn stored(input: &[u8], last: bool) -> Vec<u8> {
+    let mut output = Vec::with_capacity(input.len() + input.len() / 8192 + 16);
+    let mut pieces = input.chunks(usize::from(u16::MAX)).peekable();
+    while let Some(piece) = pieces.next() {
+        let length = u16::try_from(piece.len()).unwrap_or(u16::MAX);
+        output.push(u8::from(last && pieces.peek().is_none()));
+        output.extend_from_slice(&length.to_le_bytes());
+        output.extend_from_slice(&(!length).to_le_bytes());
+        output.extend_from_slice(piece);
+    }
+    output
+}
+
 fn deflate(level: u8, mut input: &[u8], window: &[u8], last: bool) -> io::Result<Vec<u8>> {
+    if is_noise(input)? {
+        return Ok(stored(input, last));
+    }
     let mut compress = Compress::new(flate2::Compression::new(u32::from(level)), false);
     if !window.is_empty() {
         compress.set_dictionary(window).map_err(io::Error::other)?;
@@ -288,6 +319,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn noise_costs_gzip_next_to_nothing() {
+        let mixed = sample(16 << 20);
+        let noise: Vec<u8> = mixed.chunks(8192).flat_map(|pair| pair[4096..].to_vec()).collect();
+        let output = compress(Codec::GZIP, 2, 3, &noise, 100_000);
+        assert!(output.len() < noise.len() + noise.len() / 5_000, "{} of {}", output.len(), noise.len());
+        let mut back = Vec::new();
+        flate2::read::GzDecoder::new(&output[..]).read_to_end(&mut back).unwrap();
+        assert!(back == noise);
     }
 
     #[test]
