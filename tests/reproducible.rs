@@ -62,7 +62,7 @@ const GOLDEN: [(&str, &str); 4] = [
     ("none", "sha256:a2bd5d1e004634896892dc320ae452ce65386686305e3502ea1dd3a071900a16"),
     ("gzip", "sha256:26d0a41db81788cbb36b4d15c3c5c47be1272188bb375188ea50a9d787174310"),
     ("zstd", "sha256:249aae8ec54e09d2bce4b3c55def4f545330d333451b8dd319f9ec9f6424dc63"),
-    ("auto", "sha256:fb304e7158fb8d4239c0e93f5e50fdb9d8d352921c78c84edaf411a1028c528b"),
+    ("auto", "sha256:e8a01f3b7edeced809e612c8e1e6e5db217efb0fb8122f13e9247b32989c4b07"),
 ];
 
 fn digest(site: &Site, codec: &str, more: &[&str]) -> String {
