@@ -88,12 +88,12 @@ impl<W: Write> TarWriter<W> {
 }
 
 /// Size of the archive that [`TarWriter`] makes of these entries, in bytes.
-pub fn archive_bytes<'a>(entries: impl Iterator<Item = &'a Entry>) -> Result<u64, LayerError> {
+pub fn archive_bytes(entries: impl Iterator<Item = Entry>) -> Result<u64, LayerError> {
     let mut header = Vec::new();
     let mut total = 2 * BLOCK as u64;
     for entry in entries {
         header.clear();
-        encode_header(&mut header, entry)?;
+        encode_header(&mut header, &entry)?;
         total += header.len() as u64 + entry.size() + padding(entry.size()) as u64;
     }
     Ok(total)

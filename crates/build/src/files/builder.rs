@@ -1,11 +1,14 @@
 //! One layer while an instruction makes it: the stage's file system with the changes so far.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
-use ocib_image::{Entry, EntryKind, LayerError, NodeKind, Timestamp, Xattrs};
+use ocib_image::{EntryKind, LayerError, NodeKind, Timestamp};
 
 use super::{
-    content::{Content, LayerEntry},
+    content::{Attributes, Content, Entries, Group, LayerEntry},
     layer::FilesLayer,
     mode::Mode,
     owner::Owner,
@@ -20,30 +23,11 @@ const SETGID: u32 = 0o2000;
 #[derive(Debug)]
 pub(crate) struct LayerBuilder<'a> {
     below: &'a Rootfs,
-    made: BTreeMap<Box<[u8]>, Made>,
+    made: Entries,
+    /// Those of the entry made last, which the next one mostly shares.
+    recent: Option<Arc<Attributes>>,
     made_time: Timestamp,
     groups: u32,
-}
-
-#[derive(Debug)]
-struct Made {
-    layer_entry: LayerEntry,
-    /// Paths of one group are hard links to each other.
-    group: Option<Group>,
-}
-
-/// Names a set of hard links within one layer.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Group(u32);
-
-/// What something that is made looks like, but for its place and content.
-#[derive(Clone, Debug)]
-pub(crate) struct Attributes {
-    pub(crate) mode: u32,
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    pub(crate) mtime: Timestamp,
-    pub(crate) xattrs: Option<Box<Xattrs>>,
 }
 
 /// A path that had to be a directory and is something else.
@@ -62,7 +46,7 @@ impl From<LayerError> for MakeError {
 impl<'a> LayerBuilder<'a> {
     /// No changes yet to `below`; directories that are made without a source are from `made_time`.
     pub(crate) fn new(below: &'a Rootfs, made_time: Timestamp) -> Self {
-        Self { below, made: BTreeMap::new(), made_time, groups: 0 }
+        Self { below, made: Entries::new(), recent: None, made_time, groups: 0 }
     }
 
     /// Makes the directory at `path` (a tree path without links) and its missing parents.
@@ -107,10 +91,12 @@ impl<'a> LayerBuilder<'a> {
         content: Content,
         group: Option<Group>,
     ) {
-        let Attributes { mode, uid, gid, mtime, xattrs } = attributes;
-        // The name is the key until the layer is finished: names are most of what an entry weighs.
-        let entry = Entry { name: Box::default(), kind, mode, uid, gid, mtime, xattrs };
-        self.made.insert(path.into(), Made { layer_entry: LayerEntry { entry, content }, group });
+        let attributes = match &self.recent {
+            Some(recent) if **recent == attributes => Arc::clone(recent),
+            _ => Arc::new(attributes),
+        };
+        self.recent = Some(Arc::clone(&attributes));
+        self.made.insert(path.into(), LayerEntry { kind, attributes, content, group });
     }
 
     /// Puts what was found elsewhere at `path`, as it is. Of a directory only itself.
@@ -143,29 +129,24 @@ impl<'a> LayerBuilder<'a> {
     }
 
     /// The layer, if nothing more is to come.
-    pub(crate) fn finish(self) -> Result<FilesLayer, LayerError> {
+    pub(crate) fn finish(mut self) -> Result<FilesLayer, LayerError> {
         let mut first: HashMap<Group, Box<[u8]>> = HashMap::new();
-        let mut entries = Vec::with_capacity(self.made.len());
-        for (name, Made { mut layer_entry, group }) in self.made {
-            if let Some(group) = group {
-                match first.get(&group) {
-                    Some(target) => {
-                        layer_entry.entry.kind = EntryKind::Hardlink(target.clone());
-                        layer_entry.content = Content::Nothing;
-                    }
-                    None => drop(first.insert(group, name.clone())),
+        for (name, entry) in &mut self.made {
+            let Some(group) = entry.group else { continue };
+            match first.get(&group) {
+                Some(target) => {
+                    entry.kind = EntryKind::Hardlink(target.clone());
+                    entry.content = Content::Nothing;
                 }
+                None => drop(first.insert(group, name.clone())),
             }
-            layer_entry.entry.name = name;
-            entries.push(layer_entry);
         }
-        FilesLayer::new(entries)
+        FilesLayer::new(self.made)
     }
 
     fn is_covered(&self, path: &[u8]) -> bool {
-        let is_no_directory = |ancestor: &[u8]| {
-            self.made.get(ancestor).is_some_and(|made| made.layer_entry.entry.kind != EntryKind::Directory)
-        };
+        let is_no_directory =
+            |ancestor: &[u8]| self.made.get(ancestor).is_some_and(|made| made.kind != EntryKind::Directory);
         path::ancestors(path).any(is_no_directory)
     }
 }
@@ -187,7 +168,7 @@ pub(crate) fn entry_kind(kind: &NodeKind) -> Option<EntryKind> {
 impl Files for LayerBuilder<'_> {
     fn find(&self, path: &[u8]) -> Result<Option<Found>, LayerError> {
         if let Some(made) = self.made.get(path) {
-            return Ok(Some(found(path, &made.layer_entry, None)));
+            return Ok(Some(found(path, made, None)));
         }
         match self.is_covered(path) {
             true => Ok(None),

@@ -1,19 +1,63 @@
 //! Where the bytes of a layer's files are.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use ocib_image::{Blob, DiffId, Entry, Tree};
+use ocib_image::{Blob, DiffId, Entry, EntryKind, Timestamp, Tree, Xattrs};
 
 use super::unpack::Archive;
 use crate::path;
 
-/// A path of a layer, and where its bytes are.
+/// What is at a path of a layer. The path is the key of [`Entries`]; what most files have in common is
+/// shared, since a layer may have hundreds of thousands of them.
 #[derive(Clone, Debug)]
 pub(crate) struct LayerEntry {
-    /// What the tar header says.
-    pub(crate) entry: Entry,
-    /// What follows it.
+    pub(crate) kind: EntryKind,
+    pub(crate) attributes: Arc<Attributes>,
+    /// What follows the header.
     pub(crate) content: Content,
+    /// Paths of one group are hard links to each other.
+    pub(crate) group: Option<Group>,
+}
+
+/// The entries of a layer by path: parents come before what is in them.
+pub(crate) type Entries = BTreeMap<Box<[u8]>, LayerEntry>;
+
+/// Names a set of hard links within one layer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Group(pub(crate) u32);
+
+/// What something in a layer looks like, but for its place and content.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Attributes {
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) mtime: Timestamp,
+    pub(crate) xattrs: Option<Box<Xattrs>>,
+}
+
+impl LayerEntry {
+    /// The entry as a tar header says it.
+    pub(crate) fn at(&self, name: &[u8]) -> Entry {
+        let Attributes { mode, uid, gid, mtime, xattrs } = &*self.attributes;
+        Entry {
+            name: name.into(),
+            kind: self.kind.clone(),
+            mode: *mode,
+            uid: *uid,
+            gid: *gid,
+            mtime: *mtime,
+            xattrs: xattrs.clone(),
+        }
+    }
+
+    /// The bytes that follow the header.
+    pub(crate) fn size(&self) -> u64 {
+        match self.kind {
+            EntryKind::File { size } => size,
+            _ => 0,
+        }
+    }
 }
 
 /// Where the bytes of a file are. All but files have [`Content::Nothing`].

@@ -7,8 +7,8 @@ use ocib_dockerfile::{Matches, Patterns, glob};
 use ocib_image::{EntryKind, LayerError, LinkGroup, NodeKind};
 
 use super::{
-    builder::{Attributes, Group, LayerBuilder, MakeError, entry_kind},
-    content::{Content, Origin},
+    builder::{LayerBuilder, MakeError, entry_kind},
+    content::{Attributes, Content, Group, Origin},
     mode::Mode,
     owner::Owner,
     rootfs::{Files, Found, follow_in},

@@ -9,11 +9,12 @@ use std::{
 };
 
 use ocib_image::{
-    Digest, Digester, EntryKind, LayerError, LayerSource, TarWriter, archive_bytes, decode, encode_header,
+    Digest, Digester, Entry, EntryKind, LayerError, LayerSource, TarWriter, archive_bytes, decode,
+    encode_header,
 };
 
 use super::{
-    content::{Content, LayerEntry, Packed},
+    content::{Content, Entries, LayerEntry, Packed},
     rootfs::{Found, found},
     unpack::{Archive, Members},
 };
@@ -31,19 +32,17 @@ const SAMPLE_PIECES: u64 = 64;
 /// stage's file system looks up, so that a large layer is in memory once.
 #[derive(Debug)]
 pub(crate) struct FilesLayer {
-    /// Sorted by name.
-    entries: Vec<LayerEntry>,
-    /// In which order they are written, if not by name.
+    entries: Entries,
+    /// In which order they are written, as places in the order by name, if not in that.
     order: Option<Vec<u32>>,
     bytes: u64,
     has_failed: AtomicBool,
 }
 
 impl FilesLayer {
-    /// A layer of `entries`, which are sorted by name. Parents sort before what is in them, and hard
-    /// links must sort after what they link to.
-    pub(crate) fn new(entries: Vec<LayerEntry>) -> Result<Self, LayerError> {
-        let bytes = archive_bytes(entries.iter().map(|entry| &entry.entry))?;
+    /// A layer of `entries`; hard links must sort after what they link to.
+    pub(crate) fn new(entries: Entries) -> Result<Self, LayerError> {
+        let bytes = archive_bytes(entries.iter().map(|(name, entry)| entry.at(name)))?;
         let order = unpacking_order(&entries);
         Ok(Self { entries, order, bytes, has_failed: AtomicBool::new(false) })
     }
@@ -54,10 +53,15 @@ impl FilesLayer {
         self.has_failed.load(Ordering::Relaxed)
     }
 
-    fn in_order(&self) -> impl Iterator<Item = &LayerEntry> {
-        let by_name = self.order.is_none().then_some(&self.entries).into_iter().flatten();
-        let by_order = self.order.iter().flatten().map(|&at| &self.entries[at as usize]);
-        by_name.chain(by_order)
+    fn in_order(&self) -> Box<dyn Iterator<Item = (&[u8], &LayerEntry)> + '_> {
+        let by_name = self.entries.iter().map(|(name, entry)| (&**name, entry));
+        match &self.order {
+            None => Box::new(by_name),
+            Some(order) => {
+                let all: Vec<_> = by_name.collect();
+                Box::new(order.iter().map(move |&at| all[at as usize]))
+            }
+        }
     }
 
     /// Equal for layers that will have equal bytes because they are made of the same files: headers
@@ -65,12 +69,12 @@ impl FilesLayer {
     pub(crate) fn key(&self) -> Result<Digest, LayerError> {
         let mut digester = Digester::new();
         let mut header = Vec::new();
-        for LayerEntry { entry, content } in self.in_order() {
+        for (name, entry) in self.in_order() {
             header.clear();
-            encode_header(&mut header, entry)?;
-            let place = match content {
+            encode_header(&mut header, &entry.at(name))?;
+            let place = match &entry.content {
                 Content::Nothing => String::new(),
-                Content::Tree(origin) => origin.tree.display(&origin.path(&entry.name)),
+                Content::Tree(origin) => origin.tree.display(&origin.path(name)),
                 Content::Packed { layer, offset } => format!("{} {offset}", layer.blob.descriptor.digest),
                 Content::Archived { archive, number } => format!("{} {number}", archive.display()),
                 Content::Inline(bytes) => Digest::of(bytes).to_string(),
@@ -84,76 +88,32 @@ impl FilesLayer {
     fn write_all(&self, out: &mut dyn Write) -> Result<(), LayerError> {
         let mut tar = TarWriter::new(out);
         let mut open = Open::default();
-        for entry in self.in_order() {
-            match entry.entry.kind {
-                EntryKind::File { .. } => self.write_file(&mut tar, &mut open, entry)?,
-                _ => tar.entry(&entry.entry)?,
+        for (name, found) in self.in_order() {
+            let entry = found.at(name);
+            match found.kind {
+                EntryKind::File { .. } => write_file(&mut tar, &mut open, &entry, &found.content)?,
+                _ => tar.entry(&entry)?,
             }
         }
         open.layer.map_or(Ok(()), Unpacking::verify)?;
         tar.finish().map(drop)
     }
-
-    fn write_file(
-        &self,
-        tar: &mut TarWriter<&mut dyn Write>,
-        open: &mut Open,
-        LayerEntry { entry, content }: &LayerEntry,
-    ) -> Result<(), LayerError> {
-        let name = || String::from_utf8_lossy(&entry.name).into_owned();
-        match content {
-            Content::Nothing => tar.file(entry, &mut io::empty(), &name),
-            Content::Inline(bytes) => tar.file(entry, &mut &bytes[..], &name),
-            Content::Tree(origin) => {
-                let path = origin.path(&entry.name);
-                let mut file = origin.tree.open(&path, 0)?;
-                tar.file(entry, &mut file, &|| origin.tree.display(&path))
-            }
-            Content::Packed { layer, offset } => {
-                let display = || format!("/{} in {}", name(), layer.image);
-                let stream = Unpacking::at(&mut open.layer, layer, *offset)?;
-                tar.file(entry, &mut stream.take(entry.size()), &display)
-            }
-            Content::Archived { archive, number } => {
-                let display = || format!("/{} in {}", name(), archive.display());
-                let members = match &mut open.archive {
-                    Some((current, members))
-                        if Arc::ptr_eq(current, archive) && members.is_before(*number) =>
-                    {
-                        members
-                    }
-                    other => &mut other.insert((Arc::clone(archive), archive.open()?)).1,
-                };
-                let fewer = || LayerError::Changed {
-                    name: archive.display(),
-                    what: "it has fewer members".to_owned(),
-                };
-                let mut content = members.content(archive, *number)?.ok_or_else(fewer)?;
-                tar.file(entry, &mut content, &display)
-            }
-        }
-    }
 }
 
 /// As a level of a file system.
 impl FilesLayer {
-    fn entry(&self, path: &[u8]) -> Option<(usize, &LayerEntry)> {
-        let at = self.entries.binary_search_by(|entry| (*entry.entry.name).cmp(path)).ok()?;
-        Some((at, &self.entries[at]))
-    }
-
     /// What the layer itself has at `path`.
     pub(crate) fn find(&self, path: &[u8]) -> Option<Found> {
         if path::base(path).starts_with(WHITEOUT) {
             return None;
         }
-        let (mut at, mut entry) = self.entry(path)?;
-        if let EntryKind::Hardlink(target) = &entry.entry.kind {
-            (at, entry) = self.entry(target)?;
+        let (mut name, mut entry) = self.entries.get_key_value(path)?;
+        if let EntryKind::Hardlink(target) = &entry.kind {
+            (name, entry) = self.entries.get_key_value(target)?;
         }
-        // The place of the file that all hard links lead to, unique in memory.
-        let group = (std::ptr::from_ref(self) as u64, at as u64);
-        Some(found(&entry.entry.name, entry, Some(group)))
+        // Groups are unique within a layer, and layers in memory.
+        let layer = std::ptr::from_ref(self) as u64;
+        Some(found(name, entry, entry.group.map(|group| (layer, u64::from(group.0)))))
     }
 
     /// Whether what lower layers have at `path` is gone.
@@ -161,10 +121,10 @@ impl FilesLayer {
         let is_whited_out = |path: &[u8]| {
             let parent = path::parent(path);
             let whiteout = path::join(parent, &[WHITEOUT, path::base(path)].concat());
-            self.entry(&whiteout).is_some() || self.entry(&path::join(parent, OPAQUE)).is_some()
+            self.entries.contains_key(&*whiteout) || self.entries.contains_key(&*path::join(parent, OPAQUE))
         };
         let is_covered = |ancestor: &[u8]| {
-            self.entry(ancestor).is_some_and(|(_, entry)| entry.entry.kind != EntryKind::Directory)
+            self.entries.get(ancestor).is_some_and(|entry| entry.kind != EntryKind::Directory)
         };
         is_whited_out(path)
             || path::ancestors(path).any(|ancestor| is_covered(ancestor) || is_whited_out(ancestor))
@@ -173,11 +133,10 @@ impl FilesLayer {
     /// The names that the layer itself has in `directory`, whiteouts included.
     pub(crate) fn names<'a>(&'a self, directory: &[u8]) -> impl Iterator<Item = &'a [u8]> {
         let prefix = if directory.is_empty() { Vec::new() } else { [directory, b"/"].concat() };
-        let start = self.entries.partition_point(|entry| *entry.entry.name < prefix[..]);
         let length = prefix.len();
-        self.entries[start..]
-            .iter()
-            .map(|entry| &*entry.entry.name)
+        self.entries
+            .range(Box::<[u8]>::from(prefix.clone())..)
+            .map(|(name, _)| &**name)
             .take_while(move |name| name.starts_with(&prefix))
             .map(move |name| &name[length..])
             .filter(|name| !name.contains(&b'/'))
@@ -186,12 +145,12 @@ impl FilesLayer {
 
 /// Files out of an image's layers are written in the order in which those can be read, after all
 /// that can be read at any time; hard links come last.
-fn unpacking_order(entries: &[LayerEntry]) -> Option<Vec<u32>> {
+fn unpacking_order(entries: &Entries) -> Option<Vec<u32>> {
     let mut layers: Vec<&Arc<Packed>> = Vec::new();
     let mut archives: Vec<&Arc<Archive>> = Vec::new();
     let mut keys = Vec::with_capacity(entries.len());
-    for LayerEntry { entry, content } in entries {
-        keys.push(match (content, &entry.kind) {
+    for LayerEntry { kind, content, .. } in entries.values() {
+        keys.push(match (content, kind) {
             (Content::Packed { layer, offset }, _) => {
                 let known = layers.iter().position(|known| Arc::ptr_eq(known, layer));
                 let number = known.unwrap_or_else(|| {
@@ -220,6 +179,42 @@ fn unpacking_order(entries: &[LayerEntry]) -> Option<Vec<u32>> {
     Some(order)
 }
 
+fn write_file(
+    tar: &mut TarWriter<&mut dyn Write>,
+    open: &mut Open,
+    entry: &Entry,
+    content: &Content,
+) -> Result<(), LayerError> {
+    let name = || String::from_utf8_lossy(&entry.name).into_owned();
+    match content {
+        Content::Nothing => tar.file(entry, &mut io::empty(), &name),
+        Content::Inline(bytes) => tar.file(entry, &mut &bytes[..], &name),
+        Content::Tree(origin) => {
+            let path = origin.path(&entry.name);
+            let mut file = origin.tree.open(&path, 0)?;
+            tar.file(entry, &mut file, &|| origin.tree.display(&path))
+        }
+        Content::Packed { layer, offset } => {
+            let display = || format!("/{} in {}", name(), layer.image);
+            let stream = Unpacking::at(&mut open.layer, layer, *offset)?;
+            tar.file(entry, &mut stream.take(entry.size()), &display)
+        }
+        Content::Archived { archive, number } => {
+            let display = || format!("/{} in {}", name(), archive.display());
+            let members = match &mut open.archive {
+                Some((current, members)) if Arc::ptr_eq(current, archive) && members.is_before(*number) => {
+                    members
+                }
+                other => &mut other.insert((Arc::clone(archive), archive.open()?)).1,
+            };
+            let fewer =
+                || LayerError::Changed { name: archive.display(), what: "it has fewer members".to_owned() };
+            let mut content = members.content(archive, *number)?.ok_or_else(fewer)?;
+            tar.file(entry, &mut content, &display)
+        }
+    }
+}
+
 impl LayerSource for FilesLayer {
     fn write(&self, out: &mut dyn Write) -> Result<(), LayerError> {
         let result = self.write_all(out);
@@ -234,16 +229,16 @@ impl LayerSource for FilesLayer {
     }
 
     fn sample(&self, take: &mut dyn FnMut(&[u8])) -> Result<(), LayerError> {
-        let total: u64 = self.entries.iter().map(|entry| entry.entry.size()).sum();
+        let total: u64 = self.entries.values().map(LayerEntry::size).sum();
         let step = (total / SAMPLE_PIECES).max(SAMPLE_PIECE as u64);
         let (mut before, mut next) = (0, 0);
-        for LayerEntry { entry, content } in &self.entries {
+        for (name, entry) in &self.entries {
             let end = before + entry.size();
             while next < end {
                 let mut piece = Vec::new();
-                match content {
+                match &entry.content {
                     Content::Tree(origin) => {
-                        let path = origin.path(&entry.name);
+                        let path = origin.path(name);
                         let file = origin.tree.open(&path, next - before)?;
                         let read = file.take(SAMPLE_PIECE as u64).read_to_end(&mut piece);
                         read.map_err(|source| LayerError::Read { name: origin.tree.display(&path), source })?;

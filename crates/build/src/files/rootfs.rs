@@ -6,7 +6,7 @@ use ocib_image::{EntryKind, LayerError, LinkGroup, Node, NodeKind, Tree, Xattrs}
 
 use super::{
     base::Base,
-    content::{Content, LayerEntry},
+    content::{Attributes, Content, LayerEntry},
     layer::{FilesLayer, WHITEOUT},
 };
 use crate::path;
@@ -143,8 +143,8 @@ impl Files for Rootfs {
 
 /// What an entry of a layer looks like in a file system.
 pub(crate) fn found(name: &[u8], entry: &LayerEntry, link_group: Option<LinkGroup>) -> Found {
-    let LayerEntry { entry, content } = entry;
-    let kind = match &entry.kind {
+    let LayerEntry { kind, attributes, content, .. } = entry;
+    let kind = match kind {
         EntryKind::File { size } => NodeKind::File { size: *size },
         EntryKind::Directory => NodeKind::Directory,
         EntryKind::Symlink(target) => NodeKind::Symlink(target.clone()),
@@ -164,9 +164,6 @@ pub(crate) fn found(name: &[u8], entry: &LayerEntry, link_group: Option<LinkGrou
         })),
         other => other.clone(),
     };
-    Found {
-        node: Node { kind, mode: entry.mode, uid: entry.uid, gid: entry.gid, mtime: entry.mtime, link_group },
-        xattrs: entry.xattrs.clone(),
-        content,
-    }
+    let Attributes { mode, uid, gid, mtime, xattrs } = (**attributes).clone();
+    Found { node: Node { kind, mode, uid, gid, mtime, link_group }, xattrs, content }
 }

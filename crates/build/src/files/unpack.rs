@@ -16,8 +16,8 @@ use ocib_image::{
 };
 
 use super::{
-    builder::{Attributes, Group, LayerBuilder},
-    content::Content,
+    builder::LayerBuilder,
+    content::{Attributes, Content, Group},
     copy::CopyError,
     mode::Mode,
     owner::Owner,

@@ -96,7 +96,7 @@ impl LayerSource for FileLayer {
     }
 
     fn bytes(&self) -> Option<u64> {
-        archive_bytes([self.entry()].iter()).ok()
+        archive_bytes([self.entry()].into_iter()).ok()
     }
 
     fn sample(&self, take: &mut dyn FnMut(&[u8])) -> Result<(), LayerError> {
