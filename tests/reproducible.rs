@@ -60,9 +60,9 @@ const CODECS: [&str; 4] = ["none", "gzip", "zstd", "auto"];
 /// says so in CHANGELOG.md.
 const GOLDEN: [(&str, &str); 4] = [
     ("none", "sha256:a2bd5d1e004634896892dc320ae452ce65386686305e3502ea1dd3a071900a16"),
-    ("gzip", "sha256:26d0a41db81788cbb36b4d15c3c5c47be1272188bb375188ea50a9d787174310"),
+    ("gzip", "sha256:ae1544899a401edf23fb9bff25a6149e8428525ee150794536e0cd87b8854d46"),
     ("zstd", "sha256:249aae8ec54e09d2bce4b3c55def4f545330d333451b8dd319f9ec9f6424dc63"),
-    ("auto", "sha256:e8a01f3b7edeced809e612c8e1e6e5db217efb0fb8122f13e9247b32989c4b07"),
+    ("auto", "sha256:40929ea5acd2f58ab2dd9fe973673db7308bc2740144d6481384d976df957636"),
 ];
 
 fn digest(site: &Site, codec: &str, more: &[&str]) -> String {

@@ -1,0 +1,96 @@
+//! What a command took, all of its processes together.
+
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use ocib_testkit::{require, run_command};
+
+use crate::{
+    report::median,
+    site::{Site, Work},
+};
+
+/// What a command took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usage {
+    pub(crate) wall: Duration,
+    /// User and system time of all processes.
+    pub(crate) cpu_s: f64,
+    /// Peak resident memory of the largest process.
+    pub(crate) rss_mib: f64,
+    /// Bytes that became dirty in files on disks (`ru_oublock`); files in memory don't count.
+    pub(crate) written_mb: f64,
+}
+
+/// What a script may use: these are variables of its environment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Script<'a> {
+    /// For bash.
+    pub(crate) text: &'a str,
+    /// `$CONTEXT`, the build context.
+    pub(crate) context: &'a Path,
+    /// `$REF`, where to push to.
+    pub(crate) reference: &'a str,
+}
+
+impl Script<'_> {
+    /// Runs it to its end; fails with what it said if it fails. Further variables are `$OCIB`, the
+    /// program; `$WORK`, an empty directory on a disk; `$RAM`, one in memory.
+    pub(crate) fn measured(&self, site: &Site) -> Usage {
+        let work = site.work();
+        // What earlier runs wrote must not be written back during this one.
+        run_command(&mut Command::new(require("sync", "coreutils")));
+        let report = work.memory().join("usage");
+        let mut command = self.command(&work, &report);
+        let start = Instant::now();
+        run_command(&mut command);
+        let wall = start.elapsed();
+        let report = fs::read_to_string(report).expect("time writes its report");
+        let numbers: Vec<f64> = report.split_whitespace().filter_map(|number| number.parse().ok()).collect();
+        let [user_s, system_s, rss_kib, blocks] = numbers[..] else { panic!("time wrote {report:?}") };
+        let cpu_s = user_s + system_s;
+        Usage { wall, cpu_s, rss_mib: rss_kib / 1024.0, written_mb: blocks * 512.0 / 1e6 }
+    }
+
+    /// GNU time asks the kernel what the whole tree took (`wait4`).
+    fn command(&self, work: &Work, report: &Path) -> Command {
+        let mut command = Command::new(require("time", "time"));
+        command.args(["-f", "%U %S %M %O", "-o"]).arg(report);
+        command.args(["bash", "-euo", "pipefail", "-c", self.text]).current_dir(work.disk()).env_clear();
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("OCIB", env!("CARGO_BIN_EXE_ocib")).env("RAM", work.memory());
+        for variable in ["HOME", "TMPDIR", "WORK"] {
+            command.env(variable, work.disk());
+        }
+        command.env("CONTEXT", self.context).env("REF", self.reference);
+        command
+    }
+}
+
+impl Usage {
+    /// Wall and CPU time in seconds, MiB of memory, MB on disk, as cells of a table.
+    pub(crate) fn cells(&self) -> [String; 4] {
+        let wall_s = self.wall.as_secs_f64();
+        [
+            format!("{wall_s:.2}"),
+            format!("{:.2}", self.cpu_s),
+            format!("{:.0}", self.rss_mib),
+            format!("{:.0}", self.written_mb),
+        ]
+    }
+
+    /// The median of each number by itself.
+    pub(crate) fn median(runs: &[Self]) -> Self {
+        let of = |number: fn(&Self) -> f64| median(runs.iter().map(number).collect());
+        Self {
+            wall: Duration::from_secs_f64(of(|run| run.wall.as_secs_f64())),
+            cpu_s: of(|run| run.cpu_s),
+            rss_mib: of(|run| run.rss_mib),
+            written_mb: of(|run| run.written_mb),
+        }
+    }
+}
