@@ -32,8 +32,8 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// gzip at 5: with zlib-rs it leaves as many bytes as 6, the level of BuildKit and gzip itself, for
-    /// two thirds of the CPU (`docs/performance.md`).
+    /// gzip at 5: with zlib-rs it leaves 1 % more bytes than 6, the level of BuildKit and gzip itself,
+    /// for four fifths of the CPU (`docs/performance.md`).
     pub const GZIP: Self = Self::Gzip { level: 5 };
     /// zstd at 3, zstd's own default.
     pub const ZSTD: Self = Self::Zstd { level: 3 };
