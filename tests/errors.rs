@@ -324,3 +324,16 @@ fn a_dockerfile_on_stdin_is_called_so() {
     let said = ended(command.stdin(dockerfile)).failed(3);
     assert!(said.starts_with("error: /nothing: not found\n --> stdin:2:6\n"), "{said}");
 }
+
+#[test]
+fn excerpts_show_no_secrets() {
+    for (line, place) in [
+        ("ENV API_TOKEN=hunter2 OTHER=${nothing:?missing}", "2:29"),
+        ("ENV API_TOKEN=hunter2 no value", "2:23"),
+    ] {
+        let site = Site::new(&format!("FROM scratch\n{line}\n"));
+        let said = site.refused(3, &["--quiet"]);
+        assert!(said.contains(&format!(" --> context/Dockerfile:{place}\n")), "{said}");
+        assert!(said.contains("API_TOKEN=*******") && !said.contains("hunter2"), "{said}");
+    }
+}

@@ -59,7 +59,8 @@ pub(crate) fn run(build: &args::Build) -> Result<(), Failure> {
     let published = runtime.block_on(async {
         tokio::select! {
             result = job.publish_all() => {
-                result.map_err(|error| Failure::of_build(&error, &job.name, &job.request.dockerfile.text))
+                let text = || ocib_dockerfile::redacted(&job.request.dockerfile);
+                result.map_err(|error| Failure::of_build(&error, &job.name, &text()))
             }
             signal = interrupted() => Err(Failure::new(Exit::Interrupted, format!("interrupted by {signal}"))
                 .help("no tag was moved; the same command can be run again")),

@@ -6,7 +6,7 @@ mod sarif;
 
 use std::{collections::BTreeSet, io::IsTerminal};
 
-use ocib_dockerfile::{Dockerfile, Linter, Stage, Warning};
+use ocib_dockerfile::{Dockerfile, Linter, Warning};
 
 use crate::{
     args::{self, Format},
@@ -73,11 +73,8 @@ fn syntax_error(format: Format, source: Source, error: ocib_dockerfile::Error) -
 
 /// The number of the stage that `--target` names, as a build finds it.
 fn find_target(dockerfile: &Dockerfile, wanted: &str, name: &str) -> Result<usize, Failure> {
-    let names = || dockerfile.stages.iter().map(|Stage { name, .. }| name.as_ref().map(|name| &name.value));
-    let named = names().rposition(|name| name.is_some_and(|name| *name == wanted.to_lowercase()));
-    let numbered = || wanted.parse().ok().filter(|index| *index < dockerfile.stages.len());
-    named.or_else(numbered).ok_or_else(|| {
-        let stages = names().flatten().cloned().collect();
+    dockerfile.stage(wanted).ok_or_else(|| {
+        let stages = dockerfile.stage_names().map(str::to_owned).collect();
         let error = ocib_build::Error::UnknownTarget { name: wanted.to_owned(), stages };
         Failure::of_build(&error, name, &dockerfile.text)
     })

@@ -53,9 +53,9 @@ impl Source {
         Ok(Self { name: "stdin".to_owned(), bytes: start })
     }
 
-    /// What the spans of [`Source::parse`]'s result count in, also where that is an error.
+    /// What may be shown of a Dockerfile that cannot be understood; the spans of the error fit it.
     pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.bytes).into_owned()
+        ocib_dockerfile::redacted_text(&String::from_utf8_lossy(&self.bytes))
     }
 
     pub(crate) fn parse(&self) -> Result<Dockerfile, ocib_dockerfile::Error> {

@@ -242,17 +242,12 @@ fn named(context: &NamedContext, name: &str, platform: &Platform) -> Origin {
 }
 
 fn find_target(dockerfile: &Dockerfile, wanted: Option<&str>) -> Result<usize, Error> {
-    let stages = &dockerfile.stages;
     let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty()) else {
-        return Ok(stages.len().saturating_sub(1));
+        return Ok(dockerfile.stages.len().saturating_sub(1));
     };
-    let name = |stage: &Stage| stage.name.as_ref().map(|name| name.value.clone());
-    let lower = wanted.to_lowercase();
-    let named = stages.iter().rposition(|stage| name(stage).as_deref() == Some(&lower));
-    let numbered = || wanted.parse().ok().filter(|index| *index < stages.len());
-    named.or_else(numbered).ok_or_else(|| Error::UnknownTarget {
+    dockerfile.stage(wanted).ok_or_else(|| Error::UnknownTarget {
         name: wanted.to_owned(),
-        stages: stages.iter().filter_map(name).collect(),
+        stages: dockerfile.stage_names().map(str::to_owned).collect(),
     })
 }
 

@@ -26,6 +26,20 @@ pub struct Dockerfile {
 }
 
 impl Dockerfile {
+    /// The number of the stage that `wanted` names as a target: by name in any case, the last of
+    /// that name, else by number.
+    pub fn stage(&self, wanted: &str) -> Option<usize> {
+        let name = |stage: &Stage| stage.name.as_ref().map(|name| name.value.clone());
+        let lower = wanted.to_lowercase();
+        let named = self.stages.iter().rposition(|stage| name(stage).as_ref() == Some(&lower));
+        named.or_else(|| wanted.parse().ok().filter(|index| *index < self.stages.len()))
+    }
+
+    /// The names of stages, in order.
+    pub fn stage_names(&self) -> impl Iterator<Item = &str> {
+        self.stages.iter().filter_map(|stage| stage.name.as_ref()).map(|name| name.value.as_str())
+    }
+
     /// Line and column of a byte of [`Dockerfile::text`].
     pub fn position(&self, offset: usize) -> Position {
         Position::of(&self.text, offset)

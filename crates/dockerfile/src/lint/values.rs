@@ -1,5 +1,7 @@
 //! Keys, tokens and passwords in values.
 
+use std::ops::Range;
+
 use super::{Warning, instructions::is_secret_name, rule};
 use crate::{Command, Dockerfile, Spanned};
 
@@ -54,13 +56,34 @@ pub fn redacted(dockerfile: &Dockerfile) -> String {
     let mut text = dockerfile.text.clone();
     for (_, key, value) in settings(dockerfile) {
         if is_secret_name(&key.value) || resembles(&value.value).is_some() {
-            let range = value.span.start..value.span.end;
-            let hide = |c: char| if c.is_whitespace() { c.to_string() } else { "*".repeat(c.len_utf8()) };
-            let hidden: String = text[range.clone()].chars().map(hide).collect();
-            text.replace_range(range, &hidden);
+            hide(&mut text, value.span.start..value.span.end);
         }
     }
     text
+}
+
+/// The same for a text that cannot be understood: whatever follows `NAME=` up to a blank, where NAME
+/// or the value itself seems to be secret.
+pub fn redacted_text(text: &str) -> String {
+    let mut shown = text.to_owned();
+    let mut at = 0;
+    for word in text.split_inclusive(char::is_whitespace) {
+        if let Some((name, value)) = word.trim_end().split_once('=') {
+            let start = at + name.len() + 1;
+            if is_secret_name(name) || resembles(value).is_some() {
+                hide(&mut shown, start..start + value.len());
+            }
+        }
+        at += word.len();
+    }
+    shown
+}
+
+/// Asterisks for everything in `range` but blanks; the length in bytes stays.
+fn hide(text: &mut String, range: Range<usize>) {
+    let hide = |c: char| if c.is_whitespace() { c.to_string() } else { "*".repeat(c.len_utf8()) };
+    let hidden: String = text[range.clone()].chars().map(hide).collect();
+    text.replace_range(range, &hidden);
 }
 
 /// Every value that ARG or ENV gives to a name.
