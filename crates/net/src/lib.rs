@@ -26,4 +26,4 @@ pub use printable::printable;
 pub use redact::Redacted;
 pub use reqwest::{Method, StatusCode, Url, header};
 pub use response::Response;
-pub use retry::{Backoff, Retry, Verdict, retry};
+pub use retry::{Backoff, Failures, Retry, Verdict, retry};

@@ -78,22 +78,48 @@ impl Backoff {
     }
 }
 
+/// Failures in a row, and how long to wait after each.
+#[derive(Clone, Copy, Debug)]
+pub struct Failures {
+    backoff: Backoff,
+    count: u32,
+}
+
+impl Failures {
+    /// None so far.
+    pub fn new(backoff: Backoff) -> Self {
+        Self { backoff, count: 0 }
+    }
+
+    /// Something went well: what fails next is the first again.
+    pub fn forget(&mut self) {
+        self.count = 0;
+    }
+
+    /// Waits until `error`'s work may be tried again; gives it back if that is not worth it.
+    pub async fn wait<E: Retry>(&mut self, error: E) -> Result<(), E> {
+        self.count += 1;
+        match self.backoff.jittered_delay(self.count, error.verdict()) {
+            Some(delay) => {
+                tokio::time::sleep(delay).await;
+                Ok(())
+            }
+            None => Err(error),
+        }
+    }
+}
+
 /// Does `operation` until it goes well, fails for good, or `backoff` gives up; waits in between.
 /// Returns the last failure. May be dropped at any time.
 pub async fn retry<T, E: Retry, F: Future<Output = Result<T, E>>>(
     backoff: Backoff,
     mut operation: impl FnMut() -> F,
 ) -> Result<T, E> {
-    let mut failures = 0;
+    let mut failures = Failures::new(backoff);
     loop {
-        let error = match operation().await {
+        match operation().await {
             Ok(value) => return Ok(value),
-            Err(error) => error,
-        };
-        failures += 1;
-        match backoff.jittered_delay(failures, error.verdict()) {
-            Some(delay) => tokio::time::sleep(delay).await,
-            None => return Err(error),
+            Err(error) => failures.wait(error).await?,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use ocib_net::{Backoff, Response, Retry};
+use ocib_net::{Backoff, Failures, Response};
 
 use super::remote::{Answer, Remote};
 use crate::Error;
@@ -12,20 +12,19 @@ use crate::Error;
 /// A transfer. A connection that breaks is made again and goes on where it was.
 pub(super) struct Download {
     remote: Arc<Remote>,
-    backoff: Backoff,
     /// Where the next byte is.
     at: u64,
     response: Option<Response>,
     /// Bytes to pass over, where the server ignored a range.
     skip: u64,
-    /// Failures since the last byte.
-    failures: u32,
+    /// Since the last byte.
+    failures: Failures,
 }
 
 impl Download {
     /// The stored bytes of `remote` from `at` on.
     pub(super) fn new(remote: Arc<Remote>, backoff: Backoff, at: u64) -> Self {
-        Self { remote, backoff, at, response: None, skip: 0, failures: 0 }
+        Self { remote, at, response: None, skip: 0, failures: Failures::new(backoff) }
     }
 
     /// Begins with `response`, which must start at the same byte.
@@ -42,19 +41,16 @@ impl Download {
 
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
-            let error = match self.piece().await {
+            match self.piece().await {
                 Ok(piece) => {
-                    self.failures = 0;
+                    self.failures.forget();
                     return Ok(piece);
                 }
-                Err(error) => error,
-            };
-            self.response = None;
-            self.failures += 1;
-            let Some(delay) = self.backoff.jittered_delay(self.failures, error.verdict()) else {
-                return Err(error);
-            };
-            tokio::time::sleep(delay).await;
+                Err(error) => {
+                    self.response = None;
+                    self.failures.wait(error).await?;
+                }
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use futures_core::future::BoxFuture;
 use futures_util::stream;
 use ocib_image::{BlobSource, ByteStream, Descriptor, Digester, PlaceError, Reference};
 use ocib_net::{
-    Method, Request, Response, Retry, StatusCode,
+    Failures, Method, Request, Response, StatusCode,
     header::{CONTENT_RANGE, HeaderValue, RANGE},
     read_blocking,
 };
@@ -38,7 +38,8 @@ impl RegistryBlob {
     }
 
     fn download(&self, offset: u64) -> ByteStream {
-        let download = Download { blob: self.clone(), at: offset, response: None, skip: 0, failures: 0 };
+        let failures = Failures::new(self.repository.options().backoff);
+        let download = Download { blob: self.clone(), at: offset, response: None, skip: 0, failures };
         Box::pin(stream::try_unfold(download, async |mut download| {
             let piece = download.next().await.map_err(PlaceError::from)?;
             Ok(piece.map(|piece| (piece, download)))
@@ -76,27 +77,23 @@ struct Download {
     response: Option<Response>,
     /// Bytes to pass over, where the registry ignored a range.
     skip: u64,
-    /// Failures since the last byte.
-    failures: u32,
+    /// Since the last byte.
+    failures: Failures,
 }
 
 impl Download {
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
-            let error = match self.piece().await {
+            match self.piece().await {
                 Ok(piece) => {
-                    self.failures = 0;
+                    self.failures.forget();
                     return Ok(piece);
                 }
-                Err(error) => error,
-            };
-            self.response = None;
-            self.failures += 1;
-            let backoff = self.blob.repository.options().backoff;
-            let Some(delay) = backoff.jittered_delay(self.failures, error.verdict()) else {
-                return Err(error);
-            };
-            tokio::time::sleep(delay).await;
+                Err(error) => {
+                    self.response = None;
+                    self.failures.wait(error).await?;
+                }
+            }
         }
     }
 
