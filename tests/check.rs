@@ -1,6 +1,6 @@
 //! `ocib check`: its formats and exit codes, and that the rules' pages say what is so.
 
-use std::{collections::BTreeSet, fs, path::Path, process::Command};
+use std::{collections::BTreeSet, fs, path::PathBuf, process::Command};
 
 use ocib::dockerfile::RULES;
 use serde_json::{Value, json};
@@ -28,8 +28,8 @@ fn json(site: &Site) -> Value {
     serde_json::from_str(&stdout).unwrap()
 }
 
-fn docs() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/docs"))
+fn docs() -> PathBuf {
+    ocib_testkit::checkout().join("docs")
 }
 
 /// The text of the first block in `language` behind `heading`.

@@ -1,13 +1,13 @@
 //! What a copy-only Dockerfile means, as BuildKit recorded it: `testdata/conformance`.
 
-use std::{collections::BTreeMap, path::Path, process::Command};
+use std::{collections::BTreeMap, process::Command};
 
-use ocib_testkit::{Registry, RegistryOptions, require, run_command};
+use ocib_testkit::{Registry, RegistryOptions, checkout, require, run_command};
 
 /// The cases that differ, with how.
 fn differing() -> BTreeMap<String, Vec<String>> {
     let registry = Registry::start(RegistryOptions::default());
-    let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/conformance/tools/check.py");
+    let tool = checkout().join("testdata/conformance/tools/check.py");
     let mut check = Command::new(require("python3", "python3"));
     check.arg(tool).args(["--ocib", env!("CARGO_BIN_EXE_ocib"), "--registry", &registry.host()]);
     let answer = run_command(&mut check);

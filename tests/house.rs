@@ -112,7 +112,7 @@ const LINES_MAX: usize = 600;
 const FOREIGN_PLACES: [&str; 2] = [concat!("/wo", "rk/"), concat!("../sha", "red")];
 
 fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+    ocib_testkit::checkout()
 }
 
 /// What a command prints; fails with what it complains about.

@@ -11,7 +11,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use ocib_testkit::{Noise, Registry, RegistryOptions, is_full, noise_file, require, run_command};
+use ocib_testkit::{Noise, Registry, RegistryOptions, checkout, is_full, noise_file, require, run_command};
 
 use crate::program::{Ended, Site, as_nobody, ended, names, set_mode, tag_digest};
 
@@ -26,7 +26,7 @@ const BYTES_WRITTEN_MAX: u64 = 256 << 10;
 fn weights(name: &str, file_bytes: u64) -> PathBuf {
     static WRITING: Mutex<()> = Mutex::new(());
     let _one_at_a_time = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-data").join(name);
+    let directory = checkout().join("target/test-data").join(name);
     let mut dockerfile = "FROM scratch\n".to_owned();
     for number in 1..=4 {
         let file = format!("weights-{number}-of-4");

@@ -22,7 +22,7 @@ mod sinks;
 
 pub use content::{Noise, noise_file, safetensors_file, sparse_file};
 pub use layout::{FileType, RootfsFile, rootfs, verify_layout};
-pub use machine::{arm64_busybox, is_full, run_arm64};
+pub use machine::{arm64_busybox, checkout, is_full, run_arm64};
 pub use peers::{Podman, skopeo, umoci, untar};
 pub use process::{require, run, run_command};
 pub use proxy::{Fault, FaultProxy};

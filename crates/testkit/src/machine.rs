@@ -22,9 +22,18 @@ pub fn run_arm64(program: &Path, arguments: &[&str]) -> String {
     run_command(Command::new(fetched("qemu-aarch64-static")).arg(program).args(arguments))
 }
 
+/// The checkout whose tests are running. Asked for at run time: a target directory that several
+/// checkouts share may hand one a program that was compiled in another.
+pub fn checkout() -> PathBuf {
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let package = package.expect("cargo sets it for every test that it runs");
+    let root = package.ancestors().find(|directory| directory.join("Cargo.lock").is_file());
+    root.expect("the workspace's lock file is above every package").to_owned()
+}
+
 /// A file that `tests/run.sh` fetches.
 fn fetched(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/test-data").join(name);
+    let path = checkout().join("target/test-data").join(name);
     assert!(path.is_file(), "{} is missing: run tests/run.sh once, which fetches it", path.display());
     path
 }
