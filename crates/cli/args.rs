@@ -87,14 +87,6 @@ pub(crate) struct Build {
     #[arg(long, value_name = "CODEC", default_value = "auto")]
     pub(crate) compression: Compression,
 
-    /// Memory that ocib may use [default: 64 MiB, or half of the cgroup's limit if that is less].
-    #[arg(long, value_name = "SIZE")]
-    pub(crate) memory: Option<bytesize::ByteSize>,
-
-    /// Layers in flight at most [default: as many as the memory allows, at least the cores].
-    #[arg(short, long, value_name = "N")]
-    pub(crate) jobs: Option<std::num::NonZeroUsize>,
-
     /// The time of config, history and files from the context, in seconds since 1970.
     #[arg(
         long,
@@ -119,6 +111,25 @@ pub(crate) struct Build {
     #[arg(long, value_enum, default_value_t = Run::None)]
     pub(crate) run: Run,
 
+    #[command(flatten)]
+    pub(crate) shared: Shared,
+
+    #[command(flatten)]
+    pub(crate) buildx: crate::buildx::Buildx,
+}
+
+/// Flags of every command that moves images: what it may use, how it shows what it does, and which
+/// registries it trusts.
+#[derive(Args, Debug)]
+pub(crate) struct Shared {
+    /// Memory that ocib may use [default: 64 MiB, or half of the cgroup's limit if that is less].
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<bytesize::ByteSize>,
+
+    /// Layers in flight at most [default: as many as the memory allows, at least the cores].
+    #[arg(short, long, value_name = "N")]
+    pub(crate) jobs: Option<std::num::NonZeroUsize>,
+
     /// How progress is shown on stderr.
     #[arg(long, value_enum, default_value_t = ProgressStyle::Auto, env = "BUILDKIT_PROGRESS")]
     pub(crate) progress: ProgressStyle,
@@ -135,9 +146,6 @@ pub(crate) struct Build {
     /// Certificates (PEM) that are trusted besides the system's.
     #[arg(long = "ca-file", value_name = "FILE")]
     pub(crate) ca_files: Vec<PathBuf>,
-
-    #[command(flatten)]
-    pub(crate) buildx: crate::buildx::Buildx,
 }
 
 #[derive(Args, Debug)]

@@ -4,50 +4,41 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::Arc,
-    time::Duration,
 };
 
 use ocib_build::{NamedContext, Published, Request, Timestamps, prepare, publish};
-use ocib_image::{Budget, Codec, Compression, Event, Events, ImageName, Limits, Sealer, Sink, Timestamp};
-use ocib_net::{Backoff, Http, HttpOptions};
+use ocib_image::{Event, Events, ImageName, Sink, Timestamp};
+use ocib_net::Backoff;
 use ocib_source::Web;
-use ocib_store::{DockerAuth, Images, Registries, RegistriesOptions};
+use ocib_store::Images;
 
 use crate::{
     args,
-    diagnostic::{self, Exit, Failure},
+    diagnostic::{self, Failure},
     dockerfile::{self, Inputs},
     environment,
     output::Output,
-    progress, report,
+    progress, report, wiring,
 };
-
-/// How long threads that read files may take to notice that the build was given up.
-const SHUTDOWN: Duration = Duration::from_secs(2);
 
 /// Runs the command.
 pub(crate) fn run(build: &args::Build) -> Result<(), Failure> {
     let outputs = Output::all(build)?;
-    let events = progress::watch(build.progress, build.quiet);
+    let events = progress::watch(build.shared.progress, build.shared.quiet);
     build.buildx.answer(&*events)?;
     let scratch = build.scratch_dir.clone().unwrap_or_else(std::env::temp_dir);
     let note = |text: &str| events.emit(Event::Note(text));
     let inputs = Inputs::read(&build.context, build.file.as_deref(), &scratch, &note)?;
     let name = inputs.source.name.clone();
     let request = Arc::new(request(build, inputs, &*events)?);
-    let sealer = sealer(build)?;
-    let http = http(build)?;
-    let registries = registries(http.clone());
+    let sealer = wiring::sealer(&build.shared, build.compression)?;
+    let http = wiring::http(&build.shared)?;
+    let registries = wiring::registries(http.clone());
     let prints = !outputs.iter().any(Output::is_stdout);
     let mut sinks = Vec::new();
     for output in outputs {
         sinks.extend(output.sinks(&build.tags, &registries, &sealer)?);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(environment::cores().min(4))
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(Exit::Failed, format!("cannot start: {error}")))?;
     let job = Job {
         request,
         name,
@@ -56,20 +47,11 @@ pub(crate) fn run(build: &args::Build) -> Result<(), Failure> {
         web: Web::new(http, Backoff::default()),
         events,
     };
-    let published = runtime.block_on(async {
-        tokio::select! {
-            result = job.publish_all() => {
-                let text = || ocib_dockerfile::redacted(&job.request.dockerfile);
-                result.map_err(|error| Failure::of_build(&error, &job.name, &text()))
-            }
-            signal = interrupted() => Err(Failure::new(Exit::Interrupted, format!("interrupted by {signal}"))
-                .help("no tag was moved; the same command can be run again")),
-        }
-    });
-    // Files under temporary names go away with their sinks, bars with whoever draws them.
-    drop(job);
-    runtime.shutdown_timeout(SHUTDOWN);
-    let published = published?;
+    let published = wiring::run(async move {
+        let text = || ocib_dockerfile::redacted(&job.request.dockerfile);
+        let result = job.publish_all().await;
+        result.map_err(|error| Failure::of_build(&error, &job.name, &text()))
+    })?;
     if let Some(last) = published.last() {
         report::files(build, last)?;
     }
@@ -103,21 +85,6 @@ impl Job {
             published.push(publish(&prepared, &**sink, &self.events).await?);
         }
         Ok(published)
-    }
-}
-
-/// Waits for the signals that end a build in order: Ctrl-C, and what Kubernetes sends.
-async fn interrupted() -> &'static str {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        // Without handlers the signals end the process by themselves.
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => "SIGINT",
-        _ = terminate.recv() => "SIGTERM",
     }
 }
 
@@ -168,41 +135,6 @@ fn request(build: &args::Build, inputs: Inputs, events: &dyn Events) -> Result<R
         events.emit(Event::Warning(&text));
     }
     Ok(request)
-}
-
-fn sealer(build: &args::Build) -> Result<Sealer, Failure> {
-    // `auto` may choose gzip for any layer.
-    let codec = match build.compression {
-        Compression::Auto => Codec::GZIP,
-        Compression::Fixed(codec) => codec,
-    };
-    let limits = Limits {
-        memory_bytes: build.memory.map_or_else(environment::default_memory_bytes, |memory| memory.as_u64()),
-        jobs: build.jobs.map_or(0, Into::into),
-        cores: environment::cores(),
-    };
-    let budget = Budget::new(limits, codec).map_err(|error| {
-        Failure::usage(error.to_string()).help("give more with --memory, or a cheaper --compression")
-    })?;
-    Ok(Sealer::new(budget))
-}
-
-fn http(build: &args::Build) -> Result<HttpOptions, Failure> {
-    let mut extra_certificates = Vec::new();
-    for path in &build.ca_files {
-        extra_certificates.push(dockerfile::read(path, "certificates")?);
-    }
-    let insecure_hosts = build.insecure_registries.iter().cloned().collect();
-    Ok(HttpOptions { extra_certificates, insecure_hosts, ..HttpOptions::default() })
-}
-
-fn registries(http: HttpOptions) -> Registries {
-    let variable = |name: &str| std::env::var(name).ok();
-    Registries::new(RegistriesOptions {
-        credentials: Arc::new(DockerAuth::from_environment(&variable)),
-        http: Arc::new(Http::new(http)),
-        ..RegistriesOptions::default()
-    })
 }
 
 fn named_context(value: &str) -> Result<NamedContext, Failure> {

@@ -11,6 +11,7 @@ mod output;
 mod progress;
 mod report;
 mod terminal;
+mod wiring;
 
 use std::process::ExitCode;
 
