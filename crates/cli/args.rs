@@ -87,6 +87,20 @@ pub(crate) struct Build {
     #[arg(long, value_name = "CODEC", default_value = "auto")]
     pub(crate) compression: Compression,
 
+    /// An image, besides those that the tags name now, whose layers the new one may share; as a
+    /// reference or as type=registry,ref=REF.
+    #[arg(long, value_name = "REF")]
+    pub(crate) cache_from: Vec<String>,
+
+    /// Whether a layer's digest is found out before it is sent, so that nothing is sent that is there:
+    /// where an image that is there or an earlier push makes that likely, always, or never.
+    #[arg(long, value_enum, default_value_t = HashFirst::Auto)]
+    pub(crate) hash_first: HashFirst,
+
+    /// Make layers although it is remembered what they are, and say so if that was wrong.
+    #[arg(long)]
+    pub(crate) verify_reuse: bool,
+
     /// The time of config, history and files from the context, in seconds since 1970.
     #[arg(
         long,
@@ -202,6 +216,16 @@ pub(crate) enum ProgressStyle {
     Plain,
     /// A JSON object a line.
     Json,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum HashFirst {
+    /// Where it is likely to save sending.
+    Auto,
+    /// Each layer.
+    Always,
+    /// No layer.
+    Never,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]

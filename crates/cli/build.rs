@@ -17,7 +17,7 @@ use crate::{
     diagnostic::{self, Failure},
     dockerfile::{self, Inputs},
     environment,
-    output::Output,
+    output::{Means, Output},
     progress, report, wiring,
 };
 
@@ -34,10 +34,11 @@ pub(crate) fn run(build: &args::Build) -> Result<(), Failure> {
     let sealer = wiring::sealer(&build.shared, build.compression)?;
     let http = wiring::http(&build.shared)?;
     let registries = wiring::registries(http.clone());
+    let means = Means::of(build, registries.clone(), sealer)?;
     let prints = !outputs.iter().any(Output::is_stdout);
     let mut sinks = Vec::new();
     for output in outputs {
-        sinks.extend(output.sinks(&build.tags, &registries, &sealer)?);
+        sinks.extend(output.sinks(&build.tags, &means)?);
     }
     let job = Job {
         request,
@@ -125,6 +126,7 @@ fn request(build: &args::Build, inputs: Inputs, events: &dyn Events) -> Result<R
     request.annotations = pairs("--annotation", &build.annotations)?;
     request.compression = build.compression;
     request.epoch = epoch;
+    request.verify_reuse = build.verify_reuse;
     request.cache = environment::cache_directory().filter(|_| !build.buildx.no_cache());
     request.timestamps = match build.timestamps {
         args::Timestamps::Epoch => Timestamps::Fixed(Timestamp::from_seconds(epoch)),

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use ocib_build::Published;
-use ocib_image::Reference;
+use ocib_build::{Published, PublishedImage};
+use ocib_image::{Descriptor, Outcome, Reference, Sealing};
 use serde_json::json;
 
 use crate::{
@@ -58,12 +58,39 @@ pub(crate) fn files(build: &args::Build, published: &Published) -> Result<(), Fa
         if let Some(config) = config {
             metadata["containerimage.config.digest"] = json!(config);
         }
+        metadata["ocib.layers"] = published.images.iter().map(layers).collect();
         if !names.is_empty() {
             metadata["image.name"] = json!(names.join(","));
         }
         write(path, &format!("{metadata:#}\n"))?;
     }
     Ok(())
+}
+
+/// How each layer of an image came to be where it is.
+fn layers(image: &PublishedImage) -> serde_json::Value {
+    let layers = image.layers.iter().map(|layer| {
+        let made = match layer.made {
+            None => "base",
+            Some((Sealing::Foreknown, _)) => "remembered",
+            Some((Sealing::HashedFirst(_), _)) => "hashed-first",
+            Some(_) => "streamed",
+        };
+        let stored = match layer.made {
+            None => None,
+            Some((_, Outcome::Present)) => Some("present"),
+            Some((_, Outcome::Mounted)) => Some("mounted"),
+            Some(_) => Some("stored"),
+        };
+        let why = match layer.made {
+            Some((Sealing::HashedFirst(why), _)) => Some(why.to_string()),
+            _ => None,
+        };
+        let Descriptor { digest, size, .. } = &layer.descriptor;
+        json!({"digest": digest, "size": size, "made": made, "stored": stored, "why": why})
+    });
+    let platform = image.manifest.platform.as_ref().map(ToString::to_string);
+    json!({"platform": platform, "layers": layers.collect::<Vec<_>>()})
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Failure> {

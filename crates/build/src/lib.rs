@@ -24,7 +24,11 @@ mod plan;
 mod request;
 mod stages;
 
-use std::{collections::BTreeMap, sync::Arc, thread};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    thread,
+};
 
 use futures_channel::oneshot;
 use futures_util::future::try_join_all;
@@ -32,7 +36,7 @@ use ocib_image::{Events, Fetch, ImageSource, Sink};
 
 pub use context::Timestamps;
 pub use error::{Error, Problem};
-pub use execute::{Published, PublishedImage};
+pub use execute::{Published, PublishedImage, PublishedLayer};
 pub use plan::Warning;
 pub use request::{NamedContext, Request};
 
@@ -46,6 +50,8 @@ pub struct Prepared {
     request: Arc<Request>,
     targets: Vec<Target>,
     warnings: Vec<Warning>,
+    /// What the layers turned out to be in the sinks so far.
+    made: Mutex<execute::Made>,
 }
 
 impl Prepared {
@@ -90,16 +96,18 @@ pub async fn prepare(
         let mut lowering = Lowering::new(&on_thread, &images, &remotes);
         plans.into_iter().map(|plan| lowering.target(plan)).collect::<Result<_, _>>()
     });
-    Ok(Prepared { request, targets: targets.await?, warnings })
+    Ok(Prepared { request, targets: targets.await?, warnings, made: Mutex::default() })
 }
 
-/// Makes the images in `sink`: layers first, names last. May be called for one sink after another.
+/// Makes the images in `sink`: layers first, names last. May be called for one sink after another:
+/// layers that an earlier one has need not be made again where the next can tell that it has them too,
+/// or can mount them.
 pub async fn publish(
     prepared: &Prepared,
     sink: &dyn Sink,
     events: &Arc<dyn Events>,
 ) -> Result<Published, Error> {
-    execute::execute(&prepared.targets, &prepared.request, sink, events).await
+    execute::execute(&prepared.targets, &prepared.request, &prepared.made, sink, events).await
 }
 
 fn missing(request: &Request, images: &Images) -> Result<Vec<(ImageKey, ocib_dockerfile::Span)>, Error> {

@@ -11,8 +11,8 @@ use std::{
 
 use ocib_dockerfile::{Patterns, Span, Spanned};
 use ocib_image::{
-    Annotations, Blob, Config, ContainerConfig, DiffId, Digest, Fetched, LayerError, Platform, Timestamp,
-    Unsealed,
+    Annotations, Blob, Config, ContainerConfig, DiffId, Digest, Fetched, Foreknown, Layer, LayerError,
+    Platform, RECIPE_ANNOTATION, Timestamp, Unsealed,
 };
 
 use crate::{
@@ -20,8 +20,9 @@ use crate::{
     context::Context,
     error::similar,
     files::{
-        Archive, Base, Copy, CopyError, Files, FilesLayer, Found, HeaderCache, InlineFile, LayerBuilder,
-        MakeError, Mode, Owner, OwnerError, Rootfs, copy, expand_wildcards, follow_in, resolve_owner, unpack,
+        Archive, Base, Copy, CopyError, Files, FilesLayer, Found, InlineFile, Inputs, Keys, LayerBuilder,
+        MakeError, Memory, Mode, Owner, OwnerError, Rootfs, copy, expand_wildcards, follow_in, resolve_owner,
+        unpack,
     },
     path,
     plan::{Action, CopyPlan, Plan, Remote, Source, Step},
@@ -43,16 +44,24 @@ pub(crate) enum Part {
     /// One of the base's.
     Base(Box<Blob>, DiffId),
     /// One that is made here.
-    Made {
-        /// As progress shows it.
-        title: String,
-        /// Equal for layers that hold the same files, for whatever platform.
-        key: Digest,
-        layer: Unsealed,
-        /// The layer's own source, and the words to blame if it cannot be read.
-        files: Arc<FilesLayer>,
-        span: Span,
-    },
+    Made(Arc<Make>),
+}
+
+/// A layer that is made here.
+#[derive(Debug)]
+pub(crate) struct Make {
+    /// As progress shows it.
+    pub(crate) title: String,
+    /// Equal for layers that hold the same files, for whatever platform.
+    pub(crate) key: Digest,
+    pub(crate) layer: Unsealed,
+    /// The layer's own source, and the words to blame if it cannot be read.
+    pub(crate) files: Arc<FilesLayer>,
+    pub(crate) span: Span,
+    /// What it is made of, where what that becomes can be remembered.
+    pub(crate) inputs: Option<Inputs>,
+    /// What that became the last time.
+    pub(crate) remembered: Option<Layer>,
 }
 
 /// What a stage has become.
@@ -69,10 +78,16 @@ pub(crate) struct Lowering<'a> {
     contexts: BTreeMap<String, Arc<Context>>,
     main: Option<Arc<Context>>,
     remotes: &'a Remotes,
+    memory: Option<Memory>,
 }
 
 /// What ADD fetches, by URL and digest.
 pub(crate) type Remotes = BTreeMap<Remote, Fetched>;
+
+/// What a later build knows the layer by, on whatever machine.
+fn recipe_annotation(recipe: Digest) -> Annotations {
+    [(RECIPE_ANNOTATION.to_owned(), recipe.to_string())].into()
+}
 
 impl<'a> Lowering<'a> {
     pub(crate) fn new(request: &'a Request, images: &'a Images, remotes: &'a Remotes) -> Self {
@@ -90,6 +105,7 @@ impl<'a> Lowering<'a> {
             contexts: contexts.collect(),
             main: request.context.as_ref().map(|tree| context(tree, &request.ignored)),
             remotes,
+            memory: request.cache.as_deref().map(Memory::new),
         }
     }
 
@@ -152,23 +168,35 @@ impl<'a> Lowering<'a> {
         if image.layers.is_empty() {
             return Rootfs::default();
         }
-        let cache = self.request.cache.as_deref().map(HeaderCache::new);
-        let base = || Arc::new(Base::new(image, diff_ids, &key.0.to_string(), cache));
+        let memory = self.memory.clone();
+        let base = || Arc::new(Base::new(image, diff_ids, &key.0.to_string(), memory));
         Rootfs::of(Arc::clone(self.bases.entry(key.clone()).or_insert_with(base)))
     }
 
     fn part(&self, step: &Step, layer: Arc<FilesLayer>) -> Result<Part, Error> {
-        let key = layer.key()?;
+        let Keys { same_files, recipe } = layer.keys(self.request.compression)?;
+        let inputs = match &self.memory {
+            Some(_) => Inputs::of(&layer, self.request.compression)?,
+            None => None,
+        };
+        let remembered = self.memory.as_ref().and_then(|memory| inputs.as_ref()?.recall(memory));
+        let foreknown = Foreknown {
+            recipe: Some(recipe),
+            layer: remembered.clone().filter(|_| !self.request.verify_reuse),
+            repositories: Vec::new(),
+        };
         let title = step.created_by.trim_end_matches(" # buildkit").to_owned();
         let compression = self.request.compression;
         let files = Arc::clone(&layer);
-        Ok(Part::Made {
+        Ok(Part::Made(Arc::new(Make {
             title,
-            key,
-            layer: Unsealed { source: layer, compression, annotations: Annotations::new() },
+            key: same_files,
+            layer: Unsealed { source: layer, compression, annotations: recipe_annotation(recipe), foreknown },
             files,
             span: step.span,
-        })
+            inputs,
+            remembered,
+        })))
     }
 
     /// The time of what is made without a source.

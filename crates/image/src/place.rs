@@ -7,8 +7,8 @@ use bytes::Bytes;
 use futures_core::{Stream, future::BoxFuture};
 
 use crate::{
-    Config, Descriptor, Digest, Document, Error, Layer, Manifest, MediaType, PlaceError, Platform, Progress,
-    Reference, Unsealed,
+    Config, Descriptor, Digest, Document, Error, HashReason, Layer, Manifest, MediaType, Outcome, PlaceError,
+    Platform, Progress, Reference, Unsealed,
 };
 
 /// Bytes of a blob as they arrive. Dropping the stream ends the transfer.
@@ -152,6 +152,29 @@ pub trait ImageSource: Send + Sync {
     ) -> BoxFuture<'a, Result<Image, PlaceError>>;
 }
 
+/// A layer that is in a place now, and how it got there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Placed {
+    /// What the layer is.
+    pub layer: Layer,
+    /// What became of its bytes.
+    pub outcome: Outcome,
+    /// How its digest was found.
+    pub sealing: Sealing,
+}
+
+/// How a sink found out a layer's digest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Sealing {
+    /// While its bytes were stored.
+    Streamed,
+    /// Before that, in a pass of its own.
+    HashedFirst(HashReason),
+    /// Not at all: it was foreknown, and the place has that layer.
+    Foreknown,
+}
+
 /// A place that images are written to: one repository, layout or archive, with the names that the
 /// image shall get there.
 ///
@@ -166,13 +189,19 @@ pub trait Sink: Send + Sync {
     /// are made one after another in the order of the plan (an archive is written front to back).
     fn concurrency(&self) -> usize;
 
-    /// Seals a layer into the place: makes its bytes once (or twice, if the place needs the digest
-    /// first) and stores them.
+    /// The repository that it writes to, if it is one of a registry: other sinks can mount from there.
+    fn repository(&self) -> Option<&Reference> {
+        None
+    }
+
+    /// Seals a layer into the place: makes its bytes once and stores them; or makes them before, for
+    /// their digest, where that may save storing them; or not at all, where the place has the layer
+    /// that is foreknown.
     fn put_layer<'a>(
         &'a self,
         layer: &'a Unsealed,
         progress: &'a Progress,
-    ) -> BoxFuture<'a, Result<Layer, PlaceError>>;
+    ) -> BoxFuture<'a, Result<Placed, PlaceError>>;
 
     /// Stores content of known digest, unless it is there already; verifies what it moves.
     fn put_blob<'a>(

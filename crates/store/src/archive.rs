@@ -11,7 +11,7 @@ use std::{
 
 use futures_core::future::BoxFuture;
 use ocib_image::{
-    Blob, Document, Layer, Manifest, Outcome, PlaceError, Progress, Reference, Sealer, Sink, Unsealed,
+    Blob, Document, Manifest, Outcome, PlaceError, Placed, Progress, Reference, Sealer, Sink, Unsealed,
 };
 use serde::Serialize;
 
@@ -205,16 +205,16 @@ impl Sink for ArchiveSink {
         &'a self,
         layer: &'a Unsealed,
         progress: &'a Progress,
-    ) -> BoxFuture<'a, Result<Layer, PlaceError>> {
+    ) -> BoxFuture<'a, Result<Placed, PlaceError>> {
         Box::pin(async move {
             let (unsealed, sealer, watched) = (layer.clone(), self.sealer.clone(), progress.clone());
             let put = self.with_writer(move |writer, wanted| {
                 let watch = Watch { progress: &watched, wanted };
                 writer.put_layer(&mut |take| unsealed.seal(&sealer, take), watch)
             });
-            let layer = put.await?;
-            progress.finished(Outcome::Stored);
-            Ok(layer)
+            let placed = put.await?;
+            progress.finished(placed.outcome);
+            Ok(placed)
         })
     }
 

@@ -28,4 +28,4 @@ pub use auth::{Anonymous, DockerAuth};
 pub use error::{Error, RegistryCode};
 pub use images::Images;
 pub use layout::{LayoutSelector, LayoutSink, resolve_in_layout};
-pub use registry::{Registries, RegistriesOptions, RegistryBlob, RegistrySink};
+pub use registry::{HashFirst, PushOptions, Registries, RegistriesOptions, RegistryBlob, RegistrySink};

@@ -8,7 +8,7 @@ use std::{
 };
 
 use flate2::read::MultiGzDecoder;
-use ocib_image::{Digest, Digester, LayerError, Node, NodeKind, Timestamp, Tree, Xattrs};
+use ocib_image::{Digest, Digester, Identity, LayerError, Node, NodeKind, Timestamp, Tree, Xattrs};
 use ocib_net::{Backoff, Response, read_blocking};
 use tokio::{runtime::Handle, task::spawn_blocking};
 
@@ -184,6 +184,13 @@ impl Tree for WebFile {
 
     fn xattrs(&self, _: &[u8]) -> Result<Xattrs, LayerError> {
         Ok(Xattrs::new())
+    }
+
+    fn identity(&self, path: &[u8]) -> Result<Option<Identity>, LayerError> {
+        let expected = self.expected.filter(|_| *path == *self.found.name);
+        Ok(expected.map(|(Expected::Given(digest) | Expected::Measured(digest))| {
+            Identity::Content(digest.to_string().into_bytes().into())
+        }))
     }
 
     fn display(&self, _: &[u8]) -> String {

@@ -36,7 +36,7 @@ async fn build(sink: &ArchiveSink) -> (Document, Vec<String>) {
     let mut config = ContainerConfig::scratch(&"linux/amd64".parse().unwrap());
     let mut descriptors = Vec::new();
     for layer in &layers {
-        let layer = sink.put_layer(layer, &Progress::unwatched()).await.unwrap();
+        let layer = sink.put_layer(layer, &Progress::unwatched()).await.unwrap().layer;
         config.diff_ids.push(layer.diff_id);
         descriptors.push(layer.descriptor);
     }

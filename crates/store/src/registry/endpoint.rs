@@ -10,7 +10,7 @@ use ocib_net::{
     header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE},
 };
 
-use super::{Repository, Scopes, challenge::Challenge, token::Proof};
+use super::{Repository, Scopes, challenge::Challenge, pace::Pace, token::Proof};
 use crate::Error;
 
 /// Docker Hub's registry has another name than its images.
@@ -21,6 +21,8 @@ const DOCKER_HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
 pub(super) struct Endpoint {
     /// Scheme, host and port; the API is below `/v2/`.
     pub(super) base: Url,
+    /// How fast it may be asked.
+    pub(super) pace: Pace,
     challenge: Mutex<Option<Challenge>>,
     proofs: Mutex<BTreeMap<(String, Scopes), ProofSlot>>,
 }
@@ -66,7 +68,7 @@ impl Endpoint {
     }
 
     fn at(base: Url) -> Self {
-        Self { base, challenge: Mutex::default(), proofs: Mutex::default() }
+        Self { base, pace: Pace::default(), challenge: Mutex::default(), proofs: Mutex::default() }
     }
 
     /// A URL of the API; `path` is made of repository names, digests and tags, which need no escaping.
