@@ -18,4 +18,5 @@ mod platforms;
 mod program;
 mod push;
 mod reproducible;
+mod reuse;
 mod stdin;

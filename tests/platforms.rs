@@ -175,7 +175,7 @@ fn base_layers_stream_from_one_registry_to_another() {
     site.built(&[&BOTH[..], &["--push", "-t", &tag]].concat());
     let again = from.requests();
     assert_eq!(fetched(&again, &base_layers).len(), base_layers.len(), "nothing is read a second time");
-    assert_eq!(to.requests().since(&before).with("PATCH", "").len(), 3, "the layers that are made here");
+    assert_eq!(to.requests().since(&before).uploads().len(), 0, "nor sent");
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::{
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use ocib_image::{
-    Blob, Descriptor, Digest, Document, Event, Events, Index, Manifest, MediaType, Outcome, Placed, Progress,
-    Reference, Sealing, Sink, TaskId,
+    Blob, Codec, Compression, Descriptor, Digest, Document, Event, Events, Index, LayerOutline, Manifest,
+    MediaType, Outcome, Outline, Placed, Progress, Reference, Sealing, Sink, TaskId,
 };
 
 use crate::{
@@ -65,6 +65,8 @@ pub(crate) async fn execute(
     sink: &dyn Sink,
     events: &Arc<dyn Events>,
 ) -> Result<Published, Error> {
+    let outlines: Vec<Outline> = targets.iter().map(outline).collect();
+    sink.check(&outlines).await?;
     let placed = Making { request, made, sink, events }.put_layers(targets).await?;
     let mut images = Vec::new();
     let mut documents = Vec::new();
@@ -85,6 +87,23 @@ pub(crate) async fn execute(
     };
     let references = sink.finish(&root).await?;
     Ok(Published { root, images, references })
+}
+
+fn outline(target: &Target) -> Outline {
+    let layers = target.parts.iter().map(|part| match part {
+        Part::Base(blob, _) => LayerOutline {
+            what: format!("base layer {}", blob.descriptor.digest),
+            stored_bytes: Some(blob.descriptor.size),
+        },
+        Part::Made(make) => LayerOutline {
+            what: make.title.clone(),
+            stored_bytes: match make.layer.compression {
+                Compression::Fixed(Codec::Plain) => make.layer.source.bytes(),
+                _ => make.layer.foreknown.layer.as_ref().map(|layer| layer.descriptor.size),
+            },
+        },
+    });
+    Outline { platform: target.platform.clone(), layers: layers.collect() }
 }
 
 /// Layers on their way into a sink.

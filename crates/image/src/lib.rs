@@ -49,7 +49,9 @@ pub use fetch::{Fetch, Fetched};
 pub use layer::{Foreknown, Layer, LayerSource, RECIPE_ANNOTATION, Sealer, Unsealed};
 pub use manifest::{Document, Index, MAX_DOCUMENT_BYTES, Manifest};
 pub use media_type::MediaType;
-pub use place::{Blob, BlobSource, ByteStream, Image, ImageName, ImageSource, Placed, Sealing, Sink};
+pub use place::{
+    Blob, BlobSource, ByteStream, Image, ImageName, ImageSource, LayerOutline, Outline, Placed, Sealing, Sink,
+};
 pub use platform::Platform;
 pub use reference::Reference;
 pub use run::{RunBackend, RunJob};

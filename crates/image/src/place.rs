@@ -152,6 +152,24 @@ pub trait ImageSource: Send + Sync {
     ) -> BoxFuture<'a, Result<Image, PlaceError>>;
 }
 
+/// What is known of an image before a byte of it is moved.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Outline {
+    /// What it is for.
+    pub platform: Platform,
+    /// Its layers, base first.
+    pub layers: Vec<LayerOutline>,
+}
+
+/// One layer of an [`Outline`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LayerOutline {
+    /// What it is, as progress shows it.
+    pub what: String,
+    /// How many bytes will be stored, where that is known: a layer that is compressed on its way is not.
+    pub stored_bytes: Option<u64>,
+}
+
 /// A layer that is in a place now, and how it got there.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Placed {
@@ -188,6 +206,13 @@ pub trait Sink: Send + Sync {
     /// How many `put_layer` and `put_blob` calls the place can serve at a time; 1 means that they
     /// are made one after another in the order of the plan (an archive is written front to back).
     fn concurrency(&self) -> usize;
+
+    /// Whether the place takes such images, as far as it knows without being sent any of them. An
+    /// error says what it does not take.
+    fn check<'a>(&'a self, images: &'a [Outline]) -> BoxFuture<'a, Result<(), PlaceError>> {
+        let _ = images;
+        Box::pin(std::future::ready(Ok(())))
+    }
 
     /// The repository that it writes to, if it is one of a registry: other sinks can mount from there.
     fn repository(&self) -> Option<&Reference> {

@@ -2,7 +2,7 @@
 
 use std::{fmt, io, path::PathBuf, time::Duration};
 
-use ocib_image::{Digest, LayerError, PlaceError, PlaceErrorKind};
+use ocib_image::{Digest, LayerError, PlaceError, PlaceErrorKind, Platform};
 use ocib_net::{Method, Redacted, Retry, StatusCode, Verdict};
 
 /// Errors of places. Secrets are in none of them; what a registry said is bounded and escaped.
@@ -65,6 +65,30 @@ pub enum Error {
         bytes: u64,
         /// The limit in bytes.
         limit: u64,
+    },
+    /// An image with more layers than the registry takes.
+    #[error("the image for {platform} has {count} layers, {registry} takes at most {limit}")]
+    TooManyLayers {
+        /// What the image is for.
+        platform: Box<Platform>,
+        /// How many layers it has.
+        count: usize,
+        /// The registry's host.
+        registry: String,
+        /// How many it takes.
+        limit: usize,
+    },
+    /// A tag that the registry does not take.
+    #[error("the tag {tag} has {count} characters, {registry} takes at most {limit}")]
+    TagTooLong {
+        /// The tag.
+        tag: String,
+        /// How many characters it has.
+        count: usize,
+        /// The registry's host.
+        registry: String,
+        /// How many it takes.
+        limit: usize,
     },
     /// A manifest, index or config that cannot be read.
     #[error("{name}: {source}")]
@@ -258,7 +282,10 @@ impl Error {
             | Self::WrongDigest { .. }
             | Self::WrongSize { .. }
             | Self::Document { .. } => Corrupt,
-            Self::TooLarge { .. } | Self::ForeignLayer { .. } => Refused,
+            Self::TooLarge { .. }
+            | Self::TooManyLayers { .. }
+            | Self::TagTooLong { .. }
+            | Self::ForeignLayer { .. } => Refused,
             Self::NoPlatform { .. } | Self::NoRegistryName { .. } => NotFound,
             Self::ForeignRealm { .. }
             | Self::NeedsPassword { .. }

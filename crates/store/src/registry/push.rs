@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use futures_core::future::BoxFuture;
 use ocib_image::{
-    Blob, Codec, Compression, Digest, Document, HashReason, Layer, MediaType, Outcome, PlaceError, Placed,
-    Progress, Reference, Sealer, Sealing, Sink, Unsealed,
+    Blob, Codec, Compression, Digest, Document, HashReason, Layer, MediaType, Outcome, Outline, PlaceError,
+    Placed, Progress, Reference, Sealer, Sealing, Sink, Unsealed,
 };
 use tokio::sync::OnceCell;
 
@@ -83,6 +83,10 @@ impl Sink for RegistrySink {
 
     fn concurrency(&self) -> usize {
         self.options.sealer.budget().layers
+    }
+
+    fn check<'a>(&'a self, images: &'a [Outline]) -> BoxFuture<'a, Result<(), PlaceError>> {
+        Box::pin(async move { Ok(self.check_limits(images)?) })
     }
 
     fn repository(&self) -> Option<&Reference> {
@@ -315,6 +319,38 @@ impl RegistrySink {
     fn is_mountable(&self, from: &Reference) -> bool {
         let own = &self.options.repository;
         self.profile().mounts && from.registry() == own.registry() && from.repository() != own.repository()
+    }
+
+    /// Compares with the registry's profile.
+    fn check_limits(&self, images: &[Outline]) -> Result<(), Error> {
+        let Profile { blob_bytes_max, layers_max, tag_chars_max, .. } = self.profile();
+        let registry = || self.options.repository.registry().to_owned();
+        for tag in &self.options.tags {
+            let count = tag.chars().count();
+            if count > tag_chars_max {
+                let (tag, limit) = (tag.clone(), tag_chars_max);
+                return Err(Error::TagTooLong { tag, count, registry: registry(), limit });
+            }
+        }
+        for Outline { platform, layers } in images {
+            if layers.len() > layers_max {
+                let (platform, count) = (Box::new(platform.clone()), layers.len());
+                return Err(Error::TooManyLayers {
+                    platform,
+                    count,
+                    registry: registry(),
+                    limit: layers_max,
+                });
+            }
+            let sizes = layers.iter().filter_map(|layer| Some((&layer.what, layer.stored_bytes?)));
+            for (what, bytes) in sizes {
+                if bytes > blob_bytes_max {
+                    let what = format!("{what}, a layer for {}", registry());
+                    return Err(Error::TooLarge { what, bytes, limit: blob_bytes_max });
+                }
+            }
+        }
+        Ok(())
     }
 
     fn check_size(&self, bytes: u64) -> Result<(), Error> {

@@ -341,3 +341,24 @@ async fn who_may_write_but_not_read_can_push() {
     let puts = server.lines().iter().filter(|line| line.starts_with("PUT /v2/a/manifests/")).count();
     assert_eq!(puts, 2, "by digest, and by tag");
 }
+
+/// Harbor behind some load balancers, and others, send uploads to another of their hosts.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_is_sent_elsewhere_goes_there_from_its_start() {
+    for status in [307, 308] {
+        let server = Server::start(move |request, _| match (request.method.as_str(), &*request.target) {
+            ("POST", _) => Reply::status(202).header("Location", "/first"),
+            ("PATCH", "/first") => Reply::status(status).header("Location", "/second"),
+            ("PATCH", _) => Reply::status(202).header("Location", "/end?state=1"),
+            ("PUT", _) => Reply::status(201),
+            _ => Reply::status(404),
+        });
+        let sink = sink_to(Registries::new(options()), &format!("{}/a", server.host()), &[]);
+        let layer = file_layer("x", Noise::bytes(1, 100_000), Compression::Fixed(Codec::Plain));
+        let placed = sink.put_layer(&layer, &Progress::unwatched()).await.unwrap();
+        let lines = server.lines();
+        let sent: Vec<_> = lines.iter().filter(|line| line.starts_with("P")).collect();
+        let end = format!("PUT /end?state=1&digest={}", placed.layer.descriptor.digest).replace(':', "%3A");
+        assert_eq!(sent, ["POST /v2/a/blobs/uploads/", "PATCH /first", "PATCH /second", &end], "{status}");
+    }
+}
