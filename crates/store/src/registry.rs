@@ -19,7 +19,7 @@ use std::{
 };
 
 use ocib_image::{Credentials, Reference};
-use ocib_net::{Backoff, Http, HttpOptions, Method, Request, Response, StatusCode, Url, header};
+use ocib_net::{Backoff, Http, HttpOptions, Method, Request, Response, Url, header};
 use tokio::sync::OnceCell;
 
 pub use self::{blob::RegistryBlob, push::RegistrySink};
@@ -128,7 +128,7 @@ impl Repository {
 
     /// Sends `request` once and returns the answer, whatever its status. The registry's own hosts
     /// get a proof of identity; if it turns out stale, a new one is made and the request is sent
-    /// again, unless its body can be sent only once: the caller then gets the 401 and can start over.
+    /// again, unless its body can be sent only once: the caller then gets the answer and can start over.
     async fn exchange(&self, mut request: Request) -> Result<Response, Error> {
         let cell = self.cell();
         let endpoint = self.endpoint(&cell).await?;
@@ -141,8 +141,8 @@ impl Repository {
         proof.iter().for_each(|proof| {
             request.headers.insert(header::AUTHORIZATION, proof.clone());
         });
-        let response = http.send(request).await?;
-        if response.status() != StatusCode::UNAUTHORIZED || !endpoint.is_at(response.url()) {
+        let mut response = http.send(request).await?;
+        if !endpoint.is_at(response.url()) || !answer::is_stale(&mut response).await {
             return Ok(response);
         }
         endpoint.learn(response.headers());
@@ -164,11 +164,20 @@ impl Repository {
         }
         let response = match explained {
             Some(request) if status.is_client_error() => {
+                let again = request.again();
                 let explained = self.exchange(Request { method: Method::GET, ..request }).await?;
-                if explained.status().is_success() { response } else { explained }
+                match again {
+                    // The reason was a stale proof, which is renewed by now.
+                    Some(again) if explained.status().is_success() => self.exchange(again).await?,
+                    _ => explained,
+                }
             }
             _ => response,
         };
+        let status = response.status();
+        if status.is_success() || accepted.contains(&status.as_u16()) {
+            return Ok(response);
+        }
         Err(answer::failure(response).await)
     }
 }
