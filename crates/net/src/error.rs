@@ -4,7 +4,7 @@ use std::{error::Error as StdError, time::Duration};
 
 use reqwest::{Method, StatusCode};
 
-use crate::{Redacted, Retry, Verdict};
+use crate::{Attempt, Redacted, Retry, Verdict, identity::Tried};
 
 /// Errors of HTTP. URLs are redacted, and what a server said is bounded and escaped.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +89,14 @@ pub enum Error {
     Tls {
         /// What is missing.
         why: String,
+    },
+    /// Nobody in a cloud: every way to an identity led nowhere.
+    #[error("no identity for {cloud} was found: {}", Tried(tried))]
+    Unidentified {
+        /// The cloud.
+        cloud: &'static str,
+        /// What was tried, in its order; if the last was configured and failed, no other was tried.
+        tried: Vec<Attempt>,
     },
 }
 

@@ -5,6 +5,8 @@ use std::{fmt, io, path::PathBuf, time::Duration};
 use ocib_image::{Digest, LayerError, PlaceError, PlaceErrorKind, Platform};
 use ocib_net::{Method, Redacted, Retry, StatusCode, Verdict};
 
+use crate::IamDenial;
+
 /// Errors of places. Secrets are in none of them; what a registry said is bounded and escaped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -158,6 +160,24 @@ pub enum Error {
         /// What went wrong, without its output.
         why: String,
     },
+    /// A credential helper that is not installed.
+    #[error("credential helper {helper:?}, named in {}: there is no such program in PATH", file.display())]
+    NoHelper {
+        /// The program.
+        helper: String,
+        /// The file that names it.
+        file: PathBuf,
+    },
+    /// An API of AWS refused what was asked of it.
+    #[error("{action} failed{}", After(code, message))]
+    Aws {
+        /// What was asked, by the name of its permission, such as `ecr:CreateRepository`.
+        action: &'static str,
+        /// AWS's code, such as `AccessDeniedException`; empty if it sent none.
+        code: String,
+        /// AWS's words.
+        message: String,
+    },
     /// A local file or directory that cannot be read or written.
     #[error("cannot {verb} {}: {source}", path.display())]
     File {
@@ -226,6 +246,21 @@ pub struct RegistryCode {
     pub message: String,
 }
 
+impl RegistryCode {
+    /// Whether it says that a token is past its end, as ECR does with the status 403.
+    pub(crate) fn says_expired(&self) -> bool {
+        self.message.contains("expired") || self.message.contains("Expired")
+    }
+}
+
+struct After<'a>(&'a str, &'a str);
+
+impl fmt::Display for After<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        [self.0, self.1].iter().filter(|text| !text.is_empty()).try_for_each(|text| write!(f, ": {text}"))
+    }
+}
+
 struct Images<'a>(&'a [String]);
 
 impl fmt::Display for Images<'_> {
@@ -264,6 +299,26 @@ impl Error {
         matches!(self, Self::Registry { codes, .. } if codes.iter().any(|said| said.code == code))
     }
 
+    /// Whether the registry takes the proof of identity for expired, so that a new one may help.
+    pub fn is_stale(&self) -> bool {
+        match self {
+            Self::Registry { status, codes, .. } => {
+                *status == StatusCode::UNAUTHORIZED
+                    || *status == StatusCode::FORBIDDEN && codes.iter().any(RegistryCode::says_expired)
+            }
+            _ => false,
+        }
+    }
+
+    /// The permission that is missing, where AWS names it: in answers of ECR as a registry and of its API.
+    pub fn denial(&self) -> Option<IamDenial> {
+        match self {
+            Self::Registry { codes, .. } => codes.iter().find_map(|said| IamDenial::parse(&said.message)),
+            Self::Aws { message, .. } => IamDenial::parse(message),
+            _ => None,
+        }
+    }
+
     fn kind(&self) -> PlaceErrorKind {
         use PlaceErrorKind::{Corrupt, Denied, Input, Local, NotFound, Refused, Unreachable};
         match self {
@@ -276,6 +331,7 @@ impl Error {
             },
             Self::Http(ocib_net::Error::TooLong { .. }) => Corrupt,
             Self::Http(ocib_net::Error::Forbidden { .. } | ocib_net::Error::Redirect { .. }) => Refused,
+            Self::Http(ocib_net::Error::Unidentified { .. }) => Denied,
             Self::Http(_) => Unreachable,
             Self::BadRealm { .. }
             | Self::Incomplete { .. }
@@ -290,7 +346,13 @@ impl Error {
             Self::ForeignRealm { .. }
             | Self::NeedsPassword { .. }
             | Self::CredentialFile { .. }
+            | Self::NoHelper { .. }
             | Self::CredentialHelper { .. } => Denied,
+            Self::Aws { code, .. } => match code.as_str() {
+                "RepositoryNotFoundException" => NotFound,
+                code if AWS_DENIALS.contains(&code) => Denied,
+                _ => Refused,
+            },
             Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound => NotFound,
             Self::File { .. } | Self::ArchiveBroken { .. } => Local,
             Self::BadLayout { .. } => Input,
@@ -301,6 +363,19 @@ impl Error {
         }
     }
 }
+
+/// Codes that all of AWS's APIs use for who may not ask ("Common errors").
+const AWS_DENIALS: [&str; 9] = [
+    "AccessDenied",
+    "AccessDeniedException",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "IncompleteSignature",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+];
 
 impl Retry for Error {
     fn verdict(&self) -> Verdict {

@@ -172,8 +172,8 @@ impl Repository {
         proof.iter().for_each(|proof| {
             request.headers.insert(header::AUTHORIZATION, proof.clone());
         });
-        let response = http.send(request).await?;
-        if response.status() != StatusCode::UNAUTHORIZED || !endpoint.is_at(response.url()) {
+        let mut response = http.send(request).await?;
+        if !endpoint.is_at(response.url()) || !answer::is_stale(&mut response).await {
             return Ok(response);
         }
         endpoint.learn(response.headers());
@@ -195,11 +195,20 @@ impl Repository {
         }
         let response = match explained {
             Some(request) if status.is_client_error() => {
+                let again = request.again();
                 let explained = self.exchange(Request { method: Method::GET, ..request }).await?;
-                if explained.status().is_success() { response } else { explained }
+                match again {
+                    // The reason was a stale proof, which is renewed by now.
+                    Some(again) if explained.status().is_success() => self.exchange(again).await?,
+                    _ => explained,
+                }
             }
             _ => response,
         };
+        let status = response.status();
+        if status.is_success() || accepted.contains(&status.as_u16()) {
+            return Ok(response);
+        }
         Err(answer::failure(response).await)
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! - [`Registry`]: Debian's `docker-registry` on a loopback port; [`FaultProxy`] breaks the
 //!   connections to it at a chosen byte.
+//! - [`EcrEmulator`]: Amazon ECR's dialect, its API, STS and IAM, and faults on request.
 //! - [`skopeo`], [`umoci`], [`Podman`]: other people's readers.
 //! - [`verify_layout`] and [`rootfs`]: every digest and every file of an image, derived again from
 //!   its bytes.
@@ -12,6 +13,8 @@
 //! Debian package, never pass. Start with [`Registry::start`].
 
 mod content;
+mod ecr;
+mod http;
 mod layout;
 mod machine;
 mod peers;
@@ -21,6 +24,10 @@ mod registry;
 mod sinks;
 
 pub use content::{Noise, noise_file, safetensors_file, sparse_file};
+pub use ecr::{
+    AccessKey, AwsAction, EcrCall, EcrEmulator, EcrFault, EcrOptions, EcrRepository, MissingRepository,
+    Policy, SecondPatch, Trust, UploadSession,
+};
 pub use layout::{FileType, RootfsFile, rootfs, verify_layout};
 pub use machine::{arm64_busybox, checkout, is_full, run_arm64};
 pub use peers::{Podman, skopeo, umoci, untar};

@@ -105,12 +105,16 @@ impl Endpoint {
         Ok(slot.as_ref().map(|proof| proof.header.clone()))
     }
 
-    /// Drops the proof that was refused, unless somebody has already replaced it.
+    /// Drops the proof that was refused, unless somebody has already replaced it, and tells the owner
+    /// of the credential in it.
     pub(super) async fn forget(&self, repository: &Repository, refused: Option<&HeaderValue>) {
         let slot = self.slot(repository);
         let mut slot = slot.lock().await;
-        if slot.as_ref().map(|proof| &proof.header) == refused {
-            *slot = None;
+        if slot.as_ref().map(|proof| &proof.header) != refused {
+            return;
+        }
+        if let Some(credential) = slot.take().and_then(|proof| proof.credential) {
+            repository.options().credentials.refused(&repository.name, &credential).await;
         }
     }
 

@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use ocib_image::{
     Blob, ByteStream, Layer, LayerError, PlaceError, PlaceErrorKind, Progress, Sealer, Unsealed,
 };
-use ocib_net::{Retry, StatusCode, Verdict};
+use ocib_net::{Retry, Verdict};
 
 use super::{
     Repository,
@@ -134,8 +134,7 @@ impl Restarts {
     ) -> Result<(), Error> {
         self.failures += 1;
         // A proof that turned stale while the bytes passed is renewed by now, but only once.
-        let is_stale =
-            error.status() == Some(StatusCode::UNAUTHORIZED) && !std::mem::replace(&mut self.renewed, true);
+        let is_stale = error.is_stale() && !std::mem::replace(&mut self.renewed, true);
         let delay = match is_stale {
             true => Some(Duration::ZERO),
             false => repository.options().backoff.jittered_delay(self.failures, verdict(&error)),

@@ -1,0 +1,1 @@
+//! Each way to an identity of Google Cloud, against servers on loopback.
