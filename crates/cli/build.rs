@@ -9,9 +9,9 @@ use std::{
 
 use ocib_build::{NamedContext, Published, Request, Timestamps, prepare, publish};
 use ocib_image::{Budget, Codec, Compression, Event, Events, ImageName, Limits, Sealer, Sink, Timestamp};
-use ocib_net::{Backoff, Http, HttpOptions};
+use ocib_net::{Backoff, HttpOptions};
 use ocib_source::Web;
-use ocib_store::{DockerAuth, Images, Registries, RegistriesOptions};
+use ocib_store::Images;
 
 use crate::{
     args,
@@ -19,7 +19,9 @@ use crate::{
     dockerfile::{self, Inputs},
     environment,
     output::Output,
-    progress, report,
+    progress,
+    registries::registries,
+    report,
 };
 
 /// How long threads that read files may take to notice that the build was given up.
@@ -37,7 +39,7 @@ pub(crate) fn run(build: &args::Build) -> Result<(), Failure> {
     let request = Arc::new(request(build, inputs, &*events)?);
     let sealer = sealer(build)?;
     let http = http(build)?;
-    let registries = registries(http.clone());
+    let registries = registries(build, http.clone(), Arc::clone(&events));
     let prints = !outputs.iter().any(Output::is_stdout);
     let mut sinks = Vec::new();
     for output in outputs {
@@ -194,15 +196,6 @@ fn http(build: &args::Build) -> Result<HttpOptions, Failure> {
     }
     let insecure_hosts = build.insecure_registries.iter().cloned().collect();
     Ok(HttpOptions { extra_certificates, insecure_hosts, ..HttpOptions::default() })
-}
-
-fn registries(http: HttpOptions) -> Registries {
-    let variable = |name: &str| std::env::var(name).ok();
-    Registries::new(RegistriesOptions {
-        credentials: Arc::new(DockerAuth::from_environment(&variable)),
-        http: Arc::new(Http::new(http)),
-        ..RegistriesOptions::default()
-    })
 }
 
 fn named_context(value: &str) -> Result<NamedContext, Failure> {
