@@ -8,6 +8,7 @@
 mod bases;
 mod check;
 mod conformance;
+mod ecr_layers;
 mod errors;
 mod house;
 mod interrupted;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ffi::OsStr, fs, os::unix::ffi::OsStrExt, path::
 use ocib_image::Digest;
 use ocib_testkit::{Noise, Registry, RegistryOptions, require, rootfs, run_command, skopeo, verify_layout};
 
-use crate::program::{Site, ended, layers, manifest, set_mode, tag_digest};
+use crate::program::{Site, ended, set_mode, tag_digest};
 
 const MODEL: &str = "FROM scratch\nCOPY model /models/\nENV MODEL=/models\n";
 

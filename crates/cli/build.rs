@@ -10,7 +10,7 @@ use ocib_build::{NamedContext, Published, Request, Timestamps, prepare, publish}
 use ocib_image::{Event, Events, ImageName, Sink, Timestamp};
 use ocib_net::Backoff;
 use ocib_source::Web;
-use ocib_store::Images;
+use ocib_store::{Images, PushOptions};
 
 use crate::{
     args,
@@ -18,7 +18,9 @@ use crate::{
     dockerfile::{self, Inputs},
     environment,
     output::{Means, Output},
-    progress, report, wiring,
+    progress,
+    registries::{self, registries},
+    report, wiring,
 };
 
 /// Runs the command.
@@ -33,8 +35,9 @@ pub(crate) fn run(build: &args::Build) -> Result<(), Failure> {
     let request = Arc::new(request(build, inputs, &*events)?);
     let sealer = wiring::sealer(&build.shared, build.compression)?;
     let http = wiring::http(&build.shared)?;
-    let registries = wiring::registries(http.clone());
-    let means = Means::of(build, registries.clone(), sealer)?;
+    let registries = registries(&build.shared, http.clone(), Arc::clone(&events));
+    let sink = |options: PushOptions| registries::sink(build, &http, &*events, options);
+    let means = Means::of(build, registries.clone(), sealer, &sink)?;
     let prints = !outputs.iter().any(Output::is_stdout);
     let mut sinks = Vec::new();
     for output in outputs {

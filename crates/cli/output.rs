@@ -14,17 +14,23 @@ use crate::{args, diagnostic::Failure};
 const DEFAULT_LAYOUT: &str = "ocib-out";
 
 /// What outputs are written with.
-#[derive(Debug)]
-pub(crate) struct Means {
+pub(crate) struct Means<'a> {
     pub(crate) registries: Registries,
     pub(crate) sealer: Sealer,
     pub(crate) hash_first: HashFirst,
     pub(crate) cache_from: Vec<Reference>,
+    /// Makes the sinks for registries.
+    pub(crate) sink: &'a dyn Fn(PushOptions) -> Result<RegistrySink, Failure>,
 }
 
-impl Means {
+impl<'a> Means<'a> {
     /// As the flags of `build` say.
-    pub(crate) fn of(build: &args::Build, registries: Registries, sealer: Sealer) -> Result<Self, Failure> {
+    pub(crate) fn of(
+        build: &args::Build,
+        registries: Registries,
+        sealer: Sealer,
+        sink: &'a dyn Fn(PushOptions) -> Result<RegistrySink, Failure>,
+    ) -> Result<Self, Failure> {
         let hash_first = match build.hash_first {
             // Nothing that is remembered counts then, so each digest is found out anew.
             _ if build.verify_reuse => HashFirst::Always,
@@ -33,7 +39,7 @@ impl Means {
             args::HashFirst::Never => HashFirst::Never,
         };
         let cache_from = build.cache_from.iter().map(|text| cache_from(text)).collect::<Result<_, _>>()?;
-        Ok(Self { registries, sealer, hash_first, cache_from })
+        Ok(Self { registries, sealer, hash_first, cache_from, sink })
     }
 }
 
@@ -149,7 +155,7 @@ impl Output {
     }
 
     /// The sinks of this output: one for each repository, layout or archive.
-    pub(crate) fn sinks(self, tags: &[Reference], means: &Means) -> Result<Vec<Box<dyn Sink>>, Failure> {
+    pub(crate) fn sinks(self, tags: &[Reference], means: &Means<'_>) -> Result<Vec<Box<dyn Sink>>, Failure> {
         let sealer = &means.sealer;
         let names = || tags.iter().map(|tag| tag.clone().or_latest().to_string()).collect::<Vec<_>>();
         Ok(match self {
@@ -166,8 +172,8 @@ impl Output {
                     });
                     options.tags.push(reference.tag().unwrap_or("latest").to_owned());
                 }
-                let sink = |options| Box::new(RegistrySink::new(options)) as Box<dyn Sink>;
-                repositories.into_values().map(sink).collect()
+                let sink = |options| Ok(Box::new((means.sink)(options)?) as Box<dyn Sink>);
+                repositories.into_values().map(sink).collect::<Result<_, Failure>>()?
             }
             Self::Layout(directory) => vec![Box::new(LayoutSink::new(directory, &names(), sealer.clone()))],
             Self::Archive(format, path) => {

@@ -7,6 +7,7 @@
 mod api;
 mod auth;
 mod host;
+mod layers;
 mod policy;
 mod public;
 mod repository;
@@ -21,6 +22,7 @@ pub use self::{
     api::EcrRegistry,
     auth::EcrAuth,
     host::EcrHost,
+    layers::LayerApi,
     policy::{PolicyOptions, iam_policy},
     repository::{EcrRepository, Encryption, NewRepository, TagMutability},
     upload::{LayerUpload, Part},

@@ -30,12 +30,14 @@ mod layout;
 mod registry;
 
 pub use archive::{ArchiveFormat, ArchiveOptions, ArchiveSink, Destination};
+#[cfg(feature = "google")]
+pub use auth::GoogleAuth;
 pub use auth::{Anonymous, Cloud, DockerAuth, Login, Logins, OnLogin};
 pub use denial::IamDenial;
 #[cfg(feature = "ecr")]
 pub use ecr::{
-    EcrAuth, EcrHost, EcrRegistry, EcrRepository, Encryption, Known, LayerUpload, NewRepository, Part,
-    PolicyOptions, TagMutability, iam_policy,
+    EcrAuth, EcrHost, EcrRegistry, EcrRepository, Encryption, Known, LayerApi, LayerUpload, NewRepository,
+    Part, PolicyOptions, TagMutability, iam_policy,
 };
 pub use error::{Error, RegistryCode};
 pub use images::Images;

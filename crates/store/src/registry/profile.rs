@@ -49,6 +49,12 @@ impl Profile {
         let fits = |profile: &&Self| host.ends_with(profile.host);
         PROFILES.iter().find(fits).copied().unwrap_or(DEFAULT)
     }
+
+    /// The same for a way of uploading that takes no larger blobs than `bytes`.
+    #[cfg(feature = "ecr")]
+    pub(super) fn with_blobs_up_to(self, bytes: u64) -> Self {
+        Self { blob_bytes_max: self.blob_bytes_max.min(bytes), ..self }
+    }
 }
 
 #[cfg(test)]

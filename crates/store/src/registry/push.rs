@@ -74,6 +74,8 @@ pub enum HashFirst {
 pub struct RegistrySink {
     options: PushOptions,
     present: Arc<OnceCell<Present>>,
+    #[cfg(feature = "ecr")]
+    layer_api: Option<crate::LayerApi>,
 }
 
 impl Sink for RegistrySink {
@@ -136,7 +138,21 @@ impl Sink for RegistrySink {
 impl RegistrySink {
     /// A sink that has spoken to nobody yet.
     pub fn new(options: PushOptions) -> Self {
-        Self { options, present: Arc::default() }
+        Self {
+            options,
+            present: Arc::default(),
+            #[cfg(feature = "ecr")]
+            layer_api: None,
+        }
+    }
+
+    /// The same sink, which sends layers through ECR's own API: slower, but what one process has sent
+    /// the next one need not send again.
+    #[cfg(feature = "ecr")]
+    #[must_use]
+    pub fn with_layer_api(mut self, api: crate::LayerApi) -> Self {
+        self.layer_api = Some(api);
+        self
     }
 
     fn open(&self) -> Repository {
@@ -144,7 +160,12 @@ impl RegistrySink {
     }
 
     fn profile(&self) -> Profile {
-        Profile::of(self.options.repository.registry())
+        let profile = Profile::of(self.options.repository.registry());
+        #[cfg(feature = "ecr")]
+        if self.layer_api.is_some() {
+            return profile.with_blobs_up_to(crate::LayerApi::LAYER_BYTES_MAX);
+        }
+        profile
     }
 
     /// What is known to be there, asked for once.
@@ -264,6 +285,12 @@ impl RegistrySink {
         progress: &Progress,
         mut sealed: Option<Layer>,
     ) -> Result<(Layer, Outcome), Error> {
+        #[cfg(feature = "ecr")]
+        if let Some(api) = &self.layer_api {
+            let sealer = &self.options.sealer;
+            let layer = api.send(self.options.repository.repository(), layer, sealer, progress).await?;
+            return Ok((layer, Outcome::Stored));
+        }
         let mut restarts = Restarts::default();
         loop {
             // A transfer can fail after its last byte, and then the layer may be there all the same.
