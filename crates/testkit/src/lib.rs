@@ -1,8 +1,8 @@
 //! What ocib's tests need from outside: real registries, real readers of images, faults on the
 //! wire, files of any size, and judges that trust nothing of what ocib says of itself.
 //!
-//! - [`Registry`]: Debian's `docker-registry` on a loopback port; [`FaultProxy`] breaks the
-//!   connections to it at a chosen byte.
+//! - [`Registry`]: Debian's `docker-registry` on a loopback port; [`FaultProxy`] breaks,
+//!   slows, alters or answers what passes to it.
 //! - [`EcrEmulator`]: Amazon ECR's dialect, its API, STS and IAM, and faults on request.
 //! - [`skopeo`], [`umoci`], [`Podman`]: other people's readers.
 //! - [`verify_layout`] and [`rootfs`]: every digest and every file of an image, derived again from
@@ -32,6 +32,6 @@ pub use layout::{FileType, RootfsFile, rootfs, verify_layout};
 pub use machine::{arm64_busybox, checkout, is_full, run_arm64};
 pub use peers::{Podman, skopeo, umoci, untar};
 pub use process::{require, run, run_command};
-pub use proxy::{Fault, FaultProxy};
+pub use proxy::{Fault, FaultProxy, RequestKind};
 pub use registry::{Registry, RegistryOptions, Request, Served};
 pub use sinks::{SinkCase, file_layer, program_layer, sealer, sink_suite};
