@@ -3,7 +3,8 @@
 //!
 //! - [`Registry`]: Debian's `docker-registry` on a loopback port; [`FaultProxy`] breaks,
 //!   slows, alters or answers what passes to it.
-//! - [`EcrEmulator`]: Amazon ECR's dialect, its API, STS and IAM, and faults on request.
+//! - [`EcrEmulator`]: Amazon ECR's dialect, its API, STS and IAM, and faults on request;
+//!   [`GoogleEmulator`]: where Google's tokens come from.
 //! - [`skopeo`], [`umoci`], [`Podman`]: other people's readers.
 //! - [`verify_layout`] and [`rootfs`]: every digest and every file of an image, derived again from
 //!   its bytes.
@@ -14,6 +15,7 @@
 
 mod content;
 mod ecr;
+mod google;
 mod http;
 mod layout;
 mod machine;
@@ -28,6 +30,7 @@ pub use ecr::{
     AccessKey, AwsAction, EcrCall, EcrEmulator, EcrFault, EcrOptions, EcrRepository, MissingRepository,
     Policy, SecondPatch, Trust, UploadSession,
 };
+pub use google::GoogleEmulator;
 pub use layout::{FileType, RootfsFile, rootfs, verify_layout};
 pub use machine::{arm64_busybox, checkout, is_full, run_arm64};
 pub use peers::{Podman, skopeo, umoci, untar};
