@@ -8,6 +8,7 @@
 mod bases;
 mod check;
 mod conformance;
+mod ecr;
 mod errors;
 mod house;
 mod interrupted;
