@@ -9,6 +9,7 @@ mod bases;
 mod check;
 mod conformance;
 mod ecr_layers;
+mod ecr;
 mod errors;
 mod house;
 mod interrupted;

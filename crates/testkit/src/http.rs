@@ -25,7 +25,7 @@ use std::{
 use body::Framing;
 pub(crate) use date::{compact, http_date, iso, parse_compact};
 pub(crate) use form::{decoded, encoded, pairs};
-pub(crate) use reply::Reply;
+pub(crate) use reply::{Reply, reason};
 
 /// What a stand-in does with a request. Nothing as the answer: close the connection without one.
 type Handler = dyn Fn(&mut Incoming<'_>) -> Option<Reply> + Send + Sync;

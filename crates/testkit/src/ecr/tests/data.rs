@@ -1,13 +1,13 @@
 //! The data plane's dialect, request by request.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use ocib_image::Digest;
 
 use super::wire::{Bench, exchange, refusal};
 use crate::{
     EcrRepository,
-    ecr::{AwsAction, EcrOptions, MissingRepository, Policy, SecondPatch},
+    ecr::{AwsAction, EcrOptions, MissingRepository, Policy, SecondPatch, Trust},
 };
 
 const EXPIRED: &str = "Your authorization token has expired. Reauthenticate and try again.";
@@ -29,6 +29,19 @@ fn tokens() {
     assert_eq!(bench.send("GET", "/v2/", &[], b"").refusal(), refusal(403, "DENIED", EXPIRED));
     bench.renew();
     assert_eq!(bench.send("GET", "/v2/", &[], b"").status, 200);
+}
+
+#[test]
+fn a_token_dies_with_its_session_and_with_time() {
+    let mut bench = Bench::new(EcrOptions::default());
+    let role = bench.emulator.role("builder", Policy::all(), Trust::Account);
+    bench.key = bench.emulator.session(&role, "run", Duration::from_secs(900));
+    bench.renew();
+    assert_eq!(bench.send("GET", "/v2/", &[], b"").status, 200);
+    bench.emulator.expire_sessions();
+    assert_eq!(bench.send("GET", "/v2/", &[], b"").refusal(), refusal(403, "DENIED", EXPIRED));
+    let bench = Bench::new(EcrOptions { token_life: Duration::ZERO, ..EcrOptions::default() });
+    assert_eq!(bench.send("GET", "/v2/", &[], b"").refusal(), refusal(403, "DENIED", EXPIRED));
 }
 
 #[test]
