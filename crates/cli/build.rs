@@ -8,18 +8,20 @@ use std::{
 };
 
 use ocib_build::{NamedContext, Published, Request, Timestamps, prepare, publish};
-use ocib_image::{Budget, Codec, Compression, Event, Events, ImageName, Limits, Sealer, Sink, Timestamp};
+use ocib_image::{
+    Budget, Codec, Compression, Event, Events, GitReference, ImageName, Limits, Sealer, Sink, Timestamp,
+};
 use ocib_net::{Backoff, Http, HttpOptions};
-use ocib_source::Web;
+use ocib_source::{Fetcher, Web};
 use ocib_store::{DockerAuth, Images, Registries, RegistriesOptions};
 
 use crate::{
     args,
     diagnostic::{self, Exit, Failure},
-    dockerfile::{self, Inputs},
-    environment,
+    dockerfile::{self, Inputs, Places},
+    environment, git,
     output::Output,
-    progress, report,
+    progress, report, tree,
 };
 
 /// How long threads that read files may take to notice that the build was given up.
@@ -32,28 +34,28 @@ pub(crate) fn run(build: &args::Build) -> Result<(), Failure> {
     build.buildx.answer(&*events)?;
     let scratch = build.scratch_dir.clone().unwrap_or_else(std::env::temp_dir);
     let note = |text: &str| events.emit(Event::Note(text));
-    let inputs = Inputs::read(&build.context, build.file.as_deref(), &scratch, &note)?;
-    let name = inputs.source.name.clone();
-    let request = Arc::new(request(build, inputs, &*events)?);
-    let sealer = sealer(build)?;
     let http = http(build)?;
+    let git = git::git(http.clone(), scratch.clone(), Arc::clone(&events));
+    let runtime = git::runtime()?;
+    let fetch = |reference: &GitReference| git::tree(&runtime, &git, reference);
+    let keeps_git_dir = git::keeps_git_dir(&dockerfile::build_args(&build.build_args)?)?;
+    let places = Places { scratch: &scratch, note: &note, fetch: &fetch, keeps_git_dir };
+    let inputs = Inputs::read(&build.context, build.file.as_deref(), &places)?;
+    let name = inputs.source.name.clone();
+    let request = Arc::new(request(build, inputs, &places, &*events)?);
+    let sealer = sealer(build)?;
     let registries = registries(http.clone());
     let prints = !outputs.iter().any(Output::is_stdout);
     let mut sinks = Vec::new();
     for output in outputs {
         sinks.extend(output.sinks(&build.tags, &registries, &sealer)?);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(environment::cores().min(4))
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(Exit::Failed, format!("cannot start: {error}")))?;
     let job = Job {
         request,
         name,
         sinks,
         images: Images { registries },
-        web: Web::new(http, Backoff::default()),
+        fetcher: Fetcher { web: Web::new(http, Backoff::default()), git: git.clone() },
         events,
     };
     let published = runtime.block_on(async {
@@ -86,13 +88,13 @@ struct Job {
     name: String,
     sinks: Vec<Box<dyn Sink>>,
     images: Images,
-    web: Web,
+    fetcher: Fetcher,
     events: Arc<dyn Events>,
 }
 
 impl Job {
     async fn publish_all(&self) -> Result<Vec<Published>, ocib_build::Error> {
-        let prepared = prepare(Arc::clone(&self.request), &self.images, Some(&self.web)).await?;
+        let prepared = prepare(Arc::clone(&self.request), &self.images, Some(&self.fetcher)).await?;
         for found in prepared.warnings() {
             let line = self.request.dockerfile.position(found.span.start).line;
             let text = diagnostic::warning(found.rule, &found.message, &self.name, line);
@@ -107,7 +109,7 @@ impl Job {
 }
 
 /// Waits for the signals that end a build in order: Ctrl-C, and what Kubernetes sends.
-async fn interrupted() -> &'static str {
+pub(crate) async fn interrupted() -> &'static str {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut interrupt), Ok(mut terminate)) =
         (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
@@ -121,7 +123,12 @@ async fn interrupted() -> &'static str {
     }
 }
 
-fn request(build: &args::Build, inputs: Inputs, events: &dyn Events) -> Result<Request, Failure> {
+fn request(
+    build: &args::Build,
+    inputs: Inputs,
+    places: &Places<'_>,
+    events: &dyn Events,
+) -> Result<Request, Failure> {
     let Inputs { source, tree, ignored } = inputs;
     let dockerfile =
         source.parse().map_err(|error| Failure::of_build(&error.into(), &source.name, &source.text()))?;
@@ -147,7 +154,7 @@ fn request(build: &args::Build, inputs: Inputs, events: &dyn Events) -> Result<R
     request.ignored = ignored;
     for text in &build.build_contexts {
         let (name, value) = pair("--build-context", text)?;
-        request.contexts.insert(name, named_context(&value)?);
+        request.contexts.insert(name, named_context(&value, places)?);
     }
     if !build.platforms.is_empty() {
         request.platforms = build.distinct_platforms();
@@ -205,11 +212,16 @@ fn registries(http: HttpOptions) -> Registries {
     })
 }
 
-fn named_context(value: &str) -> Result<NamedContext, Failure> {
+fn named_context(value: &str, places: &Places<'_>) -> Result<NamedContext, Failure> {
     if value.starts_with("docker-image://") || value.starts_with("oci-layout://") {
         let name: ImageName =
             value.parse().map_err(|error| Failure::usage(format!("--build-context: {error}")))?;
         return Ok(NamedContext::Image(name));
+    }
+    if let Some(reference) = git::reference(value)? {
+        let tree = (places.fetch)(&reference)?;
+        let ignored = tree::ignored(&*tree, None)?;
+        return Ok(NamedContext::Tree(tree, ignored));
     }
     let path = Path::new(value);
     let ignored = dockerfile::ignore_file(&path.join(".dockerignore"))?;

@@ -7,10 +7,12 @@ mod check;
 mod diagnostic;
 mod dockerfile;
 mod environment;
+mod git;
 mod output;
 mod progress;
 mod report;
 mod terminal;
+mod tree;
 
 use std::process::ExitCode;
 

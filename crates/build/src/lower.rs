@@ -11,8 +11,8 @@ use std::{
 
 use ocib_dockerfile::{Patterns, Span, Spanned};
 use ocib_image::{
-    Annotations, Blob, Config, ContainerConfig, DiffId, Digest, Fetched, LayerError, Platform, Timestamp,
-    Unsealed,
+    Annotations, Blob, Config, ContainerConfig, DiffId, Digest, Fetched, LayerError, Platform, Remote,
+    Timestamp, Unsealed,
 };
 
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
         MakeError, Mode, Owner, OwnerError, Rootfs, copy, expand_wildcards, follow_in, resolve_owner, unpack,
     },
     path,
-    plan::{Action, CopyPlan, Plan, Remote, Source, Step},
+    plan::{Action, CopyPlan, Plan, Source, Step},
     stages::{ImageKey, Images, Origin},
 };
 
@@ -71,7 +71,7 @@ pub(crate) struct Lowering<'a> {
     remotes: &'a Remotes,
 }
 
-/// What ADD fetches, by URL and digest.
+/// What ADD fetches.
 pub(crate) type Remotes = BTreeMap<Remote, Fetched>;
 
 impl<'a> Lowering<'a> {
@@ -300,7 +300,7 @@ impl<'a> Lowering<'a> {
         plan: &CopyPlan,
     ) -> Result<(), Error> {
         let Fetched { tree, file } = &self.remotes[&remote.value];
-        // What a server says of times is part of what it serves.
+        // What a server says of times is part of what it serves, and a commit's is part of the commit.
         let from = Context::new(Arc::clone(tree), Patterns::default(), Timestamps::Keep);
         let blame = Blame { step_span: remote.span, from: None };
         let mut put = || -> Result<(), CopyError> {
