@@ -49,8 +49,9 @@ impl Repository {
         symlink("data/b", work.join("link")).unwrap();
         let oid = git(&site.path("lib"), &["rev-parse", "HEAD"]).trim().to_owned();
         site.file("work/.gitmodules", "[submodule \"lib\"]\n\tpath = lib\n\turl = ../lib.git\n");
+        git(&work, &["add", "--all", "."]);
         git(&work, &["update-index", "--add", "--cacheinfo", &format!("160000,{oid},lib")]);
-        commit(&work);
+        git(&work, &["commit", "--quiet", "--message=one"]);
         git(&work, &["tag", "--annotate", "--message=one", "v1"]);
         server.publish("app", &work);
         Self { site, server, work }
@@ -99,10 +100,10 @@ fn commit(work: &Path) {
 fn checkout(root: &str, with: &[&str]) -> Vec<String> {
     let own = [
         ".dockerignore f 0644 0:0 7",
-        ".gitmodules f 0644 0:0 52",
-        "Dockerfile f 0644 0:0 31",
+        ".gitmodules f 0644 0:0 48",
+        "Dockerfile f 0644 0:0 26",
         "data d 0755 0:0 0",
-        "data/Other.Dockerfile f 0644 0:0 29",
+        "data/Other.Dockerfile f 0644 0:0 24",
         "data/b f 0644 0:0 1",
         "lib d 0755 0:0 0",
         "lib/part f 0644 0:0 15",
@@ -141,7 +142,7 @@ fn flags_of_add_mean_what_they_mean() {
     let text = repository.url(dockerfile).replace("OID", &repository.oid());
     repository.site.file("context/Dockerfile", &text);
     ended(&mut repository.run("build", "context", &["-q"])).done();
-    let expected = ["d d 0600 7:8 0", "d/Other.Dockerfile f 0600 7:8 29"];
+    let expected = ["d d 0600 7:8 0", "d/Other.Dockerfile f 0600 7:8 24"];
     assert_eq!(sorted(repository.paths()), expected);
 }
 
@@ -178,7 +179,7 @@ fn a_repository_is_a_context() {
 fn a_directory_of_a_repository_is_a_context() {
     let repository = Repository::new("");
     repository.built("SERVER/app.git#main:data", &["-q", "-f", "Other.Dockerfile"]);
-    let paths = ["d d 0755 0:0 0", "d/Other.Dockerfile f 0644 0:0 29", "d/b f 0644 0:0 1"];
+    let paths = ["d d 0755 0:0 0", "d/Other.Dockerfile f 0644 0:0 24", "d/b f 0644 0:0 1"];
     assert_eq!(sorted(repository.paths()), paths);
     let keep = "--build-arg=BUILDKIT_CONTEXT_KEEP_GIT_DIR=1";
     repository.built("SERVER/app.git", &["-q", keep]);
@@ -197,7 +198,7 @@ fn a_repository_is_a_named_context() {
     let repository = Repository::new("FROM scratch\nCOPY --from=other data secre[t] /x/\n");
     let named = format!("--build-context=other={}", repository.url("SERVER/app.git#v1"));
     ended(&mut repository.run("build", "context", &["-q", &named])).done();
-    let paths = ["x d 0755 0:0 0", "x/Other.Dockerfile f 0644 0:0 29", "x/b f 0644 0:0 1"];
+    let paths = ["x d 0755 0:0 0", "x/Other.Dockerfile f 0644 0:0 24", "x/b f 0644 0:0 1"];
     assert_eq!(sorted(repository.paths()), paths);
 }
 

@@ -1,5 +1,7 @@
 //! Git repositories on a server: git's own `http-backend`, called as a CGI program on loopback.
 
+mod pack;
+
 use std::{
     collections::BTreeMap,
     io::{self, BufRead, BufReader, Read, Write},
@@ -12,6 +14,7 @@ use std::{
 
 use tempfile::TempDir;
 
+pub use self::pack::{PackBuilder, git_answer, git_oid, seal_pack};
 use crate::process::{require, run_command};
 
 /// Where Debian's git keeps it.

@@ -3,7 +3,7 @@
 //!
 //! - [`Registry`]: Debian's `docker-registry` on a loopback port; [`FaultProxy`] breaks the
 //!   connections to it at a chosen byte.
-//! - [`GitServer`]: git's own `http-backend` on a loopback port.
+//! - [`GitServer`]: git's own `http-backend` on a loopback port; [`PackBuilder`] makes what git never sends.
 //! - [`skopeo`], [`umoci`], [`Podman`]: other people's readers.
 //! - [`verify_layout`] and [`rootfs`]: every digest and every file of an image, derived again from
 //!   its bytes.
@@ -23,7 +23,7 @@ mod registry;
 mod sinks;
 
 pub use content::{Noise, noise_file, safetensors_file, sparse_file};
-pub use git::{GitRequest, GitServer, GitServerOptions, git};
+pub use git::{GitRequest, GitServer, GitServerOptions, PackBuilder, git, git_answer, git_oid, seal_pack};
 pub use layout::{FileType, RootfsFile, rootfs, verify_layout};
 pub use machine::{arm64_busybox, checkout, is_full, run_arm64};
 pub use peers::{Podman, skopeo, umoci, untar};

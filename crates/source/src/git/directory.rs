@@ -3,7 +3,7 @@
 //! Directories that are the same are one in memory, so a small repository can claim endless paths.
 //! How many there are is therefore counted here, and bounded before anybody walks them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, iter::Peekable, sync::Arc, vec::IntoIter};
 
 use super::{
     object::{EntryKind, TreeEntry, parse_tree},
@@ -20,7 +20,7 @@ const PATH_BYTES_MAX: u64 = 1 << 30;
 const BYTES_MAX: u64 = 16 << 40;
 /// Names and what is kept for each, in bytes.
 const MEMORY_BYTES_MAX: usize = 1 << 30;
-/// What an entry weighs besides its name.
+/// What an entry weighs besides what stands in its tree.
 const ENTRY_BYTES: usize = 80;
 /// Directories within each other: more than `PATH_MAX` lets anybody use are of no use.
 const DEPTH_MAX: usize = 512;
@@ -67,6 +67,25 @@ impl Directory {
         let at = self.entries.binary_search_by(|entry| (*entry.name).cmp(name)).ok()?;
         Some(&self.entries[at].item)
     }
+
+    /// Ready to be searched.
+    fn sorted(mut self) -> Result<Self, Failure> {
+        self.entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        match self.entries.windows(2).any(|pair| pair[0].name == pair[1].name) {
+            true => Err(GitProblem::of_object(self.oid, "two of its names are the same").into()),
+            false => Ok(self),
+        }
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        let counts = [
+            ("paths", self.paths, PATHS_MAX),
+            ("bytes of all paths", self.path_bytes, PATH_BYTES_MAX),
+            ("bytes of all files", self.bytes, BYTES_MAX),
+        ];
+        let past = counts.into_iter().find(|(_, count, most)| count > most);
+        past.map_or(Ok(()), |(what, _, most)| Err(limit(what, most)))
+    }
 }
 
 struct Reader<'a> {
@@ -77,40 +96,67 @@ struct Reader<'a> {
     path: Vec<Box<[u8]>>,
 }
 
+/// A directory that is being read. They are on a stack of their own: the thread's has no room for as
+/// many as there may be.
+struct Level {
+    directory: Directory,
+    rest: Peekable<IntoIter<TreeEntry>>,
+}
+
 impl Reader<'_> {
-    fn directory(&mut self, oid: Oid) -> Result<Arc<Directory>, Failure> {
-        if let Some(done) = self.done.get(&oid) {
-            return Ok(Arc::clone(done));
-        }
-        if self.path.len() > DEPTH_MAX {
-            return Err(limit("directories within each other", DEPTH_MAX as u64));
-        }
-        let bytes = self.store.document(self.store.find_kind(oid, Kind::Tree)?)?;
-        let mut directory = Directory { oid, entries: Vec::new(), paths: 0, path_bytes: 0, bytes: 0 };
-        for entry in parse_tree(&bytes).map_err(|why| GitProblem::of_object(oid, why))? {
-            self.path.push(entry.name.into());
-            self.put(&mut directory, &entry)?;
+    fn directory(&mut self, root: Oid) -> Result<Arc<Directory>, Failure> {
+        let mut above: Vec<Level> = Vec::new();
+        let mut level = self.level(root)?;
+        loop {
+            let next = level.rest.next_if(|entry| self.is_ready(entry));
+            if let Some(entry) = next {
+                self.put(&mut level.directory, entry)?;
+                continue;
+            }
+            if let Some(below) = level.rest.peek() {
+                self.path.push(below.name.clone());
+                self.check_path()?;
+                if above.len() == DEPTH_MAX {
+                    return Err(limit("directories within each other", DEPTH_MAX as u64));
+                }
+                let below = self.level(below.oid)?;
+                above.push(std::mem::replace(&mut level, below));
+                continue;
+            }
+            let done = Arc::new(level.directory.sorted()?);
+            self.done.insert(done.oid, Arc::clone(&done));
             self.path.pop();
+            match above.pop() {
+                // Whose next entry is now ready.
+                Some(parent) => level = parent,
+                None => return Ok(done),
+            }
         }
-        directory.entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        if directory.entries.windows(2).any(|pair| pair[0].name == pair[1].name) {
-            return Err(GitProblem::of_object(oid, "two of its names are the same").into());
-        }
-        let directory = Arc::new(directory);
-        self.done.insert(oid, Arc::clone(&directory));
-        Ok(directory)
     }
 
-    fn put(&mut self, directory: &mut Directory, entry: &TreeEntry<'_>) -> Result<(), Failure> {
-        check_name(entry.name).map_err(|why| self.bad_path(why))?;
-        let item = self.item(entry)?;
-        directory.paths += 1;
+    /// Whether all that is below an entry was read.
+    fn is_ready(&self, entry: &TreeEntry) -> bool {
+        entry.kind != EntryKind::Directory || self.done.contains_key(&entry.oid)
+    }
+
+    fn level(&mut self, oid: Oid) -> Result<Level, Failure> {
+        let bytes = self.store.document(self.store.find_kind(oid, Kind::Tree)?)?;
+        let entries = parse_tree(&bytes).map_err(|why| GitProblem::of_object(oid, why))?;
+        self.weigh(bytes.len() + entries.len() * ENTRY_BYTES)?;
+        let directory = Directory { oid, entries: Vec::new(), paths: 0, path_bytes: 0, bytes: 0 };
+        Ok(Level { directory, rest: entries.into_iter().peekable() })
+    }
+
+    fn put(&mut self, directory: &mut Directory, entry: TreeEntry) -> Result<(), Failure> {
         let name_bytes = entry.name.len() as u64 + 1;
+        self.path.push(entry.name);
+        self.check_path()?;
+        let item = self.item(entry.kind, entry.oid)?;
+        directory.paths += 1;
         directory.path_bytes += name_bytes;
-        self.weight += entry.name.len() + ENTRY_BYTES;
         match &item {
             Item::File { size, .. } => directory.bytes = directory.bytes.saturating_add(*size),
-            Item::Symlink { target, .. } => self.weight += target.len(),
+            Item::Symlink { target, .. } => self.weigh(target.len())?,
             Item::Directory(below) => {
                 directory.paths += below.paths;
                 directory.path_bytes += below.path_bytes + below.paths * name_bytes;
@@ -118,26 +164,17 @@ impl Reader<'_> {
             }
             Item::Submodule(_) => {}
         }
-        if directory.paths > PATHS_MAX {
-            return Err(limit("paths", PATHS_MAX));
-        }
-        if directory.path_bytes > PATH_BYTES_MAX {
-            return Err(limit("bytes of all paths", PATH_BYTES_MAX));
-        }
-        if directory.bytes > BYTES_MAX {
-            return Err(limit("bytes of all files", BYTES_MAX));
-        }
-        if self.weight > MEMORY_BYTES_MAX {
-            return Err(limit("bytes of memory for names", MEMORY_BYTES_MAX as u64));
-        }
-        directory.entries.push(Entry { name: entry.name.into(), item });
+        directory.check()?;
+        directory.entries.extend(self.path.pop().map(|name| Entry { name, item }));
         Ok(())
     }
 
-    fn item(&mut self, entry: &TreeEntry<'_>) -> Result<Item, Failure> {
-        let oid = entry.oid;
-        Ok(match entry.kind {
-            EntryKind::Directory => Item::Directory(self.directory(oid)?),
+    fn item(&self, kind: EntryKind, oid: Oid) -> Result<Item, Failure> {
+        Ok(match kind {
+            EntryKind::Directory => {
+                let below = self.done.get(&oid).cloned();
+                Item::Directory(below.ok_or_else(|| GitProblem::of_object(oid, "it was not read"))?)
+            }
             EntryKind::Submodule => Item::Submodule(oid),
             EntryKind::File { is_executable } => {
                 let size = self.store.find_kind(oid, Kind::Blob)?.size;
@@ -155,6 +192,19 @@ impl Reader<'_> {
                 Item::Symlink { oid, target: target.into() }
             }
         })
+    }
+
+    fn weigh(&mut self, bytes: usize) -> Result<(), Failure> {
+        self.weight += bytes;
+        match self.weight {
+            0..=MEMORY_BYTES_MAX => Ok(()),
+            _ => Err(limit("bytes of memory for names", MEMORY_BYTES_MAX as u64)),
+        }
+    }
+
+    fn check_path(&self) -> Result<(), GitProblem> {
+        let name = self.path.last().map_or(&b""[..], |name| name);
+        check_name(name).map_err(|why| self.bad_path(why))
     }
 
     fn bad_path(&self, why: &'static str) -> GitProblem {

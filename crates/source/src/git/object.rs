@@ -15,9 +15,9 @@ pub(super) struct Commit {
 
 /// One name of a tree.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct TreeEntry<'a> {
+pub(super) struct TreeEntry {
     pub(super) kind: EntryKind,
-    pub(super) name: &'a [u8],
+    pub(super) name: Box<[u8]>,
     pub(super) oid: Oid,
 }
 
@@ -63,7 +63,7 @@ fn seconds(committer: &[u8]) -> Option<i64> {
     std::str::from_utf8(words.next()?).ok()?.parse().ok()
 }
 
-pub(super) fn parse_tree(mut bytes: &[u8]) -> Result<Vec<TreeEntry<'_>>, Why> {
+pub(super) fn parse_tree(mut bytes: &[u8]) -> Result<Vec<TreeEntry>, Why> {
     let mut entries = Vec::new();
     while !bytes.is_empty() {
         let space = bytes.iter().position(|&b| b == b' ').ok_or("a mode has no end")?;
@@ -72,7 +72,7 @@ pub(super) fn parse_tree(mut bytes: &[u8]) -> Result<Vec<TreeEntry<'_>>, Why> {
         let zero = bytes.iter().position(|&b| b == 0).ok_or("a name has no end")?;
         let (name, rest) = (&bytes[..zero], &bytes[zero + 1..]);
         let (oid, rest) = rest.split_first_chunk().ok_or("it ends in the middle of an entry")?;
-        entries.push(TreeEntry { kind, name, oid: Oid::new(*oid) });
+        entries.push(TreeEntry { kind, name: name.into(), oid: Oid::new(*oid) });
         bytes = rest;
     }
     Ok(entries)
@@ -140,7 +140,8 @@ mod tests {
             ("77777777", None),
         ] {
             let bytes = entry(mode, "n");
-            let expected = kind.map(|kind| vec![TreeEntry { kind, name: b"n", oid: Oid::new(oid) }]);
+            let expected =
+                kind.map(|kind| vec![TreeEntry { kind, name: b"n"[..].into(), oid: Oid::new(oid) }]);
             assert_eq!(parse_tree(&bytes), expected.ok_or("a mode is no octal number"), "{mode}");
         }
         let two = [entry("100644", "a"), entry("40000", "b")].concat();
