@@ -147,7 +147,7 @@ pub(crate) struct Build {
 Findings go to stdout. docs/check.md describes the formats, docs/rules has a page for each rule.
 
 Exit codes: 0 done, also with warnings; 2 usage; 3 a Dockerfile that cannot be understood, or warnings
-under --strict or `# check=error=true`.")]
+under --strict or `# check=error=true`; 4 or 5 a git repository that cannot be had.")]
 pub(crate) struct Check {
     /// The build context: a directory, or a git repository as URL.git[#REF[:DIR]].
     #[arg(default_value = ".")]

@@ -27,6 +27,7 @@ mod problem;
 mod refs;
 mod resolve;
 mod service;
+mod spool;
 mod store;
 mod stored;
 mod submodule;
@@ -35,8 +36,6 @@ mod worktree;
 use std::{
     collections::BTreeMap,
     fmt,
-    fs::File,
-    io::{self, Read},
     path::PathBuf,
     sync::{
         Arc,
@@ -45,9 +44,8 @@ use std::{
 };
 
 use futures_core::future::BoxFuture;
-use futures_util::stream;
 use ocib_image::{Event, Events, Fetched, GitReference, GitTransport, PlaceError, Tree};
-use ocib_net::{Backoff, HttpOptions, Redacted, Response, Url, read_blocking, retry};
+use ocib_net::{Backoff, HttpOptions, Redacted, Url, retry};
 use tokio::runtime::Handle;
 
 use self::{
@@ -56,10 +54,10 @@ use self::{
     dotgit::{DotGit, Head},
     object::{Commit, parse_commit, parse_tag},
     oid::{Kind, Oid},
-    pkt::{PackBand, Packets},
     problem::Failure,
     refs::{Chosen, Wanted},
     service::Service,
+    spool::Spool,
     store::Store,
     submodule::Submodule,
     worktree::{Found, Worktree},
@@ -68,7 +66,7 @@ pub use self::{credential::GitCredentials, problem::GitProblem};
 use crate::{
     Error,
     client::{Client, PlainHttp},
-    watched::{Watch, watched},
+    watched::watched,
 };
 
 /// Tags that lead to tags that lead to a commit.
@@ -371,62 +369,6 @@ fn gitmodules(worktree: &Worktree) -> Result<Vec<Submodule>, Failure> {
     match worktree.find(b".gitmodules") {
         Some(Found::File { store, oid, .. }) => Ok(submodule::parse(&store.document(store.find(oid)?)?)),
         _ => Ok(Vec::new()),
-    }
-}
-
-/// A pack on its way to disk.
-struct Spool {
-    /// What is spooled.
-    name: Redacted,
-    directory: PathBuf,
-}
-
-impl Spool {
-    /// The objects that `response` brings, and how many bytes were written for them.
-    fn receive(&self, response: Response, runtime: &Handle, watch: Watch) -> Result<(Store, u64), Error> {
-        let failed = |source| Error::Scratch {
-            name: self.name.to_string(),
-            directory: self.directory.clone(),
-            source,
-        };
-        let file = tempfile::tempfile_in(&self.directory).map_err(failed)?;
-        let pieces = stream::try_unfold(response, async |mut response| {
-            let piece = response.piece().await?;
-            Ok::<_, Error>(piece.map(|piece| (piece, response)))
-        });
-        let url = self.name.clone();
-        let watched = Watched { inner: read_blocking(pieces, runtime), watch, url };
-        read_pack(watched, file, &failed).map_err(|failure| failure.at(&self.name))
-    }
-}
-
-/// The objects of the pack in an answer to `fetch`, which is kept in `file`, and the size of that.
-fn read_pack(
-    answer: impl Read,
-    file: File,
-    failed: &dyn Fn(io::Error) -> Error,
-) -> Result<(Store, u64), Failure> {
-    let mut band = PackBand::begin(Packets::new(answer))?;
-    let (packed, bytes) = pack::receive(&mut band, &file, failed)?;
-    let file = Arc::new(file);
-    let objects = resolve::resolve(&file, &packed, bytes, failed)?;
-    let written = file.metadata().map(|metadata| metadata.len())?;
-    Ok((Store::new(file, objects), written))
-}
-
-/// A reader that fails once nobody waits for what it reads.
-struct Watched<R> {
-    inner: R,
-    watch: Watch,
-    url: Redacted,
-}
-
-impl<R: Read> Read for Watched<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.watch.is_over() {
-            return Err(io::Error::other(Error::BrokenOff { url: self.url.clone() }));
-        }
-        self.inner.read(buffer)
     }
 }
 

@@ -2,7 +2,9 @@
 
 use ocib_testkit::{PackBuilder, git_answer, git_oid, seal_pack};
 
-use super::*;
+use std::io::{self, Read};
+
+use super::{spool::read_pack, *};
 
 /// What comes of an answer with `pack`.
 fn read(pack: &[u8]) -> Result<Store, String> {
