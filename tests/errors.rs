@@ -161,7 +161,7 @@ help: give one with --tag HOST/REPOSITORY:TAG
         3,
         "error: cannot read nowhere/at/all: No such file or directory (os error 2)
  |
-help: the build context is an existing directory, or - for stdin
+help: the build context is an existing directory, a git repository, or - for stdin
 ",
     ),
 ];
@@ -212,7 +212,7 @@ fn a_context_that_is_not_there() {
     fs::remove_dir_all(site.path("context")).unwrap();
     let said = site.refused(3, &[]);
     let expected = "error: cannot read context: No such file or directory (os error 2)\n |\n\
-         help: the build context is an existing directory, or - for stdin\n";
+         help: the build context is an existing directory, a git repository, or - for stdin\n";
     assert_eq!(said, expected);
 }
 

@@ -8,9 +8,10 @@
 mod bases;
 mod check;
 mod conformance;
-mod ecr_layers;
 mod ecr;
+mod ecr_layers;
 mod errors;
+mod git;
 mod house;
 mod interrupted;
 mod large;

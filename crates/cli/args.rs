@@ -31,7 +31,8 @@ The digest-pinned references of what was built go to stdout, all else to stderr.
 Exit codes: 0 done, 1 the build failed, 2 usage, 3 Dockerfile or context, 4 authentication or
 permission, 5 registry or network, 130 interrupted.")]
 pub(crate) struct Build {
-    /// The build context: a directory, or - for a tar archive or a Dockerfile on stdin.
+    /// The build context: a directory, a git repository as URL.git[#REF[:DIR]], or - for a tar archive or
+    /// a Dockerfile on stdin.
     pub(crate) context: String,
 
     /// The Dockerfile, or - for stdin [default: CONTEXT/Dockerfile].
@@ -62,7 +63,8 @@ pub(crate) struct Build {
     #[arg(long = "annotation", value_name = "NAME=VALUE")]
     pub(crate) annotations: Vec<String>,
 
-    /// A name for FROM and --from: a directory, docker-image://REF or oci-layout://DIR[:TAG].
+    /// A name for FROM and --from: a directory, a git repository, docker-image://REF or
+    /// oci-layout://DIR[:TAG].
     #[arg(long = "build-context", value_name = "NAME=SOURCE")]
     pub(crate) build_contexts: Vec<String>,
 
@@ -122,8 +124,8 @@ pub(crate) struct Build {
     #[arg(long, value_enum, default_value_t = Timestamps::Epoch)]
     pub(crate) timestamps: Timestamps,
 
-    /// Where a context on stdin is written to, as it cannot be read twice; nothing else ever is
-    /// [default: the system's directory for temporary files].
+    /// Where contexts on stdin and git repositories are written to, as they cannot be read twice; nothing
+    /// else ever is [default: the system's directory for temporary files].
     #[arg(long, value_name = "DIR")]
     pub(crate) scratch_dir: Option<PathBuf>,
 
@@ -178,9 +180,9 @@ pub(crate) struct Shared {
 Findings go to stdout. docs/check.md describes the formats, docs/rules has a page for each rule.
 
 Exit codes: 0 done, also with warnings; 2 usage; 3 a Dockerfile that cannot be understood, or warnings
-under --strict or `# check=error=true`.")]
+under --strict or `# check=error=true`; 4 or 5 a git repository that cannot be had.")]
 pub(crate) struct Check {
-    /// The build context: a directory.
+    /// The build context: a directory, or a git repository as URL.git[#REF[:DIR]].
     #[arg(default_value = ".")]
     pub(crate) context: String,
 

@@ -7,20 +7,20 @@ use std::{
 };
 
 use ocib_build::{NamedContext, Published, Request, Timestamps, prepare, publish};
-use ocib_image::{Event, Events, ImageName, Sink, Timestamp};
+use ocib_image::{Event, Events, GitReference, ImageName, Sink, Timestamp};
 use ocib_net::Backoff;
-use ocib_source::Web;
+use ocib_source::{Fetcher, Web};
 use ocib_store::{Images, PushOptions};
 
 use crate::{
     args,
     diagnostic::{self, Failure},
-    dockerfile::{self, Inputs},
-    environment,
+    dockerfile::{self, Inputs, Places},
+    environment, git,
     output::{Means, Output},
     progress,
     registries::{self, registries},
-    report, wiring,
+    report, tree, wiring,
 };
 
 /// Runs the command.
@@ -30,11 +30,16 @@ pub(crate) fn run(build: &args::Build) -> Result<(), Failure> {
     build.buildx.answer(&*events)?;
     let scratch = build.scratch_dir.clone().unwrap_or_else(std::env::temp_dir);
     let note = |text: &str| events.emit(Event::Note(text));
-    let inputs = Inputs::read(&build.context, build.file.as_deref(), &scratch, &note)?;
-    let name = inputs.source.name.clone();
-    let request = Arc::new(request(build, inputs, &*events)?);
-    let sealer = wiring::sealer(&build.shared, build.compression)?;
     let http = wiring::http(&build.shared)?;
+    let git = git::git(http.clone(), scratch.clone(), Arc::clone(&events));
+    let runtime = wiring::runtime()?;
+    let fetch = |reference: &GitReference| git::tree(&runtime, &git, reference);
+    let keeps_git_dir = git::keeps_git_dir(&dockerfile::build_args(&build.build_args)?)?;
+    let places = Places { scratch: &scratch, note: &note, fetch: &fetch, keeps_git_dir };
+    let inputs = Inputs::read(&build.context, build.file.as_deref(), &places)?;
+    let name = inputs.source.name.clone();
+    let request = Arc::new(request(build, inputs, &places, &*events)?);
+    let sealer = wiring::sealer(&build.shared, build.compression)?;
     let registries = registries(&build.shared, http.clone(), Arc::clone(&events));
     let sink = |options: PushOptions| registries::sink(build, &http, &*events, options);
     let means = Means::of(build, registries.clone(), sealer, &sink)?;
@@ -48,10 +53,10 @@ pub(crate) fn run(build: &args::Build) -> Result<(), Failure> {
         name,
         sinks,
         images: Images { registries },
-        web: Web::new(http, Backoff::default()),
+        fetcher: Fetcher { web: Web::new(http.clone(), Backoff::default()), git: git.clone() },
         events,
     };
-    let published = wiring::run(async move {
+    let published = wiring::finish(runtime, async move {
         let text = || ocib_dockerfile::redacted(&job.request.dockerfile);
         let result = job.publish_all().await;
         result.map_err(|error| Failure::of_build(&error, &job.name, &text()))
@@ -72,13 +77,13 @@ struct Job {
     name: String,
     sinks: Vec<Box<dyn Sink>>,
     images: Images,
-    web: Web,
+    fetcher: Fetcher,
     events: Arc<dyn Events>,
 }
 
 impl Job {
     async fn publish_all(&self) -> Result<Vec<Published>, ocib_build::Error> {
-        let prepared = prepare(Arc::clone(&self.request), &self.images, Some(&self.web)).await?;
+        let prepared = prepare(Arc::clone(&self.request), &self.images, Some(&self.fetcher)).await?;
         for found in prepared.warnings() {
             let line = self.request.dockerfile.position(found.span.start).line;
             let text = diagnostic::warning(found.rule, &found.message, &self.name, line);
@@ -92,7 +97,12 @@ impl Job {
     }
 }
 
-fn request(build: &args::Build, inputs: Inputs, events: &dyn Events) -> Result<Request, Failure> {
+fn request(
+    build: &args::Build,
+    inputs: Inputs,
+    places: &Places<'_>,
+    events: &dyn Events,
+) -> Result<Request, Failure> {
     let Inputs { source, tree, ignored } = inputs;
     let dockerfile =
         source.parse().map_err(|error| Failure::of_build(&error.into(), &source.name, &source.text()))?;
@@ -118,7 +128,7 @@ fn request(build: &args::Build, inputs: Inputs, events: &dyn Events) -> Result<R
     request.ignored = ignored;
     for text in &build.build_contexts {
         let (name, value) = pair("--build-context", text)?;
-        request.contexts.insert(name, named_context(&value)?);
+        request.contexts.insert(name, named_context(&value, places)?);
     }
     if !build.platforms.is_empty() {
         request.platforms = build.distinct_platforms();
@@ -142,11 +152,16 @@ fn request(build: &args::Build, inputs: Inputs, events: &dyn Events) -> Result<R
     Ok(request)
 }
 
-fn named_context(value: &str) -> Result<NamedContext, Failure> {
+fn named_context(value: &str, places: &Places<'_>) -> Result<NamedContext, Failure> {
     if value.starts_with("docker-image://") || value.starts_with("oci-layout://") {
         let name: ImageName =
             value.parse().map_err(|error| Failure::usage(format!("--build-context: {error}")))?;
         return Ok(NamedContext::Image(name));
+    }
+    if let Some(reference) = git::reference(value)? {
+        let tree = (places.fetch)(&reference)?;
+        let ignored = tree::ignored(&*tree, None)?;
+        return Ok(NamedContext::Tree(tree, ignored));
     }
     let path = Path::new(value);
     let ignored = dockerfile::ignore_file(&path.join(".dockerignore"))?;

@@ -66,6 +66,22 @@ impl Failure {
         }
     }
 
+    /// A repository that was to be a context.
+    pub(crate) fn of_git(error: &PlaceError) -> Self {
+        let help = match error.kind {
+            PlaceErrorKind::Denied => Some(
+                "give a token in GIT_AUTH_TOKEN, a header in GIT_AUTH_HEADER, or a user and password in the URL",
+            ),
+            kind => help_of(kind),
+        };
+        Self {
+            exit: exit_of_place(error),
+            message: with_causes(error),
+            help: help.map(str::to_owned),
+            source: None,
+        }
+    }
+
     /// Prints the message to stderr; gives the exit code.
     pub(crate) fn report(self) -> ExitCode {
         let code = self.exit as u8;
@@ -188,7 +204,11 @@ fn place_help(error: &ocib_build::Error) -> Option<String> {
         ocib_build::Error::Layer(LayerError::Place(place)) => place,
         _ => return None,
     };
-    let help = match place.kind {
+    help_of(place.kind).map(str::to_owned)
+}
+
+fn help_of(kind: PlaceErrorKind) -> Option<&'static str> {
+    Some(match kind {
         PlaceErrorKind::Denied => {
             "log in with `docker login`, `podman login` or `skopeo login`, or set REGISTRY_AUTH_FILE or DOCKER_CONFIG"
         }
@@ -199,8 +219,7 @@ fn place_help(error: &ocib_build::Error) -> Option<String> {
             "the content is not what its digest says: do not use it, and tell its owner"
         }
         _ => return None,
-    };
-    Some(help.to_owned())
+    })
 }
 
 #[cfg(test)]

@@ -7,11 +7,13 @@ mod check;
 mod diagnostic;
 mod dockerfile;
 mod environment;
+mod git;
 mod output;
 mod progress;
 mod registries;
 mod report;
 mod terminal;
+mod tree;
 mod wiring;
 
 use std::process::ExitCode;

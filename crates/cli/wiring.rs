@@ -5,6 +5,7 @@ use std::{future::Future, time::Duration};
 
 use ocib_image::{Budget, Codec, Compression, Limits, Sealer};
 use ocib_net::HttpOptions;
+use tokio::runtime::Runtime;
 
 use crate::{
     args::Shared,
@@ -15,21 +16,36 @@ use crate::{
 /// How long threads that read files may take to notice that the build was given up.
 const SHUTDOWN: Duration = Duration::from_secs(2);
 
-/// Runs `work` to its end, or until a signal ends it in order. Whatever `work` owns is dropped before
-/// this returns: files under temporary names go away, and bars with whoever draws them.
-pub(crate) fn run<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+/// A runtime to wait for the network with.
+pub(crate) fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
         .worker_threads(environment::cores().min(4))
         .enable_all()
         .build()
-        .map_err(|error| Failure::new(Exit::Failed, format!("cannot start: {error}")))?;
-    let result = runtime.block_on(async {
+        .map_err(|error| Failure::new(Exit::Failed, format!("cannot start: {error}")))
+}
+
+/// Waits for `work`, or for a signal that ends it in order.
+pub(crate) fn wait<T>(
+    runtime: &Runtime,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    runtime.block_on(async {
         tokio::select! {
             result = work => result,
             signal = interrupted() => Err(Failure::new(Exit::Interrupted, format!("interrupted by {signal}"))
                 .help("no tag was moved; the same command can be run again")),
         }
-    });
+    })
+}
+
+/// The last work of a command: whatever it owns is dropped before this returns, so files under temporary
+/// names go away, and bars with whoever draws them.
+pub(crate) fn finish<T>(
+    runtime: Runtime,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let result = wait(&runtime, work);
     runtime.shutdown_timeout(SHUTDOWN);
     result
 }

@@ -67,7 +67,7 @@ impl Prepared {
 ///
 /// Dropping the future ends it; work on files that is under way ends by itself soon after.
 ///
-/// Without `fetch`, an ADD of a URL is an error.
+/// Without `fetch`, an ADD of a URL or repository is an error.
 pub async fn prepare(
     request: Arc<Request>,
     source: &dyn ImageSource,
@@ -127,13 +127,13 @@ fn plans(request: &Request, images: &Images) -> Result<Vec<Plan>, Error> {
     request.platforms.iter().map(plan).collect()
 }
 
-/// Fetches everything that the plans name, each URL once.
+/// Fetches everything that the plans name, each thing once.
 async fn fetch_all(plans: &[Plan], fetch: Option<&dyn Fetch>) -> Result<Remotes, Error> {
     let all = plans.iter().flat_map(Plan::remotes).map(|remote| (&remote.value, remote.span));
     let distinct: BTreeMap<_, _> = all.collect();
     let fetched = distinct.into_iter().map(|(remote, span)| async move {
         let fetch = fetch.ok_or_else(|| Problem::NoFetch.at(span))?;
-        let fetched = fetch.fetch(&remote.url, remote.digest.as_ref()).await;
+        let fetched = fetch.fetch(remote).await;
         Ok::<_, Error>((remote.clone(), fetched.map_err(|source| Problem::Fetch { source }.at(span))?))
     });
     Ok(try_join_all(fetched).await?.into_iter().collect())

@@ -12,7 +12,7 @@ use std::{
 use ocib_dockerfile::{Patterns, Span, Spanned};
 use ocib_image::{
     Annotations, Blob, Config, ContainerConfig, DiffId, Digest, Fetched, Foreknown, Layer, LayerError,
-    Platform, RECIPE_ANNOTATION, Timestamp, Unsealed,
+    Platform, RECIPE_ANNOTATION, Remote, Timestamp, Unsealed,
 };
 
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
         unpack,
     },
     path,
-    plan::{Action, CopyPlan, Plan, Remote, Source, Step},
+    plan::{Action, CopyPlan, Plan, Source, Step},
     stages::{ImageKey, Images, Origin},
 };
 
@@ -81,7 +81,7 @@ pub(crate) struct Lowering<'a> {
     memory: Option<Memory>,
 }
 
-/// What ADD fetches, by URL and digest.
+/// What ADD fetches.
 pub(crate) type Remotes = BTreeMap<Remote, Fetched>;
 
 /// What a later build knows the layer by, on whatever machine.
@@ -328,7 +328,7 @@ impl<'a> Lowering<'a> {
         plan: &CopyPlan,
     ) -> Result<(), Error> {
         let Fetched { tree, file } = &self.remotes[&remote.value];
-        // What a server says of times is part of what it serves.
+        // What a server says of times is part of what it serves, and a commit's is part of the commit.
         let from = Context::new(Arc::clone(tree), Patterns::default(), Timestamps::Keep);
         let blame = Blame { step_span: remote.span, from: None };
         let mut put = || -> Result<(), CopyError> {

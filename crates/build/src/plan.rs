@@ -12,7 +12,7 @@ mod transfer;
 use std::{collections::BTreeMap, fmt};
 
 use ocib_dockerfile::{Command, Expander, Instruction, Span, Spanned};
-use ocib_image::{Config, ContainerConfig, Digest, History, Platform};
+use ocib_image::{Config, ContainerConfig, History, Platform, Remote};
 
 use crate::{
     Error, Problem,
@@ -103,13 +103,6 @@ pub(crate) enum Source {
     Path(Spanned<String>),
     /// What ADD fetches.
     Remote(Spanned<Remote>),
-}
-
-/// A URL, and what its content must be.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct Remote {
-    pub(crate) url: String,
-    pub(crate) digest: Option<Digest>,
 }
 
 impl Plan {

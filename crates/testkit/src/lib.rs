@@ -5,6 +5,7 @@
 //!   slows, alters or answers what passes to it.
 //! - [`EcrEmulator`]: Amazon ECR's dialect, its API, STS and IAM, and faults on request;
 //!   [`GoogleEmulator`]: where Google's tokens come from.
+//! - [`GitServer`]: git's own `http-backend` on a loopback port; [`PackBuilder`] makes what git never sends.
 //! - [`skopeo`], [`umoci`], [`Podman`]: other people's readers.
 //! - [`verify_layout`] and [`rootfs`]: every digest and every file of an image, derived again from
 //!   its bytes.
@@ -15,6 +16,7 @@
 
 mod content;
 mod ecr;
+mod git;
 mod google;
 mod http;
 mod layout;
@@ -30,6 +32,7 @@ pub use ecr::{
     AccessKey, AwsAction, EcrCall, EcrEmulator, EcrFault, EcrOptions, EcrRepository, MissingRepository,
     Policy, SecondPatch, Trust, UploadSession,
 };
+pub use git::{GitRequest, GitServer, GitServerOptions, PackBuilder, git, git_answer, git_oid, seal_pack};
 pub use google::GoogleEmulator;
 pub use layout::{FileType, RootfsFile, rootfs, verify_layout};
 pub use machine::{arm64_busybox, checkout, is_full, run_arm64};

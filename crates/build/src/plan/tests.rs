@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use ocib_image::{
-    Annotations, Blob, Config, ContainerConfig, Image, ImageName, Manifest, MediaType, Platform,
+    Annotations, Blob, Config, ContainerConfig, GitReference, Image, ImageName, Manifest, MediaType,
+    Platform, Remote,
 };
 
 use super::plan;
@@ -88,9 +89,46 @@ fn urls_are_remembered_whole_and_shown_without_secrets() {
     let request = Request::new(ocib_dockerfile::parse(dockerfile.as_bytes()).unwrap());
     let stages = Stages::new(&request, &Platform::linux_amd64()).unwrap();
     let plan = plan(&stages, &Images::new()).unwrap();
-    let urls: Vec<&str> = plan.remotes().map(|remote| remote.value.url.as_str()).collect();
-    assert_eq!(urls, ["https://u:p@h/x?sig=tok"]);
+    let remotes: Vec<&Remote> = plan.remotes().map(|remote| &remote.value).collect();
+    assert_eq!(remotes, [&Remote::Url { url: "https://u:p@h/x?sig=tok".to_owned(), digest: None }]);
     assert!(plan.to_string().contains("  ADD https://h/x local /x/ # buildkit\n"), "{plan}");
+}
+
+/// What ADD of `words` would fetch, and how history shows it.
+fn fetched(words: &str) -> (Option<GitReference>, String) {
+    let dockerfile = format!("FROM scratch\nADD {words} /x/\n");
+    let request = Request::new(ocib_dockerfile::parse(dockerfile.as_bytes()).unwrap());
+    let stages = Stages::new(&request, &Platform::linux_amd64()).unwrap();
+    let plan = plan(&stages, &Images::new()).unwrap();
+    let remote = plan.remotes().next().map(|remote| remote.value.clone());
+    let git = remote.and_then(|remote| match remote {
+        Remote::Git(git) => Some(git),
+        Remote::Url { .. } => None,
+    });
+    (git, plan.stages[0].steps[0].created_by.clone())
+}
+
+#[test]
+fn repositories_are_told_from_files() {
+    for (words, expected, history) in [
+        ("https://me:pw@h/a.git#v1:sub", Some((Some("v1"), None, None)), "https://h/a.git#v1:sub"),
+        ("--checksum=abc https://h/a.git", Some((None, Some("abc"), None)), "https://h/a.git"),
+        (
+            "--checksum=abc --keep-git-dir https://h/a.git?commit=abc&keep-git-dir=1",
+            Some((Some("abc"), Some("abc"), Some(true))),
+            "https://h/a.git?commit=abc&keep-git-dir=1",
+        ),
+        ("--keep-git-dir=false git@h:a", Some((None, None, Some(false))), "git@h:a"),
+        ("https://h/a.git/", None, "https://h/a.git/"),
+        // In ADD this is a path.
+        ("github.com/o/r", None, "github.com/o/r"),
+    ] {
+        let (git, created_by) = fetched(words);
+        let git = git.as_ref();
+        let actual = git.map(|git| (git.reference.as_deref(), git.checksum.as_deref(), git.keep_git_dir));
+        assert_eq!(actual, expected, "{words}");
+        assert_eq!(created_by, format!("ADD {history} /x/ # buildkit"), "{words}");
+    }
 }
 
 #[test]
@@ -131,6 +169,28 @@ fn errors_say_what_and_where() {
             "sha256:0",
             "checksum requires HTTP(S) or Git sources",
         ),
+        (
+            "FROM scratch\nADD --checksum=abc github.com/o/r /x\n",
+            "abc",
+            "checksum requires HTTP(S) or Git sources",
+        ),
+        (
+            "FROM scratch\nADD https://me:pw@h/a.git?x=y /x\n",
+            "https://me:pw@h/a.git?x=y",
+            "https://h/a.git is not a git reference: unexpected query \"x\"",
+        ),
+        (
+            "FROM scratch\nADD --keep-git-dir=false https://h/a.git?keep-git-dir=1 /x\n",
+            "https://h/a.git?keep-git-dir=1",
+            "inconsistent keep-git-dir configuration",
+        ),
+        (
+            "FROM scratch\nADD --checksum=abc https://h/a.git?commit=def /x\n",
+            "abc",
+            "checksum mismatch \"abc\" != \"def\"",
+        ),
+        ("FROM scratch\nCOPY https://h/a /x\n", "https://h/a", "source can't be a URL for COPY"),
+        ("FROM scratch\nCOPY a host:b /x\n", "host:b", "source can't be a git ref for COPY"),
     ] {
         // The first stage is what is wrong, so it is what is asked for.
         let error = planned(dockerfile, |request| request.target = Some("0".into()), &[]).unwrap_err();
