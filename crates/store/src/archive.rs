@@ -1,5 +1,6 @@
 //! Archives: an image in one tar file, for `skopeo`, `docker load` and `podman load`.
 
+mod read;
 mod writer;
 
 use std::{
@@ -11,7 +12,8 @@ use std::{
 
 use futures_core::future::BoxFuture;
 use ocib_image::{
-    Blob, Document, Manifest, Outcome, PlaceError, Placed, Progress, Reference, Sealer, Sink, Unsealed,
+    ArchiveFormat, Blob, Document, Manifest, Outcome, PlaceError, Placed, Progress, Reference, Sealer, Sink,
+    Unsealed,
 };
 use serde::Serialize;
 
@@ -20,17 +22,8 @@ use crate::{
     blocking::{Wanted, blocking},
     layout::{BLOBS, INDEX, IndexFile, Name},
 };
+pub(crate) use read::Archived;
 use writer::{ArchiveWriter, Watch};
-
-/// What an archive is for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ArchiveFormat {
-    /// An OCI layout as a tar (`type=oci`, skopeo's `oci-archive:`).
-    Oci,
-    /// The same with the `manifest.json` that `docker load` and `podman load` read, as `docker save`
-    /// writes it since version 25 (`type=docker`). Holds one image.
-    Docker,
-}
 
 /// Where an archive goes.
 pub enum Destination {

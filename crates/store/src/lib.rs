@@ -27,9 +27,10 @@ mod ecr;
 mod error;
 mod images;
 mod layout;
+mod origin;
 mod registry;
 
-pub use archive::{ArchiveFormat, ArchiveOptions, ArchiveSink, Destination};
+pub use archive::{ArchiveOptions, ArchiveSink, Destination};
 pub use auth::{Anonymous, Cloud, DockerAuth, Login, Logins, OnLogin};
 pub use denial::IamDenial;
 #[cfg(feature = "ecr")]
@@ -40,4 +41,6 @@ pub use ecr::{
 pub use error::{Error, RegistryCode};
 pub use images::Images;
 pub use layout::{LayoutSelector, LayoutSink, resolve_in_layout};
-pub use registry::{HashFirst, PushOptions, Registries, RegistriesOptions, RegistryBlob, RegistrySink};
+pub use registry::{
+    HashFirst, PushOptions, Registries, RegistriesOptions, RegistryBlob, RegistryOrigin, RegistrySink,
+};

@@ -7,7 +7,8 @@ use std::{
 };
 
 use ocib_image::{
-    Annotations, Codec, Compression, ContainerConfig, Descriptor, Digest, Index, MediaType, PlaceErrorKind,
+    Annotations, ArchiveFormat, Codec, Compression, ContainerConfig, Descriptor, Digest, Index, MediaType,
+    PlaceErrorKind,
 };
 use ocib_testkit::{
     Noise, Podman, SinkCase, file_layer, program_layer, require, rootfs, run_command, sealer, sink_suite,
