@@ -66,6 +66,18 @@ impl Failure {
         }
     }
 
+    /// An error of a place that is read or written without a Dockerfile.
+    pub(crate) fn of_place(error: &PlaceError) -> Self {
+        let help = place_kind_help(error.kind).map(str::to_owned);
+        Self { exit: exit_of_place(error), message: with_causes(error), help, source: None }
+    }
+
+    /// What the help says.
+    #[cfg(test)]
+    pub(crate) fn help_text(&self) -> Option<&str> {
+        self.help.as_deref()
+    }
+
     /// Prints the message to stderr; gives the exit code.
     pub(crate) fn report(self) -> ExitCode {
         let code = self.exit as u8;
@@ -188,7 +200,11 @@ fn place_help(error: &ocib_build::Error) -> Option<String> {
         ocib_build::Error::Layer(LayerError::Place(place)) => place,
         _ => return None,
     };
-    let help = match place.kind {
+    place_kind_help(place.kind).map(str::to_owned)
+}
+
+fn place_kind_help(kind: PlaceErrorKind) -> Option<&'static str> {
+    let help = match kind {
         PlaceErrorKind::Denied => {
             "log in with `docker login`, `podman login` or `skopeo login`, or set REGISTRY_AUTH_FILE or DOCKER_CONFIG"
         }
@@ -200,7 +216,7 @@ fn place_help(error: &ocib_build::Error) -> Option<String> {
         }
         _ => return None,
     };
-    Some(help.to_owned())
+    Some(help)
 }
 
 #[cfg(test)]
