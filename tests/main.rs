@@ -8,8 +8,10 @@
 mod bases;
 mod check;
 mod conformance;
+mod copy;
 mod errors;
 mod house;
+mod inspect;
 mod interrupted;
 mod large;
 mod memory;
@@ -20,3 +22,4 @@ mod push;
 mod reproducible;
 mod reuse;
 mod stdin;
+mod verify;

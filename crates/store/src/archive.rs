@@ -167,19 +167,14 @@ impl ArchiveSink {
     }
 
     fn pinned(&self, root: &Document) -> Vec<String> {
-        let transport = match self.format {
-            ArchiveFormat::Oci => "oci-archive",
-            ArchiveFormat::Docker => "docker-archive",
-        };
-        let digest = root.descriptor().digest;
+        let (scheme, digest) = (self.format.scheme(), root.descriptor().digest);
         let name_of = |name: &Name| match self.format {
             ArchiveFormat::Oci => name.tag().to_owned(),
             ArchiveFormat::Docker => name.image().unwrap_or(name.tag()).to_owned(),
         };
-        let names =
-            self.names.iter().map(|name| format!("{transport}:{}:{}@{digest}", self.name, name_of(name)));
+        let names = self.names.iter().map(|name| format!("{scheme}{}:{}@{digest}", self.name, name_of(name)));
         match self.names[..] {
-            [] => vec![format!("{transport}:{}@{digest}", self.name)],
+            [] => vec![format!("{scheme}{}@{digest}", self.name)],
             _ => names.collect(),
         }
     }
@@ -242,7 +237,7 @@ impl Sink for ArchiveSink {
         })
     }
 
-    /// References are `oci-archive:FILE[:TAG]@DIGEST` or `docker-archive:FILE[:REFERENCE]@DIGEST`.
+    /// References are `oci-archive://FILE[:TAG]@DIGEST` or `docker-archive://FILE[:REFERENCE]@DIGEST`.
     /// Writes the archive's end: after it, only what is there already can be put again.
     fn finish<'a>(&'a self, root: &'a Document) -> BoxFuture<'a, Result<Vec<String>, PlaceError>> {
         Box::pin(async move {
