@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use ocib_image::{Blob, Event, Events, MediaType, PlaceError, Progress, Sink, TaskId};
+use ocib_image::{
+    Blob, Config, Document, Event, Events, Index, LayerOutline, Manifest, MediaType, Outline, PlaceError,
+    Platform, Progress, Sink, TaskId,
+};
 
 use crate::Documents;
 
@@ -23,6 +26,7 @@ pub async fn copy_image(
     sink: &dyn Sink,
     events: &Arc<dyn Events>,
 ) -> Result<Vec<String>, PlaceError> {
+    sink.check(&outlines(image).await?).await?;
     let (foreign, blobs): (Vec<Blob>, Vec<Blob>) = image.blobs().into_iter().partition(is_elsewhere);
     for blob in foreign {
         let digest = blob.descriptor.digest;
@@ -42,6 +46,42 @@ pub async fn copy_image(
         sink.put_manifest(document).await?;
     }
     sink.finish(image.root()).await
+}
+
+/// What the sink is asked about before it is sent anything.
+async fn outlines(image: &Documents) -> Result<Vec<Outline>, PlaceError> {
+    let mut outlines = Vec::new();
+    for manifest in image.manifests() {
+        let layers = manifest.layers().iter().map(|layer| LayerOutline {
+            what: format!("layer {}", layer.digest),
+            stored_bytes: Some(layer.size),
+        });
+        let platform = match listed_platform(image, manifest) {
+            Some(platform) => platform,
+            None => config_platform(image, manifest).await?,
+        };
+        outlines.push(Outline { platform, layers: layers.collect() });
+    }
+    Ok(outlines)
+}
+
+fn listed_platform(image: &Documents, manifest: &Manifest) -> Option<Platform> {
+    let digest = manifest.descriptor().digest;
+    let indexes = image.all().iter().filter_map(|document| match document {
+        Document::Index(index) => Some(index),
+        Document::Manifest(_) => None,
+    });
+    let mut entries = indexes.flat_map(Index::manifests);
+    entries.find(|entry| entry.digest == digest)?.platform.clone()
+}
+
+/// Artifacts have no platform; an index would list them with this one.
+async fn config_platform(image: &Documents, manifest: &Manifest) -> Result<Platform, PlaceError> {
+    let unknown = Platform::new("unknown", "unknown");
+    Ok(match image.config(manifest).await? {
+        Config::Container(config) => config.platform().unwrap_or(unknown),
+        Config::Artifact(..) => unknown,
+    })
 }
 
 /// Whether a layer is of those that stay where they are (image-spec, "non-distributable layers").
