@@ -184,7 +184,7 @@ mod tests {
             ("docker-archive:x.tar:a/b:1", "write docker-archive://x.tar:a/b:1"),
             ("dir:x", EXPECTED),
             ("docker-daemon:a:1", EXPECTED),
-            ("UPPER/case", EXPECTED),
+            ("a.b/UPPER", EXPECTED),
         ] {
             assert_eq!(name(text).unwrap_err().help_text(), Some(expected), "{text}");
         }

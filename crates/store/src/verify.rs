@@ -244,10 +244,7 @@ impl Layer {
             Ok(wrong) => wrong,
             Err(error) => Some(finding(error)?),
         };
-        match wrong {
-            None => progress.finished(Outcome::Present),
-            Some(_) => progress.finished(Outcome::Stored),
-        }
+        progress.finished(Outcome::Stored);
         Ok(Checked { kind, digest, size, wrong })
     }
 
