@@ -403,18 +403,31 @@ fn links_in_the_docs_lead_somewhere() {
     }
 }
 
+/// Commands, and the guides that have a word on each of their flags.
+const GUIDES: [(&str, &str); 5] = [
+    ("build", "docs/build.md"),
+    ("copy", "docs/images.md"),
+    ("tag", "docs/images.md"),
+    ("inspect", "docs/images.md"),
+    ("verify", "docs/images.md"),
+];
+
 #[test]
 fn every_flag_is_in_the_guide() {
-    let help = output(Command::new(env!("CARGO_BIN_EXE_ocib")).args(["build", "--help"]));
-    let guide = fs::read_to_string(root().join("docs/build.md")).expect("there is a guide");
-    let flags = help.lines().filter_map(|line| {
-        let flag = line.trim_start();
-        let flag = flag.split_once(", ").filter(|(short, _)| short.len() == 2).map_or(flag, |(_, long)| long);
-        flag.starts_with("--").then(|| flag.split([' ', '[', '=']).next().unwrap_or_default())
-    });
-    for flag in flags {
-        assert!(guide.contains(&format!("`{flag}`")), "docs/build.md says nothing of {flag}");
+    for (command, guide) in GUIDES {
+        let help = output(Command::new(env!("CARGO_BIN_EXE_ocib")).args([command, "--help"]));
+        let text = fs::read_to_string(root().join(guide)).expect("there is a guide");
+        for flag in help.lines().filter_map(flag) {
+            assert!(text.contains(&format!("`{flag}`")), "{guide} says nothing of {flag}");
+        }
     }
+}
+
+/// The long flag that a line of a help begins with.
+fn flag(line: &str) -> Option<&str> {
+    let flag = line.trim_start();
+    let flag = flag.split_once(", ").filter(|(short, _)| short.len() == 2).map_or(flag, |(_, long)| long);
+    flag.starts_with("--").then(|| flag.split([' ', '[', '=']).next().unwrap_or_default())
 }
 
 #[test]

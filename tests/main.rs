@@ -8,11 +8,13 @@
 mod bases;
 mod check;
 mod conformance;
+mod copy;
 mod ecr;
 mod ecr_layers;
 mod errors;
 mod git;
 mod house;
+mod inspect;
 mod interrupted;
 mod large;
 mod memory;
@@ -23,3 +25,4 @@ mod push;
 mod reproducible;
 mod reuse;
 mod stdin;
+mod verify;

@@ -71,8 +71,8 @@ fn skopeo_inspects_every_kind_of_output() {
         done.references(),
         [
             format!("oci-layout://layout:1@{digest}"),
-            format!("oci-archive:oci.tar:1@{digest}"),
-            format!("docker-archive:docker.tar:{NAME}@{digest}"),
+            format!("oci-archive://oci.tar:1@{digest}"),
+            format!("docker-archive://docker.tar:{NAME}@{digest}"),
         ]
     );
     assert_eq!(site.leftovers(), ["docker.tar", "layout", "oci.tar"]);

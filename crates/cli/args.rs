@@ -1,9 +1,13 @@
 //! The command line. Names follow `docker buildx build`, so that scripts carry over.
 
+mod images;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ocib_image::{Compression, Platform};
+
+pub(crate) use images::{Copy, Inspect, Tag, Verify};
 
 /// Builds OCI images as a stream: no daemon, no root, no scratch disk.
 #[derive(Parser, Debug)]
@@ -19,6 +23,14 @@ pub(crate) enum Command {
     Build(Box<Build>),
     /// Say what is wrong with a Dockerfile, or could be better, without building it.
     Check(Check),
+    /// Copy an image between registries, OCI layouts and archives.
+    Copy(Copy),
+    /// Give an image in a registry more tags.
+    Tag(Tag),
+    /// Show what an image is made of.
+    Inspect(Inspect),
+    /// Compute every digest of an image again.
+    Verify(Verify),
     /// Say which version this is and what it was built with.
     Version,
 }

@@ -72,7 +72,7 @@ impl Failure {
             PlaceErrorKind::Denied => Some(
                 "give a token in GIT_AUTH_TOKEN, a header in GIT_AUTH_HEADER, or a user and password in the URL",
             ),
-            kind => help_of(kind),
+            kind => place_kind_help(kind),
         };
         Self {
             exit: exit_of_place(error),
@@ -80,6 +80,18 @@ impl Failure {
             help: help.map(str::to_owned),
             source: None,
         }
+    }
+
+    /// An error of a place that is read or written without a Dockerfile.
+    pub(crate) fn of_place(error: &PlaceError) -> Self {
+        let help = place_kind_help(error.kind).map(str::to_owned);
+        Self { exit: exit_of_place(error), message: with_causes(error), help, source: None }
+    }
+
+    /// What the help says.
+    #[cfg(test)]
+    pub(crate) fn help_text(&self) -> Option<&str> {
+        self.help.as_deref()
     }
 
     /// Prints the message to stderr; gives the exit code.
@@ -204,11 +216,11 @@ fn place_help(error: &ocib_build::Error) -> Option<String> {
         ocib_build::Error::Layer(LayerError::Place(place)) => place,
         _ => return None,
     };
-    help_of(place.kind).map(str::to_owned)
+    place_kind_help(place.kind).map(str::to_owned)
 }
 
-fn help_of(kind: PlaceErrorKind) -> Option<&'static str> {
-    Some(match kind {
+fn place_kind_help(kind: PlaceErrorKind) -> Option<&'static str> {
+    let help = match kind {
         PlaceErrorKind::Denied => {
             "log in with `docker login`, `podman login` or `skopeo login`, or set REGISTRY_AUTH_FILE or DOCKER_CONFIG"
         }
@@ -219,7 +231,8 @@ fn help_of(kind: PlaceErrorKind) -> Option<&'static str> {
             "the content is not what its digest says: do not use it, and tell its owner"
         }
         _ => return None,
-    })
+    };
+    Some(help)
 }
 
 #[cfg(test)]

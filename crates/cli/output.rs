@@ -2,10 +2,9 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use ocib_image::{Reference, Sealer, Sink};
+use ocib_image::{ArchiveFormat, Reference, Sealer, Sink};
 use ocib_store::{
-    ArchiveFormat, ArchiveOptions, ArchiveSink, Destination, HashFirst, LayoutSink, PushOptions, Registries,
-    RegistrySink,
+    ArchiveOptions, ArchiveSink, Destination, HashFirst, LayoutSink, PushOptions, Registries, RegistrySink,
 };
 
 use crate::{args, diagnostic::Failure};

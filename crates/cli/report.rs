@@ -21,9 +21,13 @@ pub(crate) fn result(line: &str) {
 
 /// Prints each digest-pinned reference once: tags of one repository share theirs.
 pub(crate) fn references(published: &[Published]) {
+    distinct(published.iter().flat_map(|published| &published.references).map(String::as_str));
+}
+
+/// Prints each of these references once.
+pub(crate) fn distinct<'a>(references: impl Iterator<Item = &'a str>) {
     let mut seen = BTreeSet::new();
-    let all = published.iter().flat_map(|published| &published.references);
-    all.filter(|reference| seen.insert(*reference)).for_each(|reference| result(reference));
+    references.filter(|reference| seen.insert(*reference)).for_each(result);
 }
 
 /// `ocib version`: needs no home, no network, no configuration.

@@ -39,6 +39,11 @@ pub(crate) fn wait<T>(
     })
 }
 
+/// Runs `work`, which is all that a command does. See [`finish`].
+pub(crate) fn run<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    finish(runtime()?, work)
+}
+
 /// The last work of a command: whatever it owns is dropped before this returns, so files under temporary
 /// names go away, and bars with whoever draws them.
 pub(crate) fn finish<T>(

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Nothing here speaks HTTP, knows a registry or needs an async runtime: sources and codecs are
-//! plain blocking code, and the contracts that others implement ([`ImageSource`], [`Sink`],
-//! [`BlobSource`], [`Tree`], [`LayerSource`], [`RunBackend`], [`Fetch`], [`Credentials`], [`Events`]) return
+//! plain blocking code, and the contracts that others implement ([`ImageSource`], [`Origin`],
+//! [`Sink`], [`BlobSource`], [`Tree`], [`LayerSource`], [`RunBackend`], [`Fetch`], [`Credentials`], [`Events`]) return
 //! boxed futures where they wait for a network.
 //!
 //! Start with [`Unsealed::seal`], the path of every byte that ocib makes, then [`Sink`].
@@ -27,6 +27,7 @@ mod git;
 mod layer;
 mod manifest;
 mod media_type;
+mod origin;
 mod place;
 mod platform;
 mod pool;
@@ -51,8 +52,10 @@ pub use git::{GitReference, GitTransport};
 pub use layer::{Foreknown, Layer, LayerSource, RECIPE_ANNOTATION, Sealer, Unsealed};
 pub use manifest::{Document, Index, MAX_DOCUMENT_BYTES, Manifest};
 pub use media_type::MediaType;
+pub use origin::Origin;
 pub use place::{
-    Blob, BlobSource, ByteStream, Image, ImageName, ImageSource, LayerOutline, Outline, Placed, Sealing, Sink,
+    ArchiveFormat, Blob, BlobSource, ByteStream, Image, ImageName, ImageSource, LayerOutline, Outline,
+    Placed, Sealing, Sink,
 };
 pub use platform::Platform;
 pub use reference::Reference;

@@ -206,6 +206,22 @@ pub enum Error {
         /// The images that are there, by name or digest.
         there: Vec<String>,
     },
+    /// A file that is no archive of images.
+    #[error("{} is not an archive of images: {why}", path.display())]
+    BadArchive {
+        /// The file.
+        path: PathBuf,
+        /// What is missing or wrong.
+        why: String,
+    },
+    /// A blob that an archive does not have.
+    #[error("{} has no blob {digest}", path.display())]
+    NotInArchive {
+        /// The file.
+        path: PathBuf,
+        /// The blob.
+        digest: Digest,
+    },
     /// A name that cannot stand in a docker archive.
     #[error("{name:?} cannot name an image in a docker archive, expected REPOSITORY[:TAG]")]
     BadArchiveName {
@@ -355,8 +371,8 @@ impl Error {
             },
             Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound => NotFound,
             Self::File { .. } | Self::ArchiveBroken { .. } => Local,
-            Self::BadLayout { .. } => Input,
-            Self::NotInLayout { .. } => NotFound,
+            Self::BadLayout { .. } | Self::BadArchive { .. } => Input,
+            Self::NotInLayout { .. } | Self::NotInArchive { .. } => NotFound,
             Self::BadArchiveName { .. } | Self::ManyPlatforms | Self::ArchiveFinished { .. } => Refused,
             Self::Layer(LayerError::Place(inner)) | Self::Place(inner) => inner.kind,
             Self::Layer(_) => Input,

@@ -27,6 +27,7 @@ use tokio::sync::OnceCell;
 
 pub use self::{
     blob::RegistryBlob,
+    pull::RegistryOrigin,
     push::{HashFirst, PushOptions, RegistrySink},
 };
 use self::{endpoint::Endpoint, token::Scopes};

@@ -9,8 +9,8 @@ use ocib_image::{
 };
 use ocib_net::{Backoff, Http, HttpOptions, aws::Aws};
 use ocib_store::{
-    DockerAuth, EcrAuth, EcrHost, EcrRegistry, Encryption, IamDenial, Known, Login, Logins, NewRepository,
-    Registries, RegistriesOptions, RegistrySink,
+    DockerAuth, EcrAuth, EcrHost, EcrRegistry, Encryption, HashFirst, IamDenial, Known, Login, Logins,
+    NewRepository, PushOptions, Registries, RegistriesOptions, RegistrySink,
 };
 use ocib_testkit::sealer;
 
@@ -61,12 +61,14 @@ fn push() {
     let backoff = Backoff { first: Duration::from_millis(1), ..Backoff::default() };
     let registries =
         Registries::new(RegistriesOptions { credentials, backoff, ..RegistriesOptions::default() });
-    let sink = RegistrySink {
+    let sink = RegistrySink::new(PushOptions {
         registries,
         repository: format!("{}/{REPOSITORY}", host()).parse().unwrap(),
         tags: vec!["1".to_owned()],
         sealer: sealer(),
-    };
+        hash_first: HashFirst::Auto,
+        cache_from: Vec::new(),
+    });
     match wait(push_to(&sink)) {
         Ok(()) => says("PUSHED"),
         Err(error) => {
