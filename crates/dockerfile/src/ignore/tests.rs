@@ -130,6 +130,16 @@ fn walking() {
     }
 }
 
+/// Found by the fuzz target: such a byte is U+FFFD to an expression, but not to `filepath.Match`.
+#[test]
+fn names_that_are_no_utf_8_are_not_left_out() {
+    let patterns = patterns(&["*\u{fffd}*/s", "**", "!*\u{fffd}/t"]);
+    assert!(patterns.matches(b"a\xffb/s"));
+    assert!(patterns.matches_below(b"a\xffb"));
+    assert!(!patterns.matches(b"\xff/t"));
+    assert!(patterns.exceptions_below(b"\xff"));
+}
+
 #[test]
 fn including() {
     for (pattern, directory, expected) in [
