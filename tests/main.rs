@@ -14,6 +14,7 @@ mod interrupted;
 mod large;
 mod memory;
 mod outputs;
+mod page;
 mod platforms;
 mod program;
 mod push;
