@@ -9,6 +9,7 @@ mod bases;
 mod check;
 mod conformance;
 mod errors;
+mod hostile;
 mod house;
 mod interrupted;
 mod large;
