@@ -17,6 +17,7 @@ mod memory;
 mod outputs;
 mod page;
 mod platforms;
+mod problems;
 mod program;
 mod push;
 mod reproducible;
