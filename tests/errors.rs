@@ -240,6 +240,18 @@ fn a_registry_that_cannot_be_reached() {
 }
 
 #[test]
+fn a_url_that_is_not_fetched() {
+    let url = "http://169.254.169.254/latest";
+    let site = site(&format!("FROM scratch\nADD {url} /x\n"));
+    let said = site.refused(5, &["--quiet"]);
+    let expected = format!(
+        "error: cannot fetch: {url} is not fetched: its host is the link-local address 169.254.169.254\n --> context/Dockerfile:2:5\n  |\n2 | ADD {url} /x\n  |     {}\n",
+        "^".repeat(url.len())
+    );
+    assert_eq!(said, expected);
+}
+
+#[test]
 fn a_base_that_wants_a_login() {
     let login = Some(("ada".to_owned(), "secret".to_owned()));
     let registry = Registry::start(RegistryOptions { login, ..RegistryOptions::default() });

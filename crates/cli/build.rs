@@ -7,6 +7,7 @@ use std::{
 };
 
 use ocib_build::{NamedContext, Published, Request, Timestamps, prepare, publish};
+use ocib_dockerfile::{Dockerfile, Span};
 use ocib_image::{Event, Events, GitReference, ImageName, Sink, Timestamp};
 use ocib_net::Backoff;
 use ocib_source::{Fetcher, Web};
@@ -56,11 +57,7 @@ pub(crate) fn run(build: &args::Build) -> Result<(), Failure> {
         fetcher: Fetcher { web: Web::new(http.clone(), Backoff::default()), git: git.clone() },
         events,
     };
-    let published = wiring::finish(runtime, async move {
-        let text = || ocib_dockerfile::redacted(&job.request.dockerfile);
-        let result = job.publish_all().await;
-        result.map_err(|error| Failure::of_build(&error, &job.name, &text()))
-    })?;
+    let published = wiring::finish(runtime, async move { job.publish_all().await })?;
     if let Some(last) = published.last() {
         report::files(build, last)?;
     }
@@ -82,19 +79,42 @@ struct Job {
 }
 
 impl Job {
-    async fn publish_all(&self) -> Result<Vec<Published>, ocib_build::Error> {
-        let prepared = prepare(Arc::clone(&self.request), &self.images, Some(&self.fetcher)).await?;
-        for found in prepared.warnings() {
-            let line = self.request.dockerfile.position(found.span.start).line;
-            let text = diagnostic::warning(found.rule, &found.message, &self.name, line);
-            self.events.emit(Event::Warning(&text));
-        }
+    async fn publish_all(&self) -> Result<Vec<Published>, Failure> {
+        let prepared = prepare(Arc::clone(&self.request), &self.images, Some(&self.fetcher)).await;
+        let prepared = prepared.map_err(|error| self.failure(&error))?;
+        let found = prepared.warnings().iter().map(|found| (found.rule, &*found.message, found.span));
+        warn(&self.request.dockerfile, &self.name, &*self.events, &found.collect::<Vec<_>>())?;
         let mut published = Vec::new();
         for sink in &self.sinks {
-            published.push(publish(&prepared, &**sink, &self.events).await?);
+            let images = publish(&prepared, &**sink, &self.events).await;
+            published.push(images.map_err(|error| self.failure(&error))?);
         }
         Ok(published)
     }
+
+    fn failure(&self, error: &ocib_build::Error) -> Failure {
+        Failure::of_build(error, &self.name, &ocib_dockerfile::redacted(&self.request.dockerfile))
+    }
+}
+
+/// Shows what was found, rules with messages and places; an error if the Dockerfile wants none.
+fn warn(
+    dockerfile: &Dockerfile,
+    name: &str,
+    events: &dyn Events,
+    found: &[(&str, &str, Span)],
+) -> Result<(), Failure> {
+    for (rule, message, span) in found {
+        let line = dockerfile.position(span.start).line;
+        events.emit(Event::Warning(&diagnostic::warning(rule, message, name, line)));
+    }
+    if found.is_empty() || !ocib_dockerfile::warnings_are_errors(dockerfile) {
+        return Ok(());
+    }
+    let rules: BTreeSet<&str> = found.iter().map(|(rule, ..)| *rule).collect();
+    let rules: Vec<&str> = rules.into_iter().collect();
+    Err(Failure::input(format!("lint violation found for rules: {}", rules.join(", ")))
+        .help("the Dockerfile says check=error=true: mend what the warnings name, or skip their rules there"))
 }
 
 fn request(
@@ -107,18 +127,8 @@ fn request(
     let dockerfile =
         source.parse().map_err(|error| Failure::of_build(&error.into(), &source.name, &source.text()))?;
     let warnings = ocib_dockerfile::lint(&dockerfile);
-    for found in &warnings {
-        let line = dockerfile.position(found.span.start).line;
-        let text = diagnostic::warning(found.rule, &found.message, &source.name, line);
-        events.emit(Event::Warning(&text));
-    }
-    if ocib_dockerfile::warnings_are_errors(&dockerfile) && !warnings.is_empty() {
-        let rules: BTreeSet<&str> = warnings.iter().map(|found| found.rule).collect();
-        let rules: Vec<&str> = rules.into_iter().collect();
-        return Err(Failure::input(format!("lint violation found for rules: {}", rules.join(", "))).help(
-            "the Dockerfile says check=error=true: mend what the warnings name, or skip their rules there",
-        ));
-    }
+    let found = warnings.iter().map(|found| (found.rule, &*found.message, found.span));
+    warn(&dockerfile, &source.name, events, &found.collect::<Vec<_>>())?;
     if build.platforms.is_empty() {
         events.emit(Event::Note("building for linux/amd64; --platform chooses another"));
     }

@@ -147,9 +147,14 @@ pub(crate) fn plan(stages: &Stages<'_>, images: &Images) -> Result<Plan, Error> 
     Ok(plan)
 }
 
-/// A base that is no index is taken for any platform, as BuildKit does, but not in silence.
+/// A base that is no index is taken for any platform, as BuildKit does, but not in silence, unless the
+/// Dockerfile wants it so.
 fn platform_warnings(stages: &Stages<'_>, images: &Images) -> Result<Vec<Warning>, Error> {
+    const RULE: &str = "InvalidBaseImagePlatform";
     let mut warnings = Vec::new();
+    if !ocib_dockerfile::warns_of(stages.dockerfile(), RULE) {
+        return Ok(warnings);
+    }
     for index in stages.needed(images)? {
         let (origin, wanted) = &stages.bases[index];
         let Origin::Image(key) = origin else { continue };
@@ -161,7 +166,7 @@ fn platform_warnings(stages: &Stages<'_>, images: &Images) -> Result<Vec<Warning
                 "Base image {name} was pulled with platform \"{have}\", expected \"{wanted}\" for current build"
             );
             let span = stages.dockerfile().stages[index].from.image.span;
-            warnings.push(Warning { rule: "InvalidBaseImagePlatform", message, span });
+            warnings.push(Warning { rule: RULE, message, span });
         }
     }
     Ok(warnings)

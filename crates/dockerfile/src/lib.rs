@@ -42,8 +42,11 @@ pub use heredoc::Heredoc;
 pub use ignore::{Matches, Patterns};
 pub use instruction::{
     ArgPair, Command, CommandLine, Healthcheck, Instruction, Mount, MountOption, Pair, Run, Transfer,
+    instruction_flags,
 };
-pub use lint::{Linter, RULES, Rule, Shown, Warning, lint, redacted, redacted_text, warnings_are_errors};
+pub use lint::{
+    Linter, RULES, Rule, Shown, Warning, lint, redacted, redacted_text, warnings_are_errors, warns_of,
+};
 pub use parse::{Dockerfile, parse, parse_trigger};
 pub use span::{Position, Span, Spanned};
 pub use stage::{From, Stage};

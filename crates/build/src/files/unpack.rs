@@ -180,8 +180,10 @@ impl Unpacking<'_, '_> {
     }
 
     fn hard_link(&mut self, place: &[u8], target: &[u8]) -> Result<(), CopyError> {
-        let missing =
-            || CopyError::NotFound(format!("the target /{} of a hard link", String::from_utf8_lossy(target)));
+        let missing = || {
+            let shown = String::from_utf8_lossy(target);
+            CopyError::NotFound(format!("the target /{} of a hard link", shown.trim_start_matches('/')))
+        };
         let target = self.place(target)?.ok_or_else(missing)?;
         let found = self.into.find(&target)?.ok_or_else(missing)?;
         if found.node.kind == NodeKind::Directory {

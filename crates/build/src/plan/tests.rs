@@ -1,6 +1,7 @@
 //! Plans as text, without disk or network.
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use ocib_image::{
     Annotations, Blob, Config, ContainerConfig, GitReference, Image, ImageName, Manifest, MediaType,
     Platform, Remote,
@@ -201,4 +202,43 @@ fn errors_say_what_and_where() {
             "{dockerfile}"
         );
     }
+}
+
+#[test]
+fn a_url_without_anybody_to_fetch_it() {
+    let dockerfile = "FROM scratch\nADD https://h/x /x/\n";
+    let request = Request::new(ocib_dockerfile::parse(dockerfile.as_bytes()).unwrap());
+    let stages = Stages::new(&request, &Platform::linux_amd64()).unwrap();
+    let plan = plan(&stages, &Images::new()).unwrap();
+    let error = crate::fetch_all(&[plan], None).now_or_never().unwrap().unwrap_err();
+    let span = error.span().unwrap();
+    assert_eq!(
+        (&dockerfile[span.start..span.end], error.to_string().as_str(), error.help().as_deref()),
+        (
+            "https://h/x",
+            "there is nothing here that could fetch a URL",
+            Some("download it into the context first, then COPY it")
+        )
+    );
+}
+
+#[test]
+fn an_artifact_is_no_base() {
+    let dockerfile = "FROM scratch AS a\nFROM base\n";
+    let request = Request::new(ocib_dockerfile::parse(dockerfile.as_bytes()).unwrap());
+    let stages = Stages::new(&request, &Platform::linux_amd64()).unwrap();
+    let mut images = images(&Platform::linux_amd64(), &[("base", "{}")]);
+    let media_type = MediaType::from("application/vnd.cncf.model.config.v1+json");
+    for image in images.values_mut() {
+        image.config = Config::Artifact(media_type.clone(), Bytes::from_static(b"{}"));
+    }
+    let error = plan(&stages, &images).unwrap_err();
+    let span = error.span().unwrap();
+    assert_eq!(
+        (&dockerfile[span.start..span.end], error.to_string().as_str()),
+        (
+            "base",
+            "base@sha256:0 is an artifact of type application/vnd.cncf.model.config.v1+json, not a container image"
+        )
+    );
 }
