@@ -8,7 +8,7 @@ use ocib_testkit::checkout;
 use crate::program::Site;
 
 /// Variant, Dockerfile, message, and the text that is pointed at.
-const CASES: [(&str, &str, &str, &str); 25] = [
+const CASES: [(&str, &str, &str, &str); 30] = [
     (
         "Expand",
         "FROM scratch\nCOPY f ${X:?nowhere}\n",
@@ -66,6 +66,36 @@ const CASES: [(&str, &str, &str, &str); 25] = [
         "FROM scratch\nADD --checksum=sha256:0 f /x\n",
         "checksum requires HTTP(S) or Git sources",
         "sha256:0",
+    ),
+    (
+        "CopiedUrl",
+        "FROM scratch\nCOPY https://h.invalid/a /x\n",
+        "source can't be a URL for COPY",
+        "https://h.invalid/a",
+    ),
+    (
+        "CopiedGit",
+        "FROM scratch\nCOPY git@h.invalid:a /x\n",
+        "source can't be a git ref for COPY",
+        "git@h.invalid:a",
+    ),
+    (
+        "BadGitReference",
+        "FROM scratch\nADD https://h.invalid/a.git?nope=1 /x\n",
+        "unexpected",
+        "https://h.invalid/a.git?nope=1",
+    ),
+    (
+        "KeepGitDirConflict",
+        "FROM scratch\nADD --keep-git-dir=false https://h.invalid/a.git?keep-git-dir=1 /x\n",
+        "inconsistent keep-git-dir configuration",
+        "https://h.invalid/a.git?keep-git-dir=1",
+    ),
+    (
+        "ChecksumConflict",
+        "FROM scratch\nADD --checksum=abcdef0 https://h.invalid/a.git?commit=1234567 /x\n",
+        "checksum mismatch \"abcdef0\" != \"1234567\"",
+        "abcdef0",
     ),
     ("NotFound", "FROM scratch\nCOPY nowhere /\n", "/nowhere: not found", "nowhere"),
     (
