@@ -6,6 +6,7 @@ use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snip
 use ocib_build::Problem;
 use ocib_dockerfile::Span;
 use ocib_image::{LayerError, PlaceError, PlaceErrorKind};
+use ocib_store::IamDenial;
 
 use crate::terminal::printable;
 
@@ -189,6 +190,9 @@ fn place_help(error: &ocib_build::Error) -> Option<String> {
         _ => return None,
     };
     let help = match place.kind {
+        PlaceErrorKind::Denied if let Some(denial) = IamDenial::parse(&place.to_string()) => {
+            return Some(permission_help(&denial));
+        }
         PlaceErrorKind::Denied => {
             "log in with `docker login`, `podman login` or `skopeo login`, or set REGISTRY_AUTH_FILE or DOCKER_CONFIG"
         }
@@ -201,6 +205,13 @@ fn place_help(error: &ocib_build::Error) -> Option<String> {
         _ => return None,
     };
     Some(help.to_owned())
+}
+
+/// What to ask whoever administers AWS for.
+fn permission_help(denial: &IamDenial) -> String {
+    let identity = denial.identity.as_deref().unwrap_or("the identity");
+    let resource = denial.resource.as_deref().map(|resource| format!(" on {resource}")).unwrap_or_default();
+    format!("give {identity} the permission {}{resource}", denial.action)
 }
 
 #[cfg(test)]
