@@ -10,7 +10,10 @@ mod check;
 mod conformance;
 mod copy;
 mod ecr;
+#[cfg(feature = "ecr")]
 mod ecr_layers;
+#[cfg(feature = "ecr")]
+mod ecr_login;
 mod errors;
 mod git;
 mod hostile;

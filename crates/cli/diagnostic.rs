@@ -6,6 +6,7 @@ use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snip
 use ocib_build::Problem;
 use ocib_dockerfile::Span;
 use ocib_image::{LayerError, PlaceError, PlaceErrorKind};
+use ocib_store::IamDenial;
 
 use crate::terminal::printable;
 
@@ -216,6 +217,11 @@ fn place_help(error: &ocib_build::Error) -> Option<String> {
         ocib_build::Error::Layer(LayerError::Place(place)) => place,
         _ => return None,
     };
+    if let Some(denial) =
+        IamDenial::parse(&place.to_string()).filter(|_| place.kind == PlaceErrorKind::Denied)
+    {
+        return Some(permission_help(&denial));
+    }
     place_kind_help(place.kind).map(str::to_owned)
 }
 
@@ -233,6 +239,13 @@ fn place_kind_help(kind: PlaceErrorKind) -> Option<&'static str> {
         _ => return None,
     };
     Some(help)
+}
+
+/// What to ask whoever administers AWS for.
+fn permission_help(denial: &IamDenial) -> String {
+    let identity = denial.identity.as_deref().unwrap_or("the identity");
+    let resource = denial.resource.as_deref().map(|resource| format!(" on {resource}")).unwrap_or_default();
+    format!("give {identity} the permission {}{resource}", denial.action)
 }
 
 #[cfg(test)]

@@ -37,9 +37,10 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+#[cfg_attr(not(feature = "ecr"), expect(unused_variables, reason = "only ECR has flags"))]
 #[cfg_attr(
     not(any(feature = "ecr", feature = "google")),
-    expect(unused_variables, unused_mut, reason = "there are no clouds in this build")
+    expect(unused_mut, reason = "there are no clouds in this build")
 )]
 fn clouds(shared: &Shared, http: &HttpOptions, events: &dyn Events) -> Vec<Arc<dyn Cloud>> {
     let mut clouds: Vec<Arc<dyn Cloud>> = Vec::new();

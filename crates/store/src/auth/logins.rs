@@ -137,3 +137,6 @@ impl fmt::Debug for Logins {
         f.debug_struct("Logins").field("files", &self.files).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
