@@ -223,7 +223,7 @@ fn deep_nesting_is_an_error() {
     assert_eq!(word(&deep), "ERROR substitutions are nested more than 128 deep");
 }
 
-/// Found by the fuzz target: ten times as much with each level, and as much again with each quote.
+/// Each level makes as many times as much as the value has characters.
 #[test]
 fn expansions_that_multiply_are_an_error() {
     let nested = |levels: usize| format!("{}x{}", "${SP//?/".repeat(levels), "}".repeat(levels));
