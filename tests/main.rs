@@ -20,6 +20,7 @@ mod hostile;
 mod house;
 mod inspect;
 mod interrupted;
+mod killed;
 mod large;
 mod memory;
 mod outputs;

@@ -82,7 +82,7 @@ const CASES: [(&str, &str, &str, &str); 30] = [
     (
         "BadGitReference",
         "FROM scratch\nADD https://h.invalid/a.git?nope=1 /x\n",
-        "unexpected",
+        "https://h.invalid/a.git is not a git reference: unexpected query \"nope\"",
         "https://h.invalid/a.git?nope=1",
     ),
     (
