@@ -68,6 +68,14 @@ pub enum Error {
         /// The limit in bytes.
         limit: u64,
     },
+    /// A token for less than was asked for.
+    #[error("the token for {repository} grants {}, expected pull and push", Actions(granted))]
+    NotGranted {
+        /// The repository, with its registry.
+        repository: String,
+        /// What the token allows there.
+        granted: Vec<String>,
+    },
     /// An image with more layers than the registry takes.
     #[error("the image for {platform} has {count} layers, {registry} takes at most {limit}")]
     TooManyLayers {
@@ -277,6 +285,17 @@ impl fmt::Display for After<'_> {
     }
 }
 
+struct Actions<'a>(&'a [String]);
+
+impl fmt::Display for Actions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            [] => f.write_str("nothing"),
+            actions => f.write_str(&actions.join(" and ")),
+        }
+    }
+}
+
 struct Images<'a>(&'a [String]);
 
 impl fmt::Display for Images<'_> {
@@ -361,6 +380,7 @@ impl Error {
             Self::NoPlatform { .. } | Self::NoRegistryName { .. } => NotFound,
             Self::ForeignRealm { .. }
             | Self::NeedsPassword { .. }
+            | Self::NotGranted { .. }
             | Self::CredentialFile { .. }
             | Self::NoHelper { .. }
             | Self::CredentialHelper { .. } => Denied,

@@ -5,6 +5,7 @@
 mod copy;
 mod pull;
 mod push;
+mod recorded;
 mod scripted;
 mod tokens;
 
