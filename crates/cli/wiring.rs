@@ -4,7 +4,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use ocib_image::{Budget, Codec, Compression, Limits, Sealer};
-use ocib_net::{Http, HttpOptions};
+use ocib_net::{Http, HttpOptions, Proxies};
 use ocib_store::{DockerAuth, Registries, RegistriesOptions};
 
 use crate::{
@@ -68,21 +68,22 @@ pub(crate) fn sealer(shared: &Shared, compression: Compression) -> Result<Sealer
     Ok(Sealer::new(budget))
 }
 
-/// How HTTP is spoken, as the flags say.
+/// How HTTP is spoken, as the flags and the environment's proxies say.
 pub(crate) fn http(shared: &Shared) -> Result<HttpOptions, Failure> {
     let mut extra_certificates = Vec::new();
     for path in &shared.ca_files {
         extra_certificates.push(dockerfile::read(path, "certificates")?);
     }
     let insecure_hosts = shared.insecure_registries.iter().cloned().collect();
-    Ok(HttpOptions { extra_certificates, insecure_hosts, ..HttpOptions::default() })
+    let proxies = Proxies::from_environment(&environment::variable)
+        .map_err(|error| Failure::usage(error.to_string()))?;
+    Ok(HttpOptions { extra_certificates, insecure_hosts, proxies, ..HttpOptions::default() })
 }
 
 /// The client for all registries, with the credentials that Docker's and Podman's files hold.
 pub(crate) fn registries(http: HttpOptions) -> Registries {
-    let variable = |name: &str| std::env::var(name).ok();
     Registries::new(RegistriesOptions {
-        credentials: Arc::new(DockerAuth::from_environment(&variable)),
+        credentials: Arc::new(DockerAuth::from_environment(&environment::variable)),
         http: Arc::new(Http::new(http)),
         ..RegistriesOptions::default()
     })

@@ -4,7 +4,7 @@ use std::{error::Error as StdError, time::Duration};
 
 use reqwest::{Method, StatusCode};
 
-use crate::{Attempt, Redacted, Retry, Verdict, identity::Tried};
+use crate::{Attempt, Proxy, Redacted, Retry, Verdict, identity::Tried};
 
 /// Errors of HTTP. URLs are redacted, and what a server said is bounded and escaped.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +90,14 @@ pub enum Error {
         /// What is missing.
         why: String,
     },
+    /// A variable of the environment that should name a proxy. What it holds may be a secret.
+    #[error("{variable} names no proxy: {why}, expected http://[USER:PASSWORD@]HOST[:PORT]")]
+    BadProxy {
+        /// The variable, such as `HTTPS_PROXY`.
+        variable: &'static str,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// Nobody in a cloud: every way to an identity led nowhere.
     #[error("no identity for {cloud} was found: {}", Tried(tried))]
     Unidentified {
@@ -121,6 +129,15 @@ impl Error {
             true => Self::Untrusted { method, url, why },
             false => Self::Connection { method, url, why },
         }
+    }
+
+    /// The same, and that it happened on the way through `proxy`: that may be whose fault it is.
+    pub(crate) fn through(mut self, proxy: Option<&Proxy>) -> Self {
+        if let (Self::Connection { why, .. } | Self::Untrusted { why, .. }, Some(proxy)) = (&mut self, proxy)
+        {
+            why.push_str(&format!(" (through the proxy {proxy})"));
+        }
+        self
     }
 }
 
