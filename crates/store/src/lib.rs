@@ -15,12 +15,16 @@
 //! [`Logins`] is who ocib is to them: files and helpers first, then the clouds' own identities, which
 //! come with the features `ecr` and `google`.
 //!
+//! [`RegistryConfig`] is where registries really are, in the files of containers' tools: mirrors,
+//! insecure hosts, certificates.
+//!
 //! Start with [`RegistrySink`], the way of a layer's bytes out of the machine.
 
 mod archive;
 mod auth;
 mod blocking;
 mod bridge;
+mod config;
 mod denial;
 #[cfg(feature = "ecr")]
 mod ecr;
@@ -31,6 +35,7 @@ mod registry;
 
 pub use archive::{ArchiveFormat, ArchiveOptions, ArchiveSink, Destination};
 pub use auth::{Anonymous, Cloud, DockerAuth, Login, Logins, OnLogin};
+pub use config::{ConfigProblem, RegistryConfig};
 pub use denial::IamDenial;
 #[cfg(feature = "ecr")]
 pub use ecr::{

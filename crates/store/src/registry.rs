@@ -30,7 +30,7 @@ pub use self::{
     push::{HashFirst, PushOptions, RegistrySink},
 };
 use self::{endpoint::Endpoint, token::Scopes};
-use crate::{Anonymous, Error};
+use crate::{Anonymous, Error, RegistryConfig};
 
 /// How to speak to registries.
 #[derive(Clone)]
@@ -39,6 +39,8 @@ pub struct RegistriesOptions {
     pub credentials: Arc<dyn Credentials>,
     /// How HTTP is spoken.
     pub http: Arc<Http>,
+    /// Where registries really are, and what each is trusted by.
+    pub config: Arc<RegistryConfig>,
     /// How often and how fast failures are tried again.
     pub backoff: Backoff,
     /// Hosts of token endpoints that may see credentials though they are of another domain than
@@ -52,6 +54,7 @@ impl Default for RegistriesOptions {
         Self {
             credentials: Arc::new(Anonymous),
             http: Arc::new(Http::new(HttpOptions::default())),
+            config: Arc::default(),
             backoff: Backoff::default(),
             trusted_realms: BTreeSet::new(),
         }
@@ -83,8 +86,12 @@ pub struct Registries {
 #[derive(Debug)]
 struct Shared {
     options: RegistriesOptions,
-    endpoints: Mutex<BTreeMap<String, Arc<OnceCell<Endpoint>>>>,
+    /// By registry, and whether it may be insecure, which can differ within one.
+    endpoints: Mutex<BTreeMap<(String, bool), EndpointCell>>,
 }
+
+/// An endpoint that is found out by the first who asks.
+type EndpointCell = Arc<OnceCell<Endpoint>>;
 
 impl Registries {
     /// A client that spoke to nobody yet.
@@ -92,8 +99,11 @@ impl Registries {
         Self { shared: Arc::new(Shared { options, endpoints: Mutex::default() }) }
     }
 
+    /// The repository at the place that its name says, whatever mirrors it has.
     fn repository(&self, name: &Reference, scopes: Scopes) -> Repository {
-        Repository { registries: self.clone(), name: name.clone(), scopes }
+        let is_insecure = self.shared.options.config.is_insecure(name);
+        let backoff = self.shared.options.backoff;
+        Repository { registries: self.clone(), name: name.clone(), scopes, is_insecure, backoff }
     }
 }
 
@@ -106,6 +116,9 @@ struct Repository {
     registries: Registries,
     name: Reference,
     scopes: Scopes,
+    /// Whether its host may be spoken to over plain http or an unverified https.
+    is_insecure: bool,
+    backoff: Backoff,
 }
 
 impl Repository {
@@ -126,13 +139,15 @@ impl Repository {
 
     /// Where the repository is served, found out once for all that ask.
     async fn endpoint<'a>(&self, cell: &'a OnceCell<Endpoint>) -> Result<&'a Endpoint, Error> {
-        cell.get_or_try_init(|| Endpoint::open(self.name.registry(), &self.options().http)).await
+        let RegistriesOptions { config, http, .. } = self.options();
+        config.check(&self.name)?;
+        cell.get_or_try_init(|| Endpoint::open(self.name.registry(), self.is_insecure, config, http)).await
     }
 
-    fn cell(&self) -> Arc<OnceCell<Endpoint>> {
+    fn cell(&self) -> EndpointCell {
         let endpoints = &self.registries.shared.endpoints;
         let mut endpoints = endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(endpoints.entry(self.name.registry().to_owned()).or_default())
+        Arc::clone(endpoints.entry((self.name.registry().to_owned(), self.is_insecure)).or_default())
     }
 
     /// Sends `request` and returns the answer, whatever its status. Requests to the registry's own
@@ -142,7 +157,7 @@ impl Repository {
         let cell = self.cell();
         let endpoint = self.endpoint(&cell).await?;
         if !endpoint.is_at(&request.url) {
-            return Ok(self.options().http.send(request).await?);
+            return Ok(endpoint.http.send(request).await?);
         }
         for _ in 0..TOO_SOON_MAX {
             let began = endpoint.pace.turn().await;
@@ -166,7 +181,7 @@ impl Repository {
     /// the request is sent again, unless its body can be sent only once: the caller then gets the 401
     /// and can start over.
     async fn exchange_proven(&self, endpoint: &Endpoint, mut request: Request) -> Result<Response, Error> {
-        let http = &self.options().http;
+        let http = &endpoint.http;
         let again = request.again();
         let proof = endpoint.prove(self).await?;
         proof.iter().for_each(|proof| {

@@ -7,10 +7,11 @@ use ocib_image::{
     Blob, Config, Descriptor, Document, Image, ImageName, ImageSource, Index, Manifest, PlaceError, Platform,
     Reference,
 };
+use ocib_net::Backoff;
 use tokio::runtime::Handle;
 
 use super::{Registries, RegistryBlob, Repository, Scopes};
-use crate::Error;
+use crate::{Error, config::PullSource};
 
 /// Largest config that is held: real ones have some 10 KiB, and artifacts may put more there.
 const CONFIG_BYTES_MAX: usize = 16 << 20;
@@ -31,19 +32,47 @@ impl ImageSource for Registries {
 }
 
 impl Registries {
+    /// The image out of the first of its places that has it. A mirror is asked once: what it lacks, the
+    /// next one may have.
     async fn image(&self, reference: &Reference, platform: &Platform) -> Result<Image, Error> {
-        let repository = self.repository(reference, Scopes::pull(reference));
+        let mut sources = self.shared.options.config.sources(reference)?;
+        let own = sources.pop().expect("an image has a place of its own, after its mirrors");
+        let mut failed = Vec::new();
+        for mirror in &sources {
+            let once = Backoff { attempts: 1, ..self.shared.options.backoff };
+            match self.image_at(reference, platform, mirror, once).await {
+                Ok(image) => return Ok(image),
+                Err(error) => failed.push(error.to_string()),
+            }
+        }
+        let image = self.image_at(reference, platform, &own, self.shared.options.backoff).await;
+        image.map_err(|error| match failed.is_empty() {
+            true => error,
+            false => Error::Mirrors { failed, source: Box::new(error) },
+        })
+    }
+
+    async fn image_at(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        source: &PullSource,
+        backoff: Backoff,
+    ) -> Result<Image, Error> {
+        let scopes = Scopes::pull(&source.name);
+        let at = Repository { is_insecure: source.is_insecure, ..self.repository(&source.name, scopes) };
+        let repository = Repository { backoff, ..at.clone() };
         let root = repository.document(&reference.target(), reference.digest().copied()).await?;
         let pinned = reference.pinned(root.descriptor().digest).to_string();
         let manifest = match root {
             Document::Manifest(manifest) => manifest,
-            Document::Index(index) => repository.chosen(reference, &index, platform).await?,
+            Document::Index(index) => repository.chosen(&index, platform).await?,
         };
         let config = repository.config(manifest.config()).await?;
         let runtime = Handle::current();
         let layer = |descriptor: &Descriptor| Blob {
             descriptor: descriptor.clone(),
-            source: Arc::new(RegistryBlob::new(repository.clone(), descriptor.clone(), runtime.clone())),
+            source: Arc::new(RegistryBlob::new(at.clone(), descriptor.clone(), runtime.clone())),
         };
         let layers = manifest.layers().iter().map(layer).collect();
         Ok(Image { manifest, config, layers, pinned })
@@ -51,18 +80,13 @@ impl Registries {
 }
 
 impl Repository {
-    async fn chosen(
-        &self,
-        reference: &Reference,
-        index: &Index,
-        platform: &Platform,
-    ) -> Result<Manifest, Error> {
+    async fn chosen(&self, index: &Index, platform: &Platform) -> Result<Manifest, Error> {
         let Some(descriptor) = index.choose(platform) else {
             let mut have: Vec<String> = index.platforms().map(Platform::to_string).collect();
             have.dedup();
             let have = have.join(", ");
             return Err(Error::NoPlatform {
-                name: reference.to_string(),
+                name: self.name.to_string(),
                 wanted: platform.to_string(),
                 have,
             });
@@ -73,7 +97,7 @@ impl Repository {
                 let media_type = inner.descriptor().media_type;
                 let why = "it is an index within an index, expected a manifest".to_owned();
                 let source = ocib_image::Error::BadDocument { media_type, why };
-                Err(Error::Document { name: reference.pinned(descriptor.digest).to_string(), source })
+                Err(Error::Document { name: self.name.pinned(descriptor.digest).to_string(), source })
             }
         }
     }
