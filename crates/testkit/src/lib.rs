@@ -2,7 +2,7 @@
 //! wire, files of any size, and judges that trust nothing of what ocib says of itself.
 //!
 //! - [`Registry`]: Debian's `docker-registry` on a loopback port; [`FaultProxy`] breaks the
-//!   connections to it at a chosen byte.
+//!   connections to it at a chosen byte, [`ConnectProxy`] makes names lead to it.
 //! - [`EcrEmulator`]: Amazon ECR's dialect, its API, STS and IAM, and faults on request.
 //! - [`skopeo`], [`umoci`], [`Podman`]: other people's readers.
 //! - [`verify_layout`] and [`rootfs`]: every digest and every file of an image, derived again from
@@ -22,6 +22,7 @@ mod process;
 mod proxy;
 mod registry;
 mod sinks;
+mod tunnel;
 
 pub use content::{Noise, noise_file, safetensors_file, sparse_file};
 pub use ecr::{
@@ -35,3 +36,4 @@ pub use process::{require, run, run_command};
 pub use proxy::{Fault, FaultProxy};
 pub use registry::{Registry, RegistryOptions, Request, Served};
 pub use sinks::{SinkCase, file_layer, program_layer, sealer, sink_suite};
+pub use tunnel::{ConnectProxy, ProxyRequest};
