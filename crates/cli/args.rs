@@ -160,6 +160,11 @@ pub(crate) struct Shared {
     /// Certificates (PEM) that are trusted besides the system's.
     #[arg(long = "ca-file", value_name = "FILE")]
     pub(crate) ca_files: Vec<PathBuf>,
+
+    /// Mirrors, insecure registries and certificates: a registries.conf, or a directory like
+    /// /etc/containers [default: $CONTAINERS_REGISTRIES_CONF, or the files of Podman and Skopeo].
+    #[arg(long, value_name = "PATH")]
+    pub(crate) registry_config: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -3,9 +3,9 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use ocib_image::{Budget, Codec, Compression, Limits, Sealer};
+use ocib_image::{Budget, Codec, Compression, Event, Events, Limits, Sealer};
 use ocib_net::{Http, HttpOptions, Proxies};
-use ocib_store::{DockerAuth, Registries, RegistriesOptions};
+use ocib_store::{DockerAuth, Registries, RegistriesOptions, RegistryConfig};
 
 use crate::{
     args::Shared,
@@ -81,10 +81,27 @@ pub(crate) fn http(shared: &Shared) -> Result<HttpOptions, Failure> {
 }
 
 /// The client for all registries, with the credentials that Docker's and Podman's files hold.
-pub(crate) fn registries(http: HttpOptions) -> Registries {
-    Registries::new(RegistriesOptions {
+pub(crate) fn registries(
+    shared: &Shared,
+    http: HttpOptions,
+    events: &dyn Events,
+) -> Result<Registries, Failure> {
+    Ok(Registries::new(RegistriesOptions {
+        config: Arc::new(registry_config(shared, events)?),
         credentials: Arc::new(DockerAuth::from_environment(&environment::variable)),
         http: Arc::new(Http::new(http)),
         ..RegistriesOptions::default()
-    })
+    }))
+}
+
+/// Where registries are, as files say. What makes no difference is said of a file that was named: the
+/// system's files hold settings for other programs.
+fn registry_config(shared: &Shared, events: &dyn Events) -> Result<RegistryConfig, Failure> {
+    let named = shared.registry_config.as_deref();
+    let config = RegistryConfig::find(named, &environment::variable);
+    let config = config.map_err(|error| Failure::of_registry_config(&error))?;
+    if named.is_some() || environment::variable(RegistryConfig::VARIABLE).is_some() {
+        config.notes().iter().for_each(|note| events.emit(Event::Note(note)));
+    }
+    Ok(config)
 }

@@ -56,6 +56,9 @@ struct Places {
 }
 
 impl RegistryConfig {
+    /// The variable that names a file or directory as containers' tools do.
+    pub const VARIABLE: &str = "CONTAINERS_REGISTRIES_CONF";
+
     /// Reads `text`; `path` is its name in messages. There are no certificates.
     ///
     /// # Errors
@@ -83,7 +86,7 @@ impl RegistryConfig {
     pub fn find(named: Option<&Path>, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self, Error> {
         let variable = |name: &str| environment(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let user = variable("XDG_CONFIG_HOME").or_else(|| Some(variable("HOME")?.join(".config")));
-        let named = named.map(Path::to_owned).or_else(|| variable("CONTAINERS_REGISTRIES_CONF"));
+        let named = named.map(Path::to_owned).or_else(|| variable(Self::VARIABLE));
         Self::read(&Places::of(named.as_deref(), user.as_deref(), Path::new("/etc"))?)
     }
 
