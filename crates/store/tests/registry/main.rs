@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests, which clippy cannot see here")]
 
+mod mirrors;
 mod pull;
 mod push;
 mod scripted;
