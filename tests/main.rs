@@ -17,6 +17,7 @@ mod outputs;
 mod platforms;
 mod program;
 mod push;
+mod registry_config;
 mod reproducible;
 mod reuse;
 mod stdin;

@@ -30,6 +30,16 @@ pub enum Error {
         /// What is wrong with the certificate.
         why: String,
     },
+    /// The server wants to know who asks by a certificate, and got none or one that it does not trust.
+    #[error("{method} {url} failed: the server wants a client certificate that it trusts: {why}")]
+    ClientCertificate {
+        /// The request's method.
+        method: Method,
+        /// The request's URL.
+        url: Redacted,
+        /// What the server said.
+        why: String,
+    },
     /// The server neither took nor gave a byte for too long.
     #[error("{method} {url} failed: no progress for {} seconds", limit.as_secs())]
     Stalled {
@@ -125,8 +135,11 @@ impl Error {
     /// its query, so only the innermost cause is kept.
     pub(crate) fn of_client(method: &Method, url: &reqwest::Url, error: &reqwest::Error) -> Self {
         let (method, url, why) = (method.clone(), Redacted::of(url), innermost(error));
-        match why.contains("invalid peer certificate") {
-            true => Self::Untrusted { method, url, why },
+        if why.contains("invalid peer certificate") {
+            return Self::Untrusted { method, url, why };
+        }
+        match CERTIFICATE_ALERTS.iter().any(|alert| why.ends_with(alert)) {
+            true => Self::ClientCertificate { method, url, why },
             false => Self::Connection { method, url, why },
         }
     }
@@ -140,6 +153,17 @@ impl Error {
         self
     }
 }
+
+/// Alerts by which servers refuse a client's certificate, or none (RFC 8446, section 6.2), as rustls
+/// names them.
+const CERTIFICATE_ALERTS: [&str; 6] = [
+    "received fatal alert: BadCertificate",
+    "received fatal alert: CertificateExpired",
+    "received fatal alert: CertificateRequired",
+    "received fatal alert: CertificateRevoked",
+    "received fatal alert: CertificateUnknown",
+    "received fatal alert: UnknownCA",
+];
 
 /// The text at the end of the chain of causes.
 pub(crate) fn innermost(error: &reqwest::Error) -> String {

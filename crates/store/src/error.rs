@@ -375,6 +375,7 @@ impl Error {
             Self::Http(ocib_net::Error::TooLong { .. }) => Corrupt,
             Self::Http(ocib_net::Error::Forbidden { .. } | ocib_net::Error::Redirect { .. }) => Refused,
             Self::Http(ocib_net::Error::Unidentified { .. }) => Denied,
+            Self::Http(ocib_net::Error::ClientCertificate { .. }) => Refused,
             Self::Http(_) => Unreachable,
             Self::BadRealm { .. }
             | Self::Incomplete { .. }
