@@ -33,7 +33,7 @@ pub(crate) fn run(build: &args::Build) -> Result<(), Failure> {
     let request = Arc::new(request(build, inputs, &*events)?);
     let sealer = wiring::sealer(&build.shared, build.compression)?;
     let http = wiring::http(&build.shared)?;
-    let registries = wiring::registries(&build.shared, http.clone(), &*events)?;
+    let registries = wiring::registries(&build.shared, http.clone(), Arc::clone(&events))?;
     let means = Means::of(build, registries.clone(), sealer)?;
     let prints = !outputs.iter().any(Output::is_stdout);
     let mut sinks = Vec::new();

@@ -84,10 +84,11 @@ pub(crate) fn http(shared: &Shared) -> Result<HttpOptions, Failure> {
 pub(crate) fn registries(
     shared: &Shared,
     http: HttpOptions,
-    events: &dyn Events,
+    events: Arc<dyn Events>,
 ) -> Result<Registries, Failure> {
     Ok(Registries::new(RegistriesOptions {
-        config: Arc::new(registry_config(shared, events)?),
+        config: Arc::new(registry_config(shared, &*events)?),
+        on_mirror_failure: Arc::new(move |failure| events.emit(Event::Note(&failure.to_string()))),
         credentials: Arc::new(DockerAuth::from_environment(&environment::variable)),
         http: Arc::new(Http::new(http)),
         ..RegistriesOptions::default()

@@ -40,6 +40,16 @@ pub enum Error {
         /// What the server said.
         why: String,
     },
+    /// The proxy does not let ocib through without a login, or with the one that it was given.
+    #[error("{method} {url} failed: the proxy {proxy} wants a user and a password that it knows")]
+    ProxyLogin {
+        /// The request's method.
+        method: Method,
+        /// The request's URL.
+        url: Redacted,
+        /// The proxy.
+        proxy: Redacted,
+    },
     /// The server neither took nor gave a byte for too long.
     #[error("{method} {url} failed: no progress for {} seconds", limit.as_secs())]
     Stalled {
@@ -145,14 +155,24 @@ impl Error {
     }
 
     /// The same, and that it happened on the way through `proxy`: that may be whose fault it is.
-    pub(crate) fn through(mut self, proxy: Option<&Proxy>) -> Self {
-        if let (Self::Connection { why, .. } | Self::Untrusted { why, .. }, Some(proxy)) = (&mut self, proxy)
-        {
-            why.push_str(&format!(" (through the proxy {proxy})"));
+    pub(crate) fn through(self, proxy: Option<&Proxy>) -> Self {
+        match (self, proxy) {
+            (Self::Connection { method, url, why }, Some(proxy)) if why.ends_with(PROXY_REFUSES) => {
+                Self::ProxyLogin { method, url, proxy: Redacted::of(proxy.url()) }
+            }
+            (Self::Connection { method, url, why }, Some(proxy)) => {
+                Self::Connection { method, url, why: format!("{why} (through the proxy {proxy})") }
+            }
+            (Self::Untrusted { method, url, why }, Some(proxy)) => {
+                Self::Untrusted { method, url, why: format!("{why} (through the proxy {proxy})") }
+            }
+            (error, _) => error,
         }
-        self
     }
 }
+
+/// What hyper-util makes of a proxy's 407.
+const PROXY_REFUSES: &str = "proxy authorization required";
 
 /// Alerts by which servers refuse a client's certificate, or none (RFC 8446, section 6.2), as rustls
 /// names them.

@@ -30,7 +30,8 @@ pub struct HttpOptions {
     pub insecure_hosts: BTreeSet<String>,
     /// What holds for one host alone, by `host:port`, or `host` for its scheme's own port.
     pub hosts: BTreeMap<String, HostTrust>,
-    /// Which hosts are asked through proxies. Loopback never is.
+    /// Which hosts are asked through proxies: none by default, since a library does not look into the
+    /// environment. Loopback never is.
     pub proxies: Proxies,
     /// How long a connection may take to be made.
     pub connect_timeout: Duration,

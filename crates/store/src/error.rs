@@ -375,7 +375,9 @@ impl Error {
             Self::Http(ocib_net::Error::TooLong { .. }) => Corrupt,
             Self::Http(ocib_net::Error::Forbidden { .. } | ocib_net::Error::Redirect { .. }) => Refused,
             Self::Http(ocib_net::Error::Unidentified { .. }) => Denied,
-            Self::Http(ocib_net::Error::ClientCertificate { .. }) => Refused,
+            Self::Http(ocib_net::Error::ClientCertificate { .. } | ocib_net::Error::ProxyLogin { .. }) => {
+                Refused
+            }
             Self::Http(_) => Unreachable,
             Self::BadRealm { .. }
             | Self::Incomplete { .. }

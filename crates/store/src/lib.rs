@@ -45,4 +45,7 @@ pub use ecr::{
 pub use error::{Error, RegistryCode};
 pub use images::Images;
 pub use layout::{LayoutSelector, LayoutSink, resolve_in_layout};
-pub use registry::{HashFirst, PushOptions, Registries, RegistriesOptions, RegistryBlob, RegistrySink};
+pub use registry::{
+    HashFirst, MirrorFailure, OnMirrorFailure, PushOptions, Registries, RegistriesOptions, RegistryBlob,
+    RegistrySink,
+};

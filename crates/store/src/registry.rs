@@ -41,6 +41,8 @@ pub struct RegistriesOptions {
     pub http: Arc<Http>,
     /// Where registries really are, and what each is trusted by.
     pub config: Arc<RegistryConfig>,
+    /// Who is told of mirrors that are passed over.
+    pub on_mirror_failure: OnMirrorFailure,
     /// How often and how fast failures are tried again.
     pub backoff: Backoff,
     /// Hosts of token endpoints that may see credentials though they are of another domain than
@@ -55,6 +57,7 @@ impl Default for RegistriesOptions {
             credentials: Arc::new(Anonymous),
             http: Arc::new(Http::new(HttpOptions::default())),
             config: Arc::default(),
+            on_mirror_failure: Arc::new(|_| {}),
             backoff: Backoff::default(),
             trusted_realms: BTreeSet::new(),
         }
@@ -66,6 +69,27 @@ impl fmt::Debug for RegistriesOptions {
         f.debug_struct("RegistriesOptions").field("http", &self.http).finish_non_exhaustive()
     }
 }
+
+/// A mirror that is passed over.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct MirrorFailure<'a> {
+    /// The image's name.
+    pub name: &'a Reference,
+    /// What it is called in the mirror.
+    pub mirror: &'a Reference,
+    /// Why it is not taken from there.
+    pub error: &'a Error,
+}
+
+impl fmt::Display for MirrorFailure<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is not taken from the mirror {}: {}", self.name, self.mirror, self.error)
+    }
+}
+
+/// Takes what went wrong with each name in each mirror, once.
+pub type OnMirrorFailure = Arc<dyn Fn(&MirrorFailure<'_>) + Send + Sync>;
 
 /// A client for all registries; clones share connections, tokens and what was learnt of each host.
 ///
@@ -88,6 +112,8 @@ struct Shared {
     options: RegistriesOptions,
     /// By registry, and whether it may be insecure, which can differ within one.
     endpoints: Mutex<BTreeMap<(String, bool), EndpointCell>>,
+    /// Mirrored names that were told of.
+    passed_over: Mutex<BTreeSet<Reference>>,
 }
 
 /// An endpoint that is found out by the first who asks.
@@ -96,7 +122,16 @@ type EndpointCell = Arc<OnceCell<Endpoint>>;
 impl Registries {
     /// A client that spoke to nobody yet.
     pub fn new(options: RegistriesOptions) -> Self {
-        Self { shared: Arc::new(Shared { options, endpoints: Mutex::default() }) }
+        Self {
+            shared: Arc::new(Shared { options, endpoints: Mutex::default(), passed_over: Mutex::default() }),
+        }
+    }
+
+    fn pass_over(&self, failure: &MirrorFailure<'_>) {
+        let mut known = self.shared.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.insert(failure.mirror.clone()) {
+            (self.shared.options.on_mirror_failure)(failure);
+        }
     }
 
     /// The repository at the place that its name says, whatever mirrors it has.

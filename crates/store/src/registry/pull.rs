@@ -10,7 +10,7 @@ use ocib_image::{
 use ocib_net::Backoff;
 use tokio::runtime::Handle;
 
-use super::{Registries, RegistryBlob, Repository, Scopes};
+use super::{MirrorFailure, Registries, RegistryBlob, Repository, Scopes};
 use crate::{Error, config::PullSource};
 
 /// Largest config that is held: real ones have some 10 KiB, and artifacts may put more there.
@@ -42,7 +42,10 @@ impl Registries {
             let once = Backoff { attempts: 1, ..self.shared.options.backoff };
             match self.image_at(reference, platform, mirror, once).await {
                 Ok(image) => return Ok(image),
-                Err(error) => failed.push(error.to_string()),
+                Err(error) => {
+                    self.pass_over(&MirrorFailure { name: reference, mirror: &mirror.name, error: &error });
+                    failed.push(error.to_string());
+                }
             }
         }
         let image = self.image_at(reference, platform, &own, self.shared.options.backoff).await;

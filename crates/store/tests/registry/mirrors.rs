@@ -1,6 +1,10 @@
 //! Mirrors: which are asked, in which order, and who ocib is to them.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Mutex},
+};
 
 use ocib_image::{ImageSource, MediaType, PlaceErrorKind, Platform, Progress, Sink};
 use ocib_store::{DockerAuth, Registries, RegistriesOptions, RegistryConfig};
@@ -75,7 +79,13 @@ async fn resolve(
     options: RegistriesOptions,
     name: &str,
 ) -> Result<(String, Vec<u8>), (PlaceErrorKind, String)> {
-    let registries = Registries::new(options);
+    resolved(&Registries::new(options), name).await
+}
+
+async fn resolved(
+    registries: &Registries,
+    name: &str,
+) -> Result<(String, Vec<u8>), (PlaceErrorKind, String)> {
     let image = registries.resolve(&name.parse().unwrap(), &Platform::linux_amd64()).await;
     let image = image.map_err(|error| (error.kind, error.to_string()))?;
     let mut layer = Vec::new();
@@ -99,17 +109,33 @@ async fn the_first_mirror_that_has_the_image() {
     let mirrors = [&nowhere()[..], &empty.host(), &mirror.host()];
 
     // A tag may name something else there: that is what mirrors of tags are.
-    let found = resolve(mirrored(&primary.host(), &mirrors), "registry.test/a:1").await.unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let tell = Arc::clone(&told);
+    let options = RegistriesOptions {
+        on_mirror_failure: Arc::new(move |failure| tell.lock().unwrap().push(failure.to_string())),
+        ..mirrored(&primary.host(), &mirrors)
+    };
+    let registries = Registries::new(options);
+    let found = resolved(&registries, "registry.test/a:1").await.unwrap();
+    assert_eq!(resolved(&registries, "registry.test/a:1").await.unwrap(), found);
+    let not_taken = |host: &str, why: &str| {
+        format!("registry.test/a:1 is not taken from the mirror {host}/m/a:1: GET http://{host}/v2/{why}")
+    };
+    let expected = [
+        not_taken(mirrors[0], " failed: Connection refused (os error 111)"),
+        not_taken(mirrors[1], "m/a/manifests/1 answered 404"),
+    ];
+    assert_eq!(*told.lock().unwrap(), expected);
     let digest = theirs.descriptor().digest;
     assert_eq!(found, (format!("registry.test/a@{digest}"), b"theirs".to_vec()));
-    assert_eq!(empty.lines(), ["GET /v2/m/a/manifests/1"]);
+    assert_eq!(empty.lines(), ["GET /v2/m/a/manifests/1"; 2]);
     let (config, layer) = (theirs.config.descriptor.digest, theirs.layer.descriptor.digest);
     let expected = [
         "GET /v2/m/a/manifests/1".to_owned(),
         format!("GET /v2/m/a/blobs/{config}"),
         format!("GET /v2/m/a/blobs/{layer}"),
     ];
-    assert_eq!(mirror.lines(), expected);
+    assert_eq!(mirror.lines(), [&expected[..], &expected].concat());
     assert_eq!(primary.lines(), Vec::<String>::new());
 
     // What is pinned is verified, so a mirror with other bytes is passed over.
@@ -117,7 +143,7 @@ async fn the_first_mirror_that_has_the_image() {
     let found =
         resolve(mirrored(&primary.host(), &mirrors), &format!("registry.test/a@{digest}")).await.unwrap();
     assert_eq!(found, (format!("registry.test/a@{digest}"), b"own".to_vec()));
-    assert_eq!(mirror.lines()[3..], [format!("GET /v2/m/a/manifests/{digest}")]);
+    assert_eq!(mirror.lines()[6..], [format!("GET /v2/m/a/manifests/{digest}")]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
