@@ -41,7 +41,7 @@ pub(crate) fn run(build: &args::Build) -> Result<(), Failure> {
     let name = inputs.source.name.clone();
     let request = Arc::new(request(build, inputs, &places, &*events)?);
     let sealer = wiring::sealer(&build.shared, build.compression)?;
-    let registries = registries(&build.shared, http.clone(), Arc::clone(&events));
+    let registries = registries(&build.shared, http.clone(), Arc::clone(&events))?;
     let sink = |options: PushOptions| registries::sink(build, &http, &*events, options);
     let means = Means::of(build, registries.clone(), sealer, &sink)?;
     let prints = !outputs.iter().any(Output::is_stdout);

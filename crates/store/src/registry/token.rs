@@ -16,7 +16,7 @@ use ocib_net::{
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::{Repository, answer, challenge::Challenge};
+use super::{Repository, answer, challenge::Challenge, endpoint::Endpoint};
 use crate::Error;
 
 /// What somebody wants to do, in which repositories.
@@ -71,9 +71,10 @@ impl Proof {
     /// only a password helps and there is none.
     pub(super) async fn make(
         challenge: &Challenge,
-        base: &Url,
+        endpoint: &Endpoint,
         repository: &Repository,
     ) -> Result<Option<Self>, Error> {
+        let base = &endpoint.base;
         let credential = repository.options().credentials.find(&repository.name).await?;
         let registry = || repository.name.registry().to_owned();
         match (challenge, credential) {
@@ -89,7 +90,7 @@ impl Proof {
                 }
                 let scopes = repository.scopes.with_asked(scope.as_deref());
                 let request = token_request(realm, service.as_deref(), &scopes, credential.as_ref());
-                let fetched = Self::fetch(&repository.options().http, request, repository).await;
+                let fetched = Self::fetch(&endpoint.http, request, repository).await;
                 if let (Err(error), Some(credential)) = (&fetched, &credential)
                     && error.is_stale()
                 {

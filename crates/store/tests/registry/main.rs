@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests, which clippy cannot see here")]
 
 mod copy;
+mod mirrors;
 mod pull;
 mod push;
 mod recorded;
