@@ -43,7 +43,10 @@ pub use ignore::{Matches, Patterns};
 pub use instruction::{
     ArgPair, Command, CommandLine, Healthcheck, Instruction, Mount, MountOption, Pair, Run, Transfer,
 };
-pub use lint::{Linter, RULES, Rule, Shown, Warning, lint, redacted, redacted_text, warnings_are_errors};
+pub use lint::{
+    Linter, RULES, Rule, Shown, Warning, is_secret, lint, redacted, redacted_instruction, redacted_text,
+    warnings_are_errors,
+};
 pub use parse::{Dockerfile, parse, parse_trigger};
 pub use span::{Position, Span, Spanned};
 pub use stage::{From, Stage};
