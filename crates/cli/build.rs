@@ -7,11 +7,12 @@ use std::{
     time::Duration,
 };
 
-use ocib_build::{NamedContext, Published, Request, Timestamps, prepare, publish};
+use ocib_build::{NamedContext, Published, Request, Timestamps, Warning, prepare, publish};
 use ocib_image::{Budget, Codec, Compression, Event, Events, ImageName, Limits, Sealer, Sink, Timestamp};
 use ocib_net::{Backoff, Http, HttpOptions};
 use ocib_source::Web;
 use ocib_store::{DockerAuth, Images, Registries, RegistriesOptions};
+use tokio::runtime::Runtime;
 
 use crate::{
     args,
@@ -23,7 +24,7 @@ use crate::{
 };
 
 /// How long threads that read files may take to notice that the build was given up.
-const SHUTDOWN: Duration = Duration::from_secs(2);
+pub(crate) const SHUTDOWN: Duration = Duration::from_secs(2);
 
 /// Runs the command.
 pub(crate) fn run(build: &args::Build) -> Result<(), Failure> {
@@ -43,11 +44,7 @@ pub(crate) fn run(build: &args::Build) -> Result<(), Failure> {
     for output in outputs {
         sinks.extend(output.sinks(&build.tags, &registries, &sealer)?);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(environment::cores().min(4))
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(Exit::Failed, format!("cannot start: {error}")))?;
+    let runtime = runtime()?;
     let job = Job {
         request,
         name,
@@ -93,11 +90,7 @@ struct Job {
 impl Job {
     async fn publish_all(&self) -> Result<Vec<Published>, ocib_build::Error> {
         let prepared = prepare(Arc::clone(&self.request), &self.images, Some(&self.web)).await?;
-        for found in prepared.warnings() {
-            let line = self.request.dockerfile.position(found.span.start).line;
-            let text = diagnostic::warning(found.rule, &found.message, &self.name, line);
-            self.events.emit(Event::Warning(&text));
-        }
+        warn(prepared.warnings(), &self.request, &self.name, &*self.events);
         let mut published = Vec::new();
         for sink in &self.sinks {
             published.push(publish(&prepared, &**sink, &self.events).await?);
@@ -106,8 +99,26 @@ impl Job {
     }
 }
 
+/// Says what planning found worth a look; `name` is what the Dockerfile is called.
+pub(crate) fn warn(warnings: &[Warning], request: &Request, name: &str, events: &dyn Events) {
+    for found in warnings {
+        let line = request.dockerfile.position(found.span.start).line;
+        let text = diagnostic::warning(found.rule, &found.message, name, line);
+        events.emit(Event::Warning(&text));
+    }
+}
+
+/// What everything that waits runs on.
+pub(crate) fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(environment::cores().min(4))
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failed, format!("cannot start: {error}")))
+}
+
 /// Waits for the signals that end a build in order: Ctrl-C, and what Kubernetes sends.
-async fn interrupted() -> &'static str {
+pub(crate) async fn interrupted() -> &'static str {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut interrupt), Ok(mut terminate)) =
         (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
@@ -121,7 +132,7 @@ async fn interrupted() -> &'static str {
     }
 }
 
-fn request(build: &args::Build, inputs: Inputs, events: &dyn Events) -> Result<Request, Failure> {
+pub(crate) fn request(build: &args::Build, inputs: Inputs, events: &dyn Events) -> Result<Request, Failure> {
     let Inputs { source, tree, ignored } = inputs;
     let dockerfile =
         source.parse().map_err(|error| Failure::of_build(&error.into(), &source.name, &source.text()))?;
@@ -170,7 +181,7 @@ fn request(build: &args::Build, inputs: Inputs, events: &dyn Events) -> Result<R
     Ok(request)
 }
 
-fn sealer(build: &args::Build) -> Result<Sealer, Failure> {
+pub(crate) fn sealer(build: &args::Build) -> Result<Sealer, Failure> {
     // `auto` may choose gzip for any layer.
     let codec = match build.compression {
         Compression::Auto => Codec::GZIP,
@@ -187,7 +198,7 @@ fn sealer(build: &args::Build) -> Result<Sealer, Failure> {
     Ok(Sealer::new(budget))
 }
 
-fn http(build: &args::Build) -> Result<HttpOptions, Failure> {
+pub(crate) fn http(build: &args::Build) -> Result<HttpOptions, Failure> {
     let mut extra_certificates = Vec::new();
     for path in &build.ca_files {
         extra_certificates.push(dockerfile::read(path, "certificates")?);
@@ -196,7 +207,7 @@ fn http(build: &args::Build) -> Result<HttpOptions, Failure> {
     Ok(HttpOptions { extra_certificates, insecure_hosts, ..HttpOptions::default() })
 }
 
-fn registries(http: HttpOptions) -> Registries {
+pub(crate) fn registries(http: HttpOptions) -> Registries {
     let variable = |name: &str| std::env::var(name).ok();
     Registries::new(RegistriesOptions {
         credentials: Arc::new(DockerAuth::from_environment(&variable)),

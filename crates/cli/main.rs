@@ -8,6 +8,7 @@ mod diagnostic;
 mod dockerfile;
 mod environment;
 mod output;
+mod plan;
 mod progress;
 mod report;
 mod terminal;
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
     let cli = args::Cli::parse();
     let result = match cli.command {
         args::Command::Build(build) => build::run(&build),
+        args::Command::Plan(plan) => plan::run(&plan),
         args::Command::Check(check) => check::run(&check),
         args::Command::Version => report::version(),
     };

@@ -17,7 +17,7 @@ pub(crate) use base::Base;
 pub(crate) use builder::{LayerBuilder, MakeError};
 pub(crate) use content::{Content, Origin};
 pub(crate) use copy::{Copy, CopyError, copy, expand_wildcards};
-pub(crate) use headers::HeaderCache;
+pub(crate) use headers::{Access, HeaderCache};
 pub(crate) use inline::InlineFile;
 pub(crate) use layer::FilesLayer;
 pub(crate) use mode::Mode;

@@ -88,7 +88,8 @@ pub async fn prepare(
 
 /// Finds out what [`prepare`] and [`publish`] would do, and goes on where they cannot: a RUN is no
 /// error but a part that would be delegated, and what depends on what it makes is said to. Makes no
-/// layer and reads no more than `prepare` does; its errors are the same.
+/// layer and writes nothing, not even to the request's cache; reads no more than `prepare` does, and
+/// its errors are the same.
 ///
 /// Dropping the future ends it; work on files that is under way ends by itself soon after.
 ///
@@ -103,7 +104,7 @@ pub async fn outline(
     let (compression, warnings) = (request.compression, warnings(&plans));
     let remotes = fetch_all(&plans, fetch).await?;
     let targets = blocking(move || {
-        let mut lowering = Lowering::new(&request, &images, &remotes);
+        let mut lowering = Lowering::new(&request, &images, &remotes).only_looking();
         plans.into_iter().map(|plan| lowering.survey(plan)).collect::<Result<_, _>>()
     });
     Ok(Outline { targets: targets.await?, compression, warnings })

@@ -22,8 +22,9 @@ use crate::{
     Error, NamedContext, Problem, Request, Timestamps,
     context::Context,
     files::{
-        Archive, Base, Copy, CopyError, Files, FilesLayer, Found, HeaderCache, InlineFile, LayerBuilder,
-        Mode, Owner, OwnerError, Rootfs, copy, expand_wildcards, follow_in, resolve_owner, unpack,
+        Access, Archive, Base, Copy, CopyError, Files, FilesLayer, Found, HeaderCache, InlineFile,
+        LayerBuilder, Mode, Owner, OwnerError, Rootfs, copy, expand_wildcards, follow_in, resolve_owner,
+        unpack,
     },
     path,
     plan::{Action, CopyPlan, Plan, Remote, Source, Step},
@@ -66,6 +67,7 @@ pub(crate) struct Lowering<'a> {
     contexts: BTreeMap<String, Arc<Context>>,
     main: Option<Arc<Context>>,
     remotes: &'a Remotes,
+    access: Access,
 }
 
 /// What ADD fetches, by URL and digest.
@@ -87,7 +89,13 @@ impl<'a> Lowering<'a> {
             contexts: contexts.collect(),
             main: request.context.as_ref().map(|tree| context(tree, &request.ignored)),
             remotes,
+            access: Access::Write,
         }
+    }
+
+    /// The same, but nothing that is found out is remembered on disk.
+    pub(crate) fn only_looking(self) -> Self {
+        Self { access: Access::Read, ..self }
     }
 
     /// Lowers the plan of one platform; fails at the first RUN, for which there is no backend.
@@ -154,7 +162,8 @@ impl<'a> Lowering<'a> {
         if image.layers.is_empty() {
             return Rootfs::default();
         }
-        let cache = self.request.cache.as_deref().map(HeaderCache::new);
+        let cache = self.request.cache.as_deref();
+        let cache = cache.map(|directory| HeaderCache::new(directory, self.access));
         let base = || Arc::new(Base::new(image, diff_ids, &key.0.to_string(), cache));
         Rootfs::of(Arc::clone(self.bases.entry(key.clone()).or_insert_with(base)))
     }

@@ -94,7 +94,7 @@ pub struct StepOutline {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DelegatedOutline {
-    /// All of it, but for the bodies of heredocs of its last RUN.
+    /// From the first RUN to the last, without the bodies of that one's heredocs.
     pub span: Span,
     /// What it runs on: the stage's platform, which may be another than the image's.
     pub platform: Platform,

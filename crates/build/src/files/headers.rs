@@ -48,11 +48,21 @@ pub(crate) struct Header {
 #[derive(Clone, Debug)]
 pub(crate) struct HeaderCache {
     directory: PathBuf,
+    access: Access,
+}
+
+/// What may be done with what is remembered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Access {
+    /// Found, and added to.
+    Write,
+    /// Only found: whoever just looks leaves nothing behind.
+    Read,
 }
 
 impl HeaderCache {
-    pub(crate) fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_owned() }
+    pub(crate) fn new(directory: &Path, access: Access) -> Self {
+        Self { directory: directory.to_owned(), access }
     }
 
     fn path(&self, diff_id: DiffId) -> PathBuf {
@@ -92,7 +102,7 @@ pub(crate) fn headers(layer: &Packed, cache: Option<&HeaderCache>) -> Result<Vec
         return Ok(known);
     }
     let headers = read(layer)?;
-    if let Some(cache) = cache {
+    if let Some(cache) = cache.filter(|cache| cache.access == Access::Write) {
         // Only a convenience: a read-only home is no reason to fail.
         let _ = cache.store(layer.diff_id, &headers);
     }
@@ -305,7 +315,7 @@ mod tests {
     #[test]
     fn what_is_stored_is_loaded_and_what_is_broken_is_not() {
         let directory = tempfile::tempdir().unwrap();
-        let cache = HeaderCache::new(&directory.path().join("sub/dir"));
+        let cache = HeaderCache::new(&directory.path().join("sub/dir"), Access::Write);
         let diff_id = DiffId(Digest::of(b"x"));
         assert_eq!(cache.load(diff_id), None);
         cache.store(diff_id, &samples()).unwrap();
