@@ -405,15 +405,23 @@ fn links_in_the_docs_lead_somewhere() {
 
 #[test]
 fn every_flag_is_in_the_guide() {
-    let help = output(Command::new(env!("CARGO_BIN_EXE_ocib")).args(["build", "--help"]));
-    let guide = fs::read_to_string(root().join("docs/build.md")).expect("there is a guide");
-    let flags = help.lines().filter_map(|line| {
-        let flag = line.trim_start();
-        let flag = flag.split_once(", ").filter(|(short, _)| short.len() == 2).map_or(flag, |(_, long)| long);
-        flag.starts_with("--").then(|| flag.split([' ', '[', '=']).next().unwrap_or_default())
-    });
-    for flag in flags {
-        assert!(guide.contains(&format!("`{flag}`")), "docs/build.md says nothing of {flag}");
+    // The flags of a plan are those of a build and its own, which its own page explains.
+    for (command, pages) in [("build", &["docs/build.md"][..]), ("plan", &["docs/build.md", "docs/plan.md"])]
+    {
+        let help = output(Command::new(env!("CARGO_BIN_EXE_ocib")).args([command, "--help"]));
+        let guide: String = pages
+            .iter()
+            .map(|page| fs::read_to_string(root().join(page)).expect("there is a guide"))
+            .collect();
+        let flags = help.lines().filter_map(|line| {
+            let flag = line.trim_start();
+            let short = flag.split_once(", ").filter(|(short, _)| short.len() == 2);
+            let flag = short.map_or(flag, |(_, long)| long);
+            flag.starts_with("--").then(|| flag.split([' ', '[', '=']).next().unwrap_or_default())
+        });
+        for flag in flags {
+            assert!(guide.contains(&format!("`{flag}`")), "{pages:?} say nothing of {flag}");
+        }
     }
 }
 
