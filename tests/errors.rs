@@ -114,8 +114,9 @@ help: did you mean --chown?
 4 | |     ls
   | |______^
   |
-help: build what RUN makes elsewhere and COPY the result, or choose a stage without RUN by --target; --run none is the \
-         only backend of this version
+help: `ocib plan` shows what would be delegated: this stage from its first RUN to its last; --run will name who \
+         carries it out, and takes only none in this version; until then build what RUN makes elsewhere and COPY the \
+         result, or choose a stage without RUN by --target
 ",
     ),
     (

@@ -21,6 +21,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Build an image from a Dockerfile without RUN, and push it or write it to a file.
     Build(Box<Build>),
+    /// Say what a build would do, layer by layer, without doing it.
+    Plan(Box<Plan>),
     /// Say what is wrong with a Dockerfile, or could be better, without building it.
     Check(Check),
     /// Copy an image between registries, OCI layouts and archives.
@@ -190,6 +192,22 @@ pub(crate) struct Shared {
     /// /etc/containers [default: $CONTAINERS_REGISTRIES_CONF, or the files of Podman and Skopeo].
     #[arg(long, value_name = "PATH")]
     pub(crate) registry_config: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The flags are those of `ocib build`, but nothing is made, sent or written.
+The plan goes to stdout, notes and warnings to stderr. docs/plan.md describes both forms.
+
+Exit codes: 0 done, 1 the plan failed, 2 usage, 3 Dockerfile or context, 4 authentication or
+permission, 5 registry or network, 130 interrupted.")]
+pub(crate) struct Plan {
+    #[command(flatten)]
+    pub(crate) build: Build,
+
+    /// Print the plan as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]

@@ -12,6 +12,7 @@ mod git;
 mod inspect;
 mod output;
 mod places;
+mod plan;
 mod progress;
 mod registries;
 mod report;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     let cli = args::Cli::parse();
     let result = match cli.command {
         args::Command::Build(build) => build::run(&build),
+        args::Command::Plan(plan) => plan::run(&plan),
         args::Command::Check(check) => check::run(&check),
         args::Command::Copy(copy) => copy::run(&copy),
         args::Command::Tag(tag) => tag::run(&tag),

@@ -103,6 +103,12 @@ pub enum Problem {
     /// RUN needs a container.
     #[error("RUN needs a container, and no backend that could run it is configured")]
     Run,
+    /// `--mount` of RUN with a type that there is not.
+    #[error("unsupported mount type {kind:?}")]
+    BadMount {
+        /// What was written, expanded.
+        kind: String,
+    },
     /// ADD of something that cannot be fetched.
     #[error("cannot fetch: {source}")]
     Fetch {
@@ -227,8 +233,9 @@ impl Problem {
     pub fn help(&self) -> Option<String> {
         match self {
             Self::Run => Some(
-                "build what RUN makes elsewhere and COPY the result, or choose a stage without RUN by --target; \
-                 --run none is the only backend of this version"
+                "`ocib plan` shows what would be delegated: this stage from its first RUN to its last; --run will \
+                 name who carries it out, and takes only none in this version; until then build what RUN makes \
+                 elsewhere and COPY the result, or choose a stage without RUN by --target"
                     .to_owned(),
             ),
             Self::CopiedUrl => Some("ADD fetches it".to_owned()),
@@ -240,6 +247,9 @@ impl Problem {
                  GIT_AUTH_HEADER"
                     .to_owned(),
             ),
+            Self::BadMount { .. } => {
+                Some("the types are bind, cache, tmpfs, secret and ssh; bind is the default".to_owned())
+            }
             Self::NoFetch => Some("download it into the context first, then COPY it".to_owned()),
             Self::NotFound { is_ignored: true, .. } => {
                 Some("let it in by a line that begins with ! at the end of the ignore file".to_owned())

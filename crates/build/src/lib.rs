@@ -10,7 +10,8 @@
 //!                              execute   layers into a sink, then manifests, then names
 //! ```
 //!
-//! [`prepare`] and [`publish`] are that path, top to bottom; [`Request`] is what goes in. The crate
+//! [`prepare`] and [`publish`] are that path, top to bottom; [`Request`] is what goes in. [`outline`]
+//! goes as far as the headers and says what would be done. The crate
 //! knows no registry and no directory: it is given an [`ImageSource`], a [`Fetch`],
 //! [`Tree`](ocib_image::Tree)s and [`Sink`]s, and needs no async runtime of its own.
 
@@ -19,6 +20,7 @@ mod error;
 mod execute;
 mod files;
 mod lower;
+mod outline;
 mod path;
 mod plan;
 mod request;
@@ -37,6 +39,10 @@ use ocib_image::{Events, Fetch, ImageSource, Sink};
 pub use context::Timestamps;
 pub use error::{Error, Problem};
 pub use execute::{Published, PublishedImage, PublishedLayer};
+pub use outline::{
+    BaseOutline, DelegatedOutline, FilesFrom, InstructionOutline, LayerOutline, LayerSize, Outline,
+    PartOutline, StageOutline, StepOutline, StepSize, TargetOutline,
+};
 pub use plan::Warning;
 pub use request::{NamedContext, Request};
 
@@ -73,23 +79,10 @@ pub async fn prepare(
     source: &dyn ImageSource,
     fetch: Option<&dyn Fetch>,
 ) -> Result<Prepared, Error> {
-    let mut images = Images::new();
-    loop {
-        let missing = missing(&request, &images)?;
-        if missing.is_empty() {
-            break;
-        }
-        let resolved = missing.into_iter().map(|(key, span)| async move {
-            let image = source.resolve(&key.0, &key.1).await.map_err(|source| {
-                error::Problem::Base { name: key.0.to_string(), platform: key.1.clone(), source }.at(span)
-            })?;
-            Ok::<_, Error>((key, image))
-        });
-        images.extend(try_join_all(resolved).await?);
-    }
+    let images = resolve_all(&request, source).await?;
     let plans = plans(&request, &images)?;
-    let mut warnings: Vec<Warning> = plans.iter().flat_map(|plan| plan.warnings.clone()).collect();
-    warnings.dedup();
+    plans.iter().try_for_each(Plan::require_native)?;
+    let warnings = warnings(&plans);
     let remotes = fetch_all(&plans, fetch).await?;
     let on_thread = Arc::clone(&request);
     let targets = blocking(move || {
@@ -97,6 +90,30 @@ pub async fn prepare(
         plans.into_iter().map(|plan| lowering.target(plan)).collect::<Result<_, _>>()
     });
     Ok(Prepared { request, targets: targets.await?, warnings, made: Mutex::default() })
+}
+
+/// Finds out what [`prepare`] and [`publish`] would do, and goes on where they cannot: a RUN is no
+/// error but a part that would be delegated, and what depends on what it makes is said to. Makes no
+/// layer and writes nothing, not even to the request's cache; reads no more than `prepare` does, and
+/// its errors are the same.
+///
+/// Dropping the future ends it; work on files that is under way ends by itself soon after.
+///
+/// Without `fetch`, an ADD of a URL is an error, but for one that would be delegated.
+pub async fn outline(
+    request: Arc<Request>,
+    source: &dyn ImageSource,
+    fetch: Option<&dyn Fetch>,
+) -> Result<Outline, Error> {
+    let images = resolve_all(&request, source).await?;
+    let plans = plans(&request, &images)?;
+    let (compression, warnings) = (request.compression, warnings(&plans));
+    let remotes = fetch_all(&plans, fetch).await?;
+    let targets = blocking(move || {
+        let mut lowering = Lowering::new(&request, &images, &remotes).only_looking();
+        plans.into_iter().map(|plan| lowering.survey(plan)).collect::<Result<_, _>>()
+    });
+    Ok(Outline { targets: targets.await?, compression, warnings })
 }
 
 /// Makes the images in `sink`: layers first, names last. May be called for one sink after another:
@@ -108,6 +125,30 @@ pub async fn publish(
     events: &Arc<dyn Events>,
 ) -> Result<Published, Error> {
     execute::execute(&prepared.targets, &prepared.request, &prepared.made, sink, events).await
+}
+
+/// Resolves every image that is needed. Triggers of those that come back may need more.
+async fn resolve_all(request: &Request, source: &dyn ImageSource) -> Result<Images, Error> {
+    let mut images = Images::new();
+    loop {
+        let missing = missing(request, &images)?;
+        if missing.is_empty() {
+            return Ok(images);
+        }
+        let resolved = missing.into_iter().map(|(key, span)| async move {
+            let image = source.resolve(&key.0, &key.1).await.map_err(|source| {
+                Problem::Base { name: key.0.to_string(), platform: key.1.clone(), source }.at(span)
+            })?;
+            Ok::<_, Error>((key, image))
+        });
+        images.extend(try_join_all(resolved).await?);
+    }
+}
+
+fn warnings(plans: &[Plan]) -> Vec<Warning> {
+    let mut warnings: Vec<Warning> = plans.iter().flat_map(|plan| plan.warnings.clone()).collect();
+    warnings.dedup();
+    warnings
 }
 
 fn missing(request: &Request, images: &Images) -> Result<Vec<(ImageKey, ocib_dockerfile::Span)>, Error> {

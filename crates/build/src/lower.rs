@@ -4,6 +4,9 @@
 //! read (once, headers only) if an answer depends on them. No content is read but what tells an
 //! archive, and nothing is written. Everything here blocks.
 
+mod blame;
+mod survey;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -18,16 +21,15 @@ use ocib_image::{
 use crate::{
     Error, NamedContext, Problem, Request, Timestamps,
     context::Context,
-    error::similar,
     files::{
         Archive, Base, Copy, CopyError, Files, FilesLayer, Found, InlineFile, Inputs, Keys, LayerBuilder,
-        MakeError, Memory, Mode, Owner, OwnerError, Rootfs, copy, expand_wildcards, follow_in, resolve_owner,
-        unpack,
+        Memory, Mode, Owner, OwnerError, Rootfs, copy, expand_wildcards, follow_in, resolve_owner, unpack,
     },
     path,
     plan::{Action, CopyPlan, Plan, Source, Step},
     stages::{ImageKey, Images, Origin},
 };
+use blame::Blame;
 
 /// An image that is ready to be made: every layer is either there or can be written at any time.
 #[derive(Debug)]
@@ -62,12 +64,6 @@ pub(crate) struct Make {
     pub(crate) inputs: Option<Inputs>,
     /// What that became the last time.
     pub(crate) remembered: Option<Layer>,
-}
-
-/// What a stage has become.
-struct Stage {
-    parts: Vec<Part>,
-    rootfs: Rootfs,
 }
 
 /// Lowers the plans of all platforms, sharing what they share.
@@ -109,40 +105,42 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// Lowers the plan of one platform.
+    /// The same, but nothing that is found out is remembered on disk.
+    pub(crate) fn only_looking(self) -> Self {
+        Self { memory: self.memory.map(Memory::only_reading), ..self }
+    }
+
+    /// Lowers the plan of one platform; fails at the first RUN, for which there is no backend.
     pub(crate) fn target(&mut self, plan: Plan) -> Result<Target, Error> {
         let Plan { platform, stages: plans, .. } = plan;
-        let mut stages: BTreeMap<usize, Stage> = BTreeMap::new();
+        let mut files = BTreeMap::new();
+        let mut parts: BTreeMap<usize, Vec<Part>> = BTreeMap::new();
         let mut last = None;
         for plan in plans {
-            let mut stage = match &plan.base {
-                Origin::Stage(earlier) => {
-                    let base = &stages[earlier];
-                    Stage { parts: base.parts.clone(), rootfs: base.rootfs.clone() }
-                }
-                other => self.base(other)?,
+            let mut own = match &plan.base {
+                Origin::Stage(earlier) => parts[earlier].clone(),
+                other => self.base_parts(other)?,
             };
-            for step in &plan.steps {
-                let layer = Arc::new(self.step(step, &stage.rootfs, &stages)?);
-                stage.rootfs.push(Arc::clone(&layer));
-                stage.parts.push(self.part(step, layer)?);
+            let mut rootfs = self.base_files(&plan.base, &files);
+            for step in plan.native_steps()? {
+                let layer = Arc::new(self.step(step, &rootfs, &files)?);
+                rootfs.push(Arc::clone(&layer));
+                own.push(self.part(step, layer)?);
             }
+            files.insert(plan.index, rootfs);
+            parts.insert(plan.index, own);
             last = Some((plan.index, plan.config));
-            stages.insert(plan.index, stage);
         }
         let (index, config) = last.expect("a plan has at least the target's stage");
-        let parts = stages.remove(&index).map(|stage| stage.parts).unwrap_or_default();
+        let parts = parts.remove(&index).unwrap_or_default();
         Ok(Target { platform, parts, config })
     }
 
-    fn base(&mut self, origin: &Origin) -> Result<Stage, Error> {
-        let Origin::Image(key) = origin else {
-            return Ok(Stage { parts: Vec::new(), rootfs: Rootfs::default() });
-        };
+    /// The layers that a stage begins with.
+    fn base_parts(&self, origin: &Origin) -> Result<Vec<Part>, Error> {
+        let Origin::Image(key) = origin else { return Ok(Vec::new()) };
         let image = &self.images[&**key];
-        let Config::Container(config) = &image.config else {
-            return Ok(Stage { parts: Vec::new(), rootfs: Rootfs::default() });
-        };
+        let Config::Container(config) = &image.config else { return Ok(Vec::new()) };
         if config.diff_ids.len() != image.layers.len() {
             return Err(Error::Image(ocib_image::Error::BadDocument {
                 media_type: image.manifest.config().media_type.clone(),
@@ -155,8 +153,16 @@ impl<'a> Lowering<'a> {
             }));
         }
         let layers = image.layers.iter().cloned().zip(config.diff_ids.iter().copied());
-        let parts = layers.map(|(blob, diff_id)| Part::Base(Box::new(blob), diff_id)).collect();
-        Ok(Stage { parts, rootfs: self.image_files(key) })
+        Ok(layers.map(|(blob, diff_id)| Part::Base(Box::new(blob), diff_id)).collect())
+    }
+
+    /// The files that a stage begins with; `stages` has those of earlier ones.
+    fn base_files(&mut self, origin: &Origin, stages: &BTreeMap<usize, Rootfs>) -> Rootfs {
+        match origin {
+            Origin::Stage(earlier) => stages[earlier].clone(),
+            Origin::Image(key) => self.image_files(key),
+            Origin::Scratch | Origin::Tree(_) => Rootfs::default(),
+        }
     }
 
     fn image_files(&mut self, key: &ImageKey) -> Rootfs {
@@ -185,7 +191,7 @@ impl<'a> Lowering<'a> {
             layer: remembered.clone().filter(|_| !self.request.verify_reuse),
             repositories: Vec::new(),
         };
-        let title = step.created_by.trim_end_matches(" # buildkit").to_owned();
+        let title = step.title().to_owned();
         let compression = self.request.compression;
         let files = Arc::clone(&layer);
         Ok(Part::Made(Arc::new(Make {
@@ -211,7 +217,7 @@ impl<'a> Lowering<'a> {
         &mut self,
         step: &Step,
         rootfs: &Rootfs,
-        stages: &BTreeMap<usize, Stage>,
+        stages: &BTreeMap<usize, Rootfs>,
     ) -> Result<FilesLayer, Error> {
         match &step.action {
             Action::Directory { path, user } => {
@@ -237,7 +243,7 @@ impl<'a> Lowering<'a> {
                             None => &Rootfs::default(),
                         }
                     }
-                    Some(Origin::Stage(index)) => &stages[index].rootfs,
+                    Some(Origin::Stage(index)) => &stages[index],
                     Some(Origin::Tree(name)) => &*self.contexts[name],
                     Some(Origin::Scratch) => &Rootfs::default(),
                     Some(Origin::Image(key)) => {
@@ -406,54 +412,5 @@ fn archive(from: &dyn Files, place: &[u8]) -> Result<Option<Archive>, LayerError
     match (from.find(&place)?, from.tree()) {
         (Some(found), Some(tree)) if is_file(&found) => Archive::at(&tree, &place),
         _ => Ok(None),
-    }
-}
-
-/// Whom to blame for what goes wrong with a source.
-struct Blame<'a> {
-    step_span: Span,
-    from: Option<(&'a dyn Files, &'a str)>,
-}
-
-impl Blame<'_> {
-    fn make(&self, error: MakeError) -> Error {
-        self.copy(error.into())
-    }
-
-    fn copy(&self, error: CopyError) -> Error {
-        let text = |path: Vec<u8>| String::from_utf8_lossy(&path).into_owned();
-        let problem = match error {
-            CopyError::NotFound(path) => self.not_found(path),
-            CopyError::BadPattern => {
-                Problem::BadWildcard { pattern: self.from.map_or("", |(_, source)| source).to_owned() }
-            }
-            CopyError::NotADirectory(path) => Problem::NotADirectory { path: text(path) },
-            CopyError::OverDirectory(path) => Problem::OverDirectory { path: text(path) },
-            CopyError::OverFile(path) => Problem::OverFile { path: text(path) },
-            CopyError::Layer(error) => Problem::Layer(error),
-        };
-        problem.at(self.step_span)
-    }
-
-    fn not_found(&self, path: String) -> Problem {
-        let place = path::clean(path.as_bytes());
-        let Some((from, _)) = self.from else {
-            return Problem::NotFound { path, is_ignored: false, similar: Vec::new() };
-        };
-        let is_there = |tree: Arc<dyn ocib_image::Tree>| tree.stat(&place).ok().flatten().is_some();
-        let parent = path::parent(&place);
-        let names = from.names(parent).unwrap_or_default();
-        let names: Vec<String> =
-            names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
-        let wanted = String::from_utf8_lossy(path::base(&place)).into_owned();
-        let full = |name: String| match parent {
-            b"" => name,
-            parent => format!("{}/{name}", String::from_utf8_lossy(parent)),
-        };
-        Problem::NotFound {
-            is_ignored: from.tree().is_some_and(is_there),
-            similar: similar(&wanted, names.iter().map(String::as_str)).into_iter().map(full).collect(),
-            path,
-        }
     }
 }

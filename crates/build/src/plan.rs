@@ -3,16 +3,23 @@
 //! Planning is pure. It reads the syntax, the request and the images' configs, and gives plain data
 //! that can be printed and compared. What depends on files (which ones a wildcard matches, what is
 //! at a destination) is not in it: that is found out when the plan is carried out, from headers.
+//!
+//! A stage is cut at its first and its last RUN. What lies between needs a container and becomes one
+//! [`Delegated`] part; what comes before and after is native, and a native part cannot hold a RUN.
 
+mod delegated;
 mod expose;
 mod history;
 mod metadata;
+mod print;
 mod transfer;
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, mem};
 
-use ocib_dockerfile::{Command, Expander, Instruction, Span, Spanned};
+use ocib_dockerfile::{Command, Expander, Instruction, Span, Spanned, redacted_instruction};
 use ocib_image::{Config, ContainerConfig, History, Platform, Remote};
+
+pub(crate) use delegated::{Act, Delegated, MountSource, RunPlan, Start, Within};
 
 use crate::{
     Error, Problem,
@@ -45,11 +52,22 @@ pub struct Warning {
 #[derive(Debug)]
 pub(crate) struct StagePlan {
     pub(crate) index: usize,
+    /// In lower case.
+    pub(crate) name: Option<String>,
     pub(crate) base: Origin,
-    /// What makes layers, in order.
-    pub(crate) steps: Vec<Step>,
+    /// What makes layers, in order: native, delegated and native again, each only if there is any.
+    pub(crate) parts: Vec<StagePart>,
     /// The config of what the stage makes, complete but for its diff IDs.
     pub(crate) config: ContainerConfig,
+}
+
+/// A stretch of a stage, by who carries it out.
+#[derive(Debug)]
+pub(crate) enum StagePart {
+    /// ocib itself: each step makes a layer.
+    Native(Vec<Step>),
+    /// A backend that has containers.
+    Delegated(Box<Delegated>),
 }
 
 /// Something that makes a layer.
@@ -61,8 +79,15 @@ pub(crate) struct Step {
     pub(crate) action: Action,
 }
 
+impl Step {
+    /// As progress shows it.
+    pub(crate) fn title(&self) -> &str {
+        self.created_by.trim_end_matches(" # buildkit")
+    }
+}
+
 /// How a layer is made, natively. A RUN is no such action and cannot be written here.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Action {
     /// WORKDIR: a directory and its parents.
     Directory {
@@ -76,7 +101,7 @@ pub(crate) enum Action {
 }
 
 /// A COPY or ADD with all its words expanded.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct CopyPlan {
     /// Where the sources are; `None` for the main context.
     pub(crate) from: Option<Origin>,
@@ -106,9 +131,18 @@ pub(crate) enum Source {
 }
 
 impl Plan {
-    /// All that is to be fetched.
+    /// Fails at the first RUN, if there is one.
+    pub(crate) fn require_native(&self) -> Result<(), Error> {
+        self.stages.iter().try_for_each(|stage| stage.native_steps().map(drop))
+    }
+
+    /// All that native steps fetch; what a delegated part fetches, its backend does.
     pub(crate) fn remotes(&self) -> impl Iterator<Item = &Spanned<Remote>> {
-        let steps = self.stages.iter().flat_map(|stage| &stage.steps);
+        let parts = self.stages.iter().flat_map(|stage| &stage.parts);
+        let steps = parts.flat_map(|part| match part {
+            StagePart::Native(steps) => &steps[..],
+            StagePart::Delegated(_) => &[],
+        });
         let sources = steps.flat_map(|step| match &step.action {
             Action::Copy(copy) => &copy.sources[..],
             Action::Directory { .. } => &[],
@@ -120,6 +154,20 @@ impl Plan {
     }
 }
 
+impl StagePlan {
+    /// All steps of a stage that needs no container, in order; an error at the first RUN otherwise.
+    pub(crate) fn native_steps(&self) -> Result<Vec<&Step>, Error> {
+        let mut all = Vec::new();
+        for part in &self.parts {
+            match part {
+                StagePart::Native(steps) => all.extend(steps),
+                StagePart::Delegated(delegated) => return Err(Problem::Run.at(delegated.first_span())),
+            }
+        }
+        Ok(all)
+    }
+}
+
 /// Plans the build for one platform. All images that [`Stages::missing`] names are there.
 pub(crate) fn plan(stages: &Stages<'_>, images: &Images) -> Result<Plan, Error> {
     let mut states: BTreeMap<usize, State> = BTreeMap::new();
@@ -127,12 +175,12 @@ pub(crate) fn plan(stages: &Stages<'_>, images: &Images) -> Result<Plan, Error> 
     for index in stages.needed(images)? {
         let mut dispatcher = Dispatcher::new(stages, images, index, &states)?;
         let triggers = stages.triggers(index, images)?;
-        for instruction in triggers.iter().chain(&stages.dockerfile().stages[index].instructions) {
-            dispatcher.instruction(instruction)?;
-        }
-        let Dispatcher { state, steps, .. } = dispatcher;
+        let stage = &stages.dockerfile().stages[index];
+        let parts = dispatcher.parts(triggers.iter().chain(&stage.instructions))?;
+        let state = dispatcher.state;
         let base = stages.bases[index].0.clone();
-        plans.push(StagePlan { index, base, steps, config: state.config.clone() });
+        let name = stage.name.as_ref().map(|name| name.value.clone());
+        plans.push(StagePlan { index, name, base, parts, config: state.config.clone() });
         states.insert(index, state);
     }
     // Nothing that the target needs comes after it, so the target is the last one.
@@ -178,6 +226,8 @@ struct State {
     config: ContainerConfig,
     /// What words expand to: the image's environment and the ARGs so far.
     variables: BTreeMap<String, String>,
+    /// Names that ARG declared, each once, in order: RUN's history shows them.
+    args: Vec<String>,
 }
 
 /// Goes through the instructions of one stage.
@@ -188,7 +238,6 @@ struct Dispatcher<'a> {
     state: State,
     /// Whether CMD was set in this very stage: only then ENTRYPOINT leaves it alone.
     has_cmd: bool,
-    steps: Vec<Step>,
     created: String,
 }
 
@@ -206,7 +255,10 @@ impl<'a> Dispatcher<'a> {
         let created = history::rfc3339(stages.request.epoch);
         let mut state = match origin {
             Origin::Stage(earlier) => states[earlier].clone(),
-            _ => State { config: base_config(stages, images, index)?, variables: BTreeMap::new() },
+            _ => {
+                let config = base_config(stages, images, index)?;
+                State { config, variables: BTreeMap::new(), args: Vec::new() }
+            }
         };
         let config = &mut state.config;
         config.runtime.on_build.clear();
@@ -226,29 +278,56 @@ impl<'a> Dispatcher<'a> {
             state.variables.insert(key.to_owned(), value.to_owned());
         }
         let expander = Expander::new(stages.dockerfile().escape);
-        Ok(Self { stages, index, expander, state, has_cmd: false, steps: Vec::new(), created })
+        Ok(Self { stages, index, expander, state, has_cmd: false, created })
     }
 
-    fn instruction(&mut self, instruction: &Instruction) -> Result<(), Error> {
-        match &instruction.command {
-            Command::Add(transfer) => self.transfer("ADD", transfer, instruction.span),
-            Command::Copy(transfer) => self.transfer("COPY", transfer, instruction.span),
-            Command::Workdir(path) => self.workdir(path, instruction.span),
-            Command::Arg(args) => self.arg(args),
-            Command::Env(pairs) => self.env(pairs),
-            Command::Label(pairs) => self.label(pairs),
-            Command::Cmd(command) => self.cmd(command),
-            Command::Entrypoint(command) => self.entrypoint(command),
-            Command::Expose(ports) => self.expose(ports),
-            Command::Healthcheck(check) => self.healthcheck(check),
-            Command::Maintainer(author) => self.maintainer(author),
-            Command::OnBuild(trigger) => self.on_build(trigger),
-            Command::Shell(words) => self.shell(words),
-            Command::StopSignal(signal) => self.stop_signal(signal),
-            Command::User(user) => self.user(user),
-            Command::Volume(volumes) => self.volume(volumes),
-            Command::Run(_) => Err(Problem::Run.at(instruction.span)),
+    /// Carries out the instructions on the state, and cuts what they make at the first and the last
+    /// RUN.
+    fn parts<'i>(
+        &mut self,
+        instructions: impl Iterator<Item = &'i Instruction>,
+    ) -> Result<Vec<StagePart>, Error> {
+        let mut all = Vec::new();
+        let mut start = None;
+        for instruction in instructions {
+            if start.is_none() && matches!(instruction.command, Command::Run(_)) {
+                start = Some(self.start());
+            }
+            let act = self.instruction(instruction)?;
+            all.push(Within { span: instruction.span, text: redacted_instruction(instruction), act });
         }
+        Ok(cut(all, start))
+    }
+
+    fn instruction(&mut self, instruction: &Instruction) -> Result<Act, Error> {
+        let span = instruction.span;
+        let known = self.state.config.history.len();
+        match &instruction.command {
+            Command::Run(run) => return self.run(run),
+            Command::Add(transfer) => return self.transfer("ADD", transfer, span).map(Act::Layer),
+            Command::Copy(transfer) => return self.transfer("COPY", transfer, span).map(Act::Layer),
+            Command::Workdir(path) => {
+                if let Some(step) = self.workdir(path, span)? {
+                    return Ok(Act::Layer(step));
+                }
+            }
+            Command::Arg(args) => self.arg(args)?,
+            Command::Env(pairs) => self.env(pairs)?,
+            Command::Label(pairs) => self.label(pairs)?,
+            Command::Cmd(command) => self.cmd(command)?,
+            Command::Entrypoint(command) => self.entrypoint(command)?,
+            Command::Expose(ports) => self.expose(ports)?,
+            Command::Healthcheck(check) => self.healthcheck(check)?,
+            Command::Maintainer(author) => self.maintainer(author)?,
+            Command::OnBuild(trigger) => self.on_build(trigger)?,
+            Command::Shell(words) => self.shell(words)?,
+            Command::StopSignal(signal) => self.stop_signal(signal)?,
+            Command::User(user) => self.user(user)?,
+            Command::Volume(volumes) => self.volume(volumes)?,
+        }
+        // Triggers are for later: ONBUILD leaves no history.
+        let added = self.state.config.history.get(known);
+        Ok(Act::Config(added.map(|line| line.created_by.clone())))
     }
 
     fn expand(&self, word: &Spanned<String>) -> Result<String, Error> {
@@ -285,28 +364,32 @@ fn base_config(stages: &Stages<'_>, images: &Images, index: usize) -> Result<Con
     }
 }
 
-impl fmt::Display for Plan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "platform {}", self.platform)?;
-        for stage in &self.stages {
-            writeln!(f, "stage {} from {}", stage.index, stage.base)?;
-            stage.steps.iter().try_for_each(|step| writeln!(f, "  {}", step.created_by))?;
-        }
-        let config = self.stages.last().map(|stage| stage.config.to_bytes()).unwrap_or_default();
-        writeln!(f, "config {}", String::from_utf8_lossy(&config))
+/// Native, delegated and native parts; `start` is the state before the first RUN.
+fn cut(mut all: Vec<Within>, start: Option<Start>) -> Vec<StagePart> {
+    let is_run = |within: &Within| matches!(within.act, Act::Run(_));
+    let mut parts = Vec::new();
+    if let (Some(start), Some(first)) = (start, all.iter().position(is_run)) {
+        let last = all.iter().rposition(is_run).unwrap_or(first);
+        let after = all.split_off(last + 1);
+        let instructions = all.split_off(first);
+        parts.extend(native(mem::replace(&mut all, after)));
+        parts.push(StagePart::Delegated(Box::new(Delegated { start, instructions })));
     }
+    parts.extend(native(all));
+    parts
 }
 
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Scratch => f.write_str("scratch"),
-            Self::Stage(index) => write!(f, "stage {index}"),
-            Self::Image(key) => write!(f, "{} for {}", key.0, key.1),
-            Self::Tree(name) => write!(f, "build context {name}"),
-        }
-    }
+/// What makes layers of instructions among which no RUN is.
+fn native(all: Vec<Within>) -> Option<StagePart> {
+    let step = |within: Within| match within.act {
+        Act::Layer(step) => Some(step),
+        Act::Config(_) | Act::Run(_) => None,
+    };
+    let steps: Vec<Step> = all.into_iter().filter_map(step).collect();
+    (!steps.is_empty()).then_some(StagePart::Native(steps))
 }
 
+#[cfg(test)]
+mod golden;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ocib_dockerfile::{Command, Dockerfile, Expander, Instruction, Span, Stage};
+use ocib_dockerfile::{Command, Dockerfile, Expander, Instruction, Span, Spanned, Stage, Transfer};
 use ocib_image::{Config, Image, ImageName, Platform};
 
 use crate::{Error, NamedContext, Problem, Request};
@@ -64,7 +64,7 @@ impl<'a> Stages<'a> {
     }
 
     fn base(&self, stage: &Stage) -> Result<(Origin, Platform), Error> {
-        let expand = |word: &ocib_dockerfile::Spanned<String>| {
+        let expand = |word: &Spanned<String>| {
             let expander = Expander::new(self.dockerfile().escape);
             let expanded = expander.word(&word.value, &self.globals);
             expanded.map_err(|error| Problem::Expand(error).at(word.span))
@@ -119,11 +119,7 @@ impl<'a> Stages<'a> {
     }
 
     /// What `--from` of a COPY in stage `current` names.
-    pub(crate) fn copy_origin(
-        &self,
-        current: usize,
-        from: &ocib_dockerfile::Spanned<String>,
-    ) -> Result<Origin, Error> {
+    pub(crate) fn copy_origin(&self, current: usize, from: &Spanned<String>) -> Result<Origin, Error> {
         let name = &from.value;
         let stages = &self.dockerfile().stages;
         if name.contains('$') {
@@ -148,6 +144,15 @@ impl<'a> Stages<'a> {
             Some(index) => before(index),
             None if name == "scratch" => Ok(Origin::Scratch),
             None => self.image(name, &self.platform, from.span),
+        }
+    }
+
+    /// What `from` of a RUN's `--mount` names: as for COPY, but numbers are no stages (BuildKit,
+    /// `detectRunMount`).
+    pub(crate) fn mount_origin(&self, current: usize, from: &str, span: Span) -> Result<Origin, Error> {
+        match from.parse::<i64>() {
+            Ok(_) => self.image(from, &self.platform, span),
+            Err(_) => self.copy_origin(current, &Spanned::new(from.to_owned(), span)),
         }
     }
 
@@ -188,10 +193,19 @@ impl<'a> Stages<'a> {
         let mut origins = vec![(self.bases[index].0.clone(), stage.from.image.span)];
         let triggers = self.triggers(index, images)?;
         for instruction in triggers.iter().chain(&stage.instructions) {
-            if let Command::Copy(transfer) = &instruction.command
-                && let Some(from) = &transfer.from
-            {
-                origins.push((self.copy_origin(index, from)?, from.span));
+            match &instruction.command {
+                Command::Copy(Transfer { from: Some(from), .. }) => {
+                    origins.push((self.copy_origin(index, from)?, from.span));
+                }
+                Command::Run(run) => {
+                    for mount in &run.mounts {
+                        if let Some(from) = mount.option("from").filter(|from| !from.is_empty()) {
+                            let span = mount.text.span;
+                            origins.push((self.mount_origin(index, from, span)?, span));
+                        }
+                    }
+                }
+                _ => {}
             }
         }
         Ok(origins)
@@ -230,6 +244,9 @@ fn relocated(mut instruction: Instruction, span: Span) -> Instruction {
         let words = transfer.sources.iter_mut().chain([&mut transfer.destination]);
         let flags = transfer.from.iter_mut().chain(&mut transfer.chown).chain(&mut transfer.chmod);
         words.chain(flags).chain(&mut transfer.exclude).for_each(|word| word.span = span);
+    }
+    if let Command::Run(run) = &mut instruction.command {
+        run.mounts.iter_mut().for_each(|mount| mount.text.span = span);
     }
     instruction
 }

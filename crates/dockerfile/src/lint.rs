@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 
 pub use options::{warnings_are_errors, warns_of};
 pub use rules::{RULES, Rule, Shown};
-pub use values::{redacted, redacted_text};
+pub use values::{is_secret, redacted, redacted_instruction, redacted_text};
 
 pub(crate) use rules::rule;
 

@@ -18,7 +18,7 @@ use super::{
     rootfs::{Found, found},
     unpack::{Archive, Members},
 };
-use crate::path;
+use crate::{LayerSize, path};
 
 /// Names that begin so remove what lower layers have; see image-spec, "Whiteouts".
 pub(crate) const WHITEOUT: &[u8] = b".wh.";
@@ -51,6 +51,17 @@ impl FilesLayer {
     /// took the bytes failed, too.
     pub(crate) fn has_failed(&self) -> bool {
         self.has_failed.load(Ordering::Relaxed)
+    }
+
+    /// How much is in it.
+    pub(crate) fn size(&self) -> LayerSize {
+        let is_file = |entry: &&LayerEntry| matches!(entry.kind, EntryKind::File { .. });
+        LayerSize {
+            entries: self.entries.len() as u64,
+            files: self.entries.values().filter(is_file).count() as u64,
+            content_bytes: self.entries.values().map(LayerEntry::size).sum(),
+            tar_bytes: self.bytes,
+        }
     }
 
     pub(crate) fn in_order(&self) -> Box<dyn Iterator<Item = (&[u8], &LayerEntry)> + '_> {

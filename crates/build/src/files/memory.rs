@@ -21,11 +21,17 @@ const FILES_MAX: usize = 4096;
 #[derive(Clone, Debug)]
 pub(crate) struct Memory {
     directory: PathBuf,
+    may_write: bool,
 }
 
 impl Memory {
     pub(crate) fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_owned() }
+        Self { directory: directory.to_owned(), may_write: true }
+    }
+
+    /// The same for whoever just looks and leaves nothing behind.
+    pub(crate) fn only_reading(self) -> Self {
+        Self { may_write: false, ..self }
     }
 
     fn path(&self, key: Digest, kind: &str) -> PathBuf {
@@ -46,7 +52,9 @@ impl Memory {
 
     /// Remembers `bytes`. Only a convenience: a read-only home is no reason to fail.
     pub(crate) fn store(&self, key: Digest, kind: &str, bytes: Vec<u8>) {
-        let _ = self.try_store(key, kind, bytes);
+        if self.may_write {
+            let _ = self.try_store(key, kind, bytes);
+        }
     }
 
     fn try_store(&self, key: Digest, kind: &str, mut bytes: Vec<u8>) -> io::Result<()> {

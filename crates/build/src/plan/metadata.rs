@@ -21,19 +21,16 @@ pub(super) fn working_dir(current: &str, requested: &str) -> String {
 }
 
 impl Dispatcher<'_> {
-    pub(super) fn workdir(&mut self, written: &Spanned<String>, span: Span) -> Result<(), Error> {
+    pub(super) fn workdir(&mut self, written: &Spanned<String>, span: Span) -> Result<Option<Step>, Error> {
         let requested = self.expand(written)?;
         let runtime = &mut self.state.config.runtime;
         let path = working_dir(&runtime.working_dir, &requested);
         runtime.working_dir = path.clone();
         let created_by = format!("WORKDIR {path}");
+        let user = runtime.user.clone();
         let makes_layer = path != "/";
-        if makes_layer {
-            let action = Action::Directory { path, user: runtime.user.clone() };
-            self.steps.push(Step { created_by: created_by.clone(), span, action });
-        }
-        self.commit(created_by, makes_layer);
-        Ok(())
+        self.commit(created_by.clone(), makes_layer);
+        Ok(makes_layer.then_some(Step { created_by, span, action: Action::Directory { path, user } }))
     }
 
     /// Each name sees those before it; a value given by the user is taken as it is.
@@ -50,6 +47,9 @@ impl Dispatcher<'_> {
             shown.push(value.as_ref().map_or_else(|| key.clone(), |value| history::pair(key, value)));
             if let Some(value) = value {
                 self.state.variables.insert(key.clone(), value);
+            }
+            if !self.state.args.contains(key) {
+                self.state.args.push(key.clone());
             }
         }
         self.commit(format!("ARG {}", shown.join(" ")), false);
@@ -88,21 +88,32 @@ impl Dispatcher<'_> {
         Ok(())
     }
 
-    fn command_line(&self, command: &CommandLine) -> Vec<String> {
+    pub(super) fn command_line(&self, command: &CommandLine) -> Vec<String> {
         match command {
             CommandLine::Exec(words) => words.clone(),
-            CommandLine::Shell(text) => {
-                let config = &self.state.config;
-                let is_windows = config.platform().is_some_and(|platform| platform.os == "windows");
-                let default = if is_windows { DEFAULT_SHELL_WINDOWS } else { DEFAULT_SHELL };
-                let mut words = config.runtime.shell.clone();
-                if words.is_empty() {
-                    words.extend(default.map(str::to_owned));
-                }
-                words.push(text.clone());
-                words
-            }
+            CommandLine::Shell(text) => self.in_shell(text.clone()),
         }
+    }
+
+    /// A command with the shell that runs it (BuildKit, `withShell`).
+    pub(super) fn in_shell(&self, command: String) -> Vec<String> {
+        let mut words = self.default_shell();
+        words.push(command);
+        words
+    }
+
+    /// The shell of shell-form instructions.
+    pub(super) fn default_shell(&self) -> Vec<String> {
+        let own = &self.state.config.runtime.shell;
+        if !own.is_empty() {
+            return own.clone();
+        }
+        let default = if self.is_windows() { DEFAULT_SHELL_WINDOWS } else { DEFAULT_SHELL };
+        default.map(str::to_owned).to_vec()
+    }
+
+    pub(super) fn is_windows(&self) -> bool {
+        self.state.config.platform().is_some_and(|platform| platform.os == "windows")
     }
 
     pub(super) fn cmd(&mut self, command: &CommandLine) -> Result<(), Error> {

@@ -7,14 +7,14 @@ use ocib_image::{
     Platform, Remote,
 };
 
-use super::plan;
+use super::{StagePart, plan};
 use crate::{
     Error, Request,
     stages::{Images, Stages},
 };
 
 /// An image without layers whose config is `config`.
-fn image(config: &str) -> Image {
+pub(super) fn image(config: &str) -> Image {
     let blob = Blob::in_memory(MediaType::Config, Bytes::copy_from_slice(config.as_bytes()));
     Image {
         manifest: Manifest::new(blob.descriptor, Vec::new(), Annotations::new()),
@@ -48,9 +48,20 @@ fn a_model_image() {
         text.unwrap(),
         r#"platform linux/amd64
 stage 0 from scratch
-  WORKDIR /models
-  COPY --chmod=0644 a b ./ # buildkit
-config {"architecture":"amd64","config":{"ArgsEscaped":true,"Cmd":["x"],"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],"Labels":{"kind":"model","team":"ml"},"User":"1010","WorkingDir":"/models"},"created":"1970-01-01T00:00:00Z","history":[{"created":"1970-01-01T00:00:00Z","created_by":"LABEL kind=model","comment":"buildkit.dockerfile.v0","empty_layer":true},{"created":"1970-01-01T00:00:00Z","created_by":"WORKDIR /models","comment":"buildkit.dockerfile.v0"},{"created":"1970-01-01T00:00:00Z","created_by":"COPY --chmod=0644 a b ./ # buildkit","comment":"buildkit.dockerfile.v0"},{"created":"1970-01-01T00:00:00Z","created_by":"USER 1010","comment":"buildkit.dockerfile.v0","empty_layer":true},{"created":"1970-01-01T00:00:00Z","created_by":"CMD [\"x\"]","comment":"buildkit.dockerfile.v0","empty_layer":true}],"os":"linux","rootfs":{"diff_ids":[],"type":"layers"}}
+  native
+    WORKDIR /models
+      directory /models
+    COPY --chmod=0644 a b ./
+      a out of the context
+      b out of the context
+      to /models/
+history
+  - LABEL kind=model
+  + WORKDIR /models
+  + COPY --chmod=0644 a b ./ # buildkit
+  - USER 1010
+  - CMD ["x"]
+config {"architecture":"amd64","config":{"ArgsEscaped":true,"Cmd":["x"],"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],"Labels":{"kind":"model","team":"ml"},"User":"1010","WorkingDir":"/models"},"created":"1970-01-01T00:00:00Z","os":"linux","rootfs":{"diff_ids":[],"type":"layers"}}
 "#
     );
 }
@@ -66,7 +77,10 @@ fn only_needed_stages_are_planned_and_images_asked_for() {
     assert_eq!(names, ["docker.io/library/used:1", "docker.io/library/img:latest"]);
     let plan = planned(dockerfile, |_| {}, &[("used:1", "{}"), ("img", "{}")]).unwrap();
     let stages: Vec<&str> = plan.lines().filter(|line| line.starts_with("stage")).collect();
-    assert_eq!(stages, ["stage 1 from docker.io/library/used:1 for linux/amd64", "stage 2 from scratch"]);
+    assert_eq!(
+        stages,
+        ["stage 1 \"b\" from docker.io/library/used:1 for linux/amd64", "stage 2 from scratch"]
+    );
 }
 
 #[test]
@@ -80,7 +94,8 @@ fn triggers_of_a_base_run_first_and_bring_their_own_bases() {
     let missing = stages.missing(&known).unwrap();
     assert_eq!(missing[0].0.0.to_string(), "docker.io/library/more:latest");
     let plan = planned(dockerfile, |_| {}, &[("base", base), ("more", "{}")]).unwrap();
-    assert!(plan.contains("  COPY --from=more") || plan.contains("  COPY /a /b # buildkit"), "{plan}");
+    let copy = "    COPY /a /b\n      /a out of docker.io/library/more:latest for linux/amd64\n      to /b\n";
+    assert!(plan.contains(copy), "{plan}");
     assert!(plan.contains(r#""T=2""#) && !plan.contains("OnBuild"), "{plan}");
 }
 
@@ -92,7 +107,106 @@ fn urls_are_remembered_whole_and_shown_without_secrets() {
     let plan = plan(&stages, &Images::new()).unwrap();
     let remotes: Vec<&Remote> = plan.remotes().map(|remote| &remote.value).collect();
     assert_eq!(remotes, [&Remote::Url { url: "https://u:p@h/x?sig=tok".to_owned(), digest: None }]);
-    assert!(plan.to_string().contains("  ADD https://h/x local /x/ # buildkit\n"), "{plan}");
+    assert!(plan.to_string().contains("    ADD https://h/x local /x/\n"), "{plan}");
+}
+
+/// Where a stage is cut: the instructions of each part, by their first letters.
+fn cut(instructions: &str) -> Vec<String> {
+    let text = planned(&format!("FROM scratch\n{instructions}"), |_| {}, &[]).unwrap();
+    let mut parts: Vec<String> = Vec::new();
+    for line in text.lines() {
+        match line {
+            "history" => break,
+            "  native" | "  delegated" => parts.push(format!("{}:", line.trim_start())),
+            _ => {
+                let instruction = line.strip_prefix("    ").filter(|rest| !rest.starts_with([' ', ':']));
+                if let (Some(part), Some(instruction)) = (parts.last_mut(), instruction) {
+                    part.push_str(&format!(" {instruction}"));
+                }
+            }
+        }
+    }
+    parts
+}
+
+#[test]
+fn stages_are_cut_at_their_first_and_last_run() {
+    for (instructions, expected) in [
+        ("", &[][..]),
+        ("COPY a /\nWORKDIR /\n", &["native: COPY a /"]),
+        ("RUN a\n", &["delegated: RUN a"]),
+        ("ENV A=b\nRUN a\nENV B=$A\n", &["delegated: RUN a"]),
+        ("COPY a /\nRUN b\nCOPY c /\n", &["native: COPY a /", "delegated: RUN b", "native: COPY c /"]),
+        (
+            "WORKDIR /w\nRUN a\nWORKDIR /\nCOPY b /\nENV C=$HOME.\nONBUILD RUN c\nRUN d\nADD e /\nCOPY f /\n",
+            &[
+                "native: WORKDIR /w",
+                "delegated: RUN a WORKDIR / COPY b / ENV C=. ONBUILD RUN c RUN d",
+                "native: ADD e / COPY f /",
+            ],
+        ),
+    ] {
+        assert_eq!(cut(instructions), expected, "{instructions}");
+    }
+}
+
+#[test]
+fn history_shows_run_as_buildkit_does() {
+    for (instructions, expected) in [
+        ("RUN a  b\n", "RUN /bin/sh -c a  b # buildkit"),
+        ("RUN [\"a\", \"b c\"]\n", "RUN a b c # buildkit"),
+        ("SHELL [\"bash\", \"-e\"]\nRUN a\n", "RUN bash -e a # buildkit"),
+        ("ARG A=1 B\nARG A=2\nENV A=3\nRUN a\n", "RUN |2 A=3 B= /bin/sh -c a # buildkit"),
+        ("RUN --mount=type=tmpfs,target=/t --network=none a\n", "RUN /bin/sh -c a # buildkit"),
+        ("RUN <<-E\n\ta\n\tb\n\tE\n", "RUN /bin/sh -c a\nb\n # buildkit"),
+        ("RUN <<E\n#!/usr/bin/x\na\nE\n", "RUN /bin/sh -c /dev/pipes/E # buildkit"),
+        ("RUN cat <<A - <<B\na\nA\nb\nB\n", "RUN /bin/sh -c cat <<A - <<B\na\nA\nb\nB # buildkit"),
+    ] {
+        let dockerfile = format!("FROM scratch\n{instructions}");
+        let request = Request::new(ocib_dockerfile::parse(dockerfile.as_bytes()).unwrap());
+        let stages = Stages::new(&request, &Platform::linux_amd64()).unwrap();
+        let plan = plan(&stages, &Images::new()).unwrap();
+        let line = plan.stages[0].config.history.last().unwrap();
+        assert_eq!((line.created_by.as_str(), line.empty_layer), (expected, false));
+    }
+}
+
+#[test]
+fn stages_inherit_args_for_history() {
+    let text = planned("FROM scratch AS a\nARG X=1\nFROM a\nARG Y=2\nRUN a\n", |_| {}, &[]).unwrap();
+    assert!(text.contains("  + RUN |2 X=1 Y=2 /bin/sh -c a # buildkit\n"), "{text}");
+}
+
+#[test]
+fn mounts_bring_their_stages_and_images() {
+    let dockerfile = "FROM scratch AS tools\nFROM scratch\nARG T=/t\n\
+                      RUN --mount=from=TOOLS,target=$T --mount=from=img,type=cache,target=/c --mount=target=/x a\n";
+    let request = Request::new(ocib_dockerfile::parse(dockerfile.as_bytes()).unwrap());
+    let stages = Stages::new(&request, &Platform::linux_amd64()).unwrap();
+    let missing = stages.missing(&Images::new()).unwrap();
+    let names: Vec<String> = missing.iter().map(|((name, _), _)| name.to_string()).collect();
+    assert_eq!(names, ["docker.io/library/img:latest"]);
+    let text = planned(dockerfile, |_| {}, &[("img", "{}")]).unwrap();
+    let mounts: Vec<&str> = text.lines().filter(|line| line.starts_with("      mount")).collect();
+    assert_eq!(
+        mounts,
+        [
+            "      mount from=TOOLS,target=/t out of stage 0",
+            "      mount from=img,type=cache,target=/c out of docker.io/library/img:latest for linux/amd64",
+            "      mount target=/x out of the context",
+        ]
+    );
+}
+
+#[test]
+fn a_run_has_no_backend() {
+    let dockerfile = "FROM scratch AS a\nCOPY a /\nRUN true\nRUN false\nFROM a\nRUN later\n";
+    let request = Request::new(ocib_dockerfile::parse(dockerfile.as_bytes()).unwrap());
+    let stages = Stages::new(&request, &Platform::linux_amd64()).unwrap();
+    let error = plan(&stages, &Images::new()).unwrap().require_native().unwrap_err();
+    let span = error.span().unwrap();
+    assert_eq!(&dockerfile[span.start..span.end], "RUN true");
+    assert_eq!(error.to_string(), "RUN needs a container, and no backend that could run it is configured");
 }
 
 /// What ADD of `words` would fetch, and how history shows it.
@@ -106,7 +220,8 @@ fn fetched(words: &str) -> (Option<GitReference>, String) {
         Remote::Git(git) => Some(git),
         Remote::Url { .. } => None,
     });
-    (git, plan.stages[0].steps[0].created_by.clone())
+    let StagePart::Native(steps) = &plan.stages[0].parts[0] else { panic!("there is no RUN") };
+    (git, steps[0].created_by.clone())
 }
 
 #[test]
@@ -135,10 +250,11 @@ fn repositories_are_told_from_files() {
 #[test]
 fn errors_say_what_and_where() {
     for (dockerfile, place, message) in [
+        ("FROM scratch\nRUN --mount=type=nfs true\n", "type=nfs", "unsupported mount type \"nfs\""),
         (
-            "FROM scratch\nRUN true\n",
-            "RUN true",
-            "RUN needs a container, and no backend that could run it is configured",
+            "FROM scratch\nRUN --mount=from=late true\nFROM scratch AS late\n",
+            "from=late",
+            "cannot copy from stage \"late\", it needs to be defined before the current stage",
         ),
         ("FROM Foo\n", "Foo", "\"Foo\" is not an image reference: a repository is lower case"),
         (

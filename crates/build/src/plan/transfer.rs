@@ -8,7 +8,7 @@ use super::{Action, CopyPlan, Dispatcher, Source, Step};
 use crate::{Error, Problem, files::Mode, path};
 
 impl Dispatcher<'_> {
-    pub(super) fn transfer(&mut self, name: &str, transfer: &Transfer, span: Span) -> Result<(), Error> {
+    pub(super) fn transfer(&mut self, name: &str, transfer: &Transfer, span: Span) -> Result<Step, Error> {
         let chown = self.flag(transfer.chown.as_ref())?;
         let chmod_text = self.flag(transfer.chmod.as_ref())?;
         let chmod = match &chmod_text {
@@ -77,8 +77,7 @@ impl Dispatcher<'_> {
             exclude: transfer.exclude.clone(),
         });
         self.commit(created_by.clone(), true);
-        self.steps.push(Step { created_by, span, action });
-        Ok(())
+        Ok(Step { created_by, span, action })
     }
 }
 

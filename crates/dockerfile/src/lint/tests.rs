@@ -348,6 +348,20 @@ fn secrets_are_not_shown() {
     assert_eq!(redacted.len(), text.len());
 }
 
+#[test]
+fn instructions_are_shown_in_one_line_without_secrets() {
+    for (line, expected) in [
+        ("ENV B=x API_KEY=\"y\\\n é\" C=z", "ENV B=x API_KEY=****** C=z"),
+        ("ENV API_TOKEN a b", "ENV API_TOKEN ***"),
+        ("ARG TOKEN", "ARG TOKEN"),
+        ("RUN TOKEN=abc \\\n  make", "RUN TOKEN=***   make"),
+        ("RUN --mount=type=secret,id=token make", "RUN --mount=type=secret,id=token make"),
+    ] {
+        let dockerfile = parse(format!("FROM a\n{line}\n").as_bytes()).unwrap();
+        assert_eq!(redacted_instruction(&dockerfile.stages[0].instructions[0]), expected);
+    }
+}
+
 /// Where the earlier copy is, what it makes, and the line of the later one.
 type Shadowed = (&'static str, &'static str, usize);
 

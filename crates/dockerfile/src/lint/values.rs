@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{Warning, instructions::is_secret_name, rule};
-use crate::{Command, Dockerfile, Spanned};
+use crate::{Command, Dockerfile, Instruction, Spanned};
 
 /// What tokens begin with, how many characters follow at least, and what they are. The forms are
 /// those that their issuers document, so that scanners can find them.
@@ -55,7 +55,7 @@ pub(super) fn check(dockerfile: &Dockerfile, warnings: &mut Vec<Warning>) {
 pub fn redacted(dockerfile: &Dockerfile) -> String {
     let mut text = dockerfile.text.clone();
     for (_, key, value) in settings(dockerfile) {
-        if is_secret_name(&key.value) || resembles(&value.value).is_some() {
+        if is_secret(&key.value, &value.value) {
             hide(&mut text, value.span.start..value.span.end);
         }
     }
@@ -70,11 +70,31 @@ pub fn redacted_text(text: &str) -> String {
     for word in text.split_inclusive(char::is_whitespace) {
         if let Some((name, value)) = word.trim_end().split_once('=') {
             let start = at + name.len() + 1;
-            if is_secret_name(name) || resembles(value).is_some() {
+            if is_secret(name, value) {
                 hide(&mut shown, start..start + value.len());
             }
         }
         at += word.len();
+    }
+    shown
+}
+
+/// Whether a value that ARG or ENV gives to `name` seems to be secret, by its name or by itself.
+pub fn is_secret(name: &str, value: &str) -> bool {
+    is_secret_name(name) || resembles(value).is_some()
+}
+
+/// An instruction in one line, with asterisks for what seems to be secret in it.
+pub fn redacted_instruction(instruction: &Instruction) -> String {
+    let mut shown = instruction.original.clone();
+    let settings = settings_of(instruction);
+    if settings.is_empty() {
+        return redacted_text(&shown);
+    }
+    for (_, key, value) in settings {
+        if !value.value.is_empty() && is_secret(&key.value, &value.value) {
+            shown = shown.replace(&value.value, &"*".repeat(value.value.len()));
+        }
     }
     shown
 }
@@ -87,20 +107,22 @@ fn hide(text: &mut String, range: Range<usize>) {
 }
 
 /// Every value that ARG or ENV gives to a name.
-fn settings(dockerfile: &Dockerfile) -> Vec<(&'static str, &Spanned<String>, &Spanned<String>)> {
+fn settings(dockerfile: &Dockerfile) -> Vec<Setting<'_>> {
     let in_stages = dockerfile.stages.iter().flat_map(|stage| &stage.instructions);
-    let mut settings = Vec::new();
-    for instruction in dockerfile.global_args.iter().chain(in_stages) {
-        match &instruction.command {
-            Command::Arg(pairs) => {
-                let with_value = pairs.iter().filter_map(|pair| Some((&pair.key, pair.value.as_ref()?)));
-                settings.extend(with_value.map(|(key, value)| ("ARG", key, value)));
-            }
-            Command::Env(pairs) => settings.extend(pairs.iter().map(|pair| ("ENV", &pair.key, &pair.value))),
-            _ => {}
+    dockerfile.global_args.iter().chain(in_stages).flat_map(settings_of).collect()
+}
+
+/// The instruction's keyword, the name and its value.
+type Setting<'a> = (&'static str, &'a Spanned<String>, &'a Spanned<String>);
+
+fn settings_of(instruction: &Instruction) -> Vec<Setting<'_>> {
+    match &instruction.command {
+        Command::Arg(pairs) => {
+            pairs.iter().filter_map(|pair| Some(("ARG", &pair.key, pair.value.as_ref()?))).collect()
         }
+        Command::Env(pairs) => pairs.iter().map(|pair| ("ENV", &pair.key, &pair.value)).collect(),
+        _ => Vec::new(),
     }
-    settings
 }
 
 /// What kind of secret a value seems to hold.

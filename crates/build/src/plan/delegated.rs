@@ -1,0 +1,210 @@
+//! RUN, and what stands between the first and the last of a stage: what a backend has to do.
+//!
+//! Nothing is run here and nothing is known of backends. A part holds what is needed to write a small
+//! Dockerfile of its own: the state that it starts in, each instruction with its words expanded, and
+//! where its copies and mounts take their files from.
+
+use std::collections::BTreeMap;
+
+use ocib_dockerfile::{CommandLine, Mount, Run, Span, Spanned};
+use ocib_image::Platform;
+
+use super::{Dispatcher, Step, history};
+use crate::{Error, Problem, stages::Origin};
+
+/// The directory in which a script with a `#!` line is found while it runs.
+const SCRIPTS: &str = "/dev/pipes/";
+
+/// A stage from its first RUN to its last.
+#[derive(Debug)]
+pub(crate) struct Delegated {
+    /// The state before the first RUN.
+    pub(crate) start: Start,
+    /// The first and the last one are RUNs.
+    pub(crate) instructions: Vec<Within>,
+}
+
+/// What a RUN finds besides files.
+#[derive(Debug)]
+pub(crate) struct Start {
+    /// What it runs on: the stage's platform, which may be another than the target's.
+    pub(crate) platform: Platform,
+    /// All variables, of ENV and ARG.
+    pub(crate) variables: BTreeMap<String, String>,
+    /// Those of them (or without a value) that ARG declared, in order.
+    pub(crate) args: Vec<String>,
+    /// As USER says it; empty for the superuser.
+    pub(crate) user: String,
+    /// Absolute, or empty for the root.
+    pub(crate) working_dir: String,
+    /// What shell-form commands are put behind.
+    pub(crate) shell: Vec<String>,
+}
+
+/// An instruction and what it does.
+#[derive(Debug)]
+pub(crate) struct Within {
+    pub(crate) span: Span,
+    /// As it was written, in one line and without secrets: for people.
+    pub(crate) text: String,
+    pub(crate) act: Act,
+}
+
+/// What an instruction does.
+#[derive(Debug)]
+pub(crate) enum Act {
+    /// It needs a container.
+    Run(RunPlan),
+    /// It makes a layer.
+    Layer(Step),
+    /// It changes the config; its line of history, if it leaves one, has the words expanded.
+    Config(Option<String>),
+}
+
+/// A RUN.
+#[derive(Debug)]
+pub(crate) struct RunPlan {
+    /// The program and its arguments, with the shell if there is one.
+    pub(crate) command: Vec<String>,
+    /// A file that is there while the command runs: the script of a heredoc that begins with `#!`.
+    pub(crate) script: Option<Script>,
+    pub(crate) mounts: Vec<MountPlan>,
+    /// `none` or `host`; a container's own by default.
+    pub(crate) network: Option<String>,
+    /// `insecure`; sandboxed by default.
+    pub(crate) security: Option<String>,
+    pub(crate) devices: Vec<String>,
+}
+
+/// An executable file.
+#[derive(Debug)]
+pub(crate) struct Script {
+    pub(crate) path: String,
+    pub(crate) content: String,
+}
+
+/// A `--mount`.
+#[derive(Debug)]
+pub(crate) struct MountPlan {
+    /// Its options with their values expanded, as they were written otherwise.
+    pub(crate) text: String,
+    pub(crate) source: MountSource,
+}
+
+/// Where a mount's files come from.
+#[derive(Debug)]
+pub(crate) enum MountSource {
+    /// Nowhere: caches, memory, secrets and sockets.
+    Nothing,
+    /// The main context.
+    Context,
+    /// A stage, an image or a named context.
+    From(Origin),
+}
+
+impl Delegated {
+    /// From the first RUN to the end of the last.
+    pub(crate) fn span(&self) -> Span {
+        let last = self.instructions.last().map_or(Span::default(), |last| last.span);
+        self.first_span().to(last)
+    }
+
+    /// Where the first RUN stands.
+    pub(crate) fn first_span(&self) -> Span {
+        self.instructions.first().map_or(Span::default(), |first| first.span)
+    }
+}
+
+impl Dispatcher<'_> {
+    /// What a RUN would find now.
+    pub(super) fn start(&self) -> Start {
+        let runtime = &self.state.config.runtime;
+        Start {
+            platform: self.stages.bases[self.index].1.clone(),
+            variables: self.state.variables.clone(),
+            args: self.state.args.clone(),
+            user: runtime.user.clone(),
+            working_dir: runtime.working_dir.clone(),
+            shell: self.default_shell(),
+        }
+    }
+
+    /// A RUN changes nothing of the config but the history (BuildKit, `dispatchRun`).
+    pub(super) fn run(&mut self, run: &Run) -> Result<Act, Error> {
+        let (command, script) = self.run_command(run);
+        let mounts = run.mounts.iter().map(|mount| self.mount(mount)).collect::<Result<_, _>>()?;
+        let shown = self.shown_args().into_iter().chain(command.iter().cloned());
+        let created_by = format!("RUN {} # buildkit", shown.collect::<Vec<_>>().join(" "));
+        self.commit(created_by, true);
+        let text = |word: &Spanned<String>| word.value.clone();
+        Ok(Act::Run(RunPlan {
+            command,
+            script,
+            mounts,
+            network: run.network.as_ref().map(text),
+            security: run.security.as_ref().map(text),
+            devices: run.devices.iter().map(text).collect(),
+        }))
+    }
+
+    /// Heredocs belong to the shell, but for one that is the whole command: that is the command.
+    fn run_command(&self, run: &Run) -> (Vec<String>, Option<Script>) {
+        let CommandLine::Shell(text) = &run.command else {
+            return (self.command_line(&run.command), None);
+        };
+        match run.script() {
+            Some(heredoc) if heredoc.content.starts_with("#!") && !self.is_windows() => {
+                let script =
+                    Script { path: format!("{SCRIPTS}{}", heredoc.name), content: heredoc.chomped() };
+                (self.in_shell(script.path.clone()), Some(script))
+            }
+            Some(heredoc) => (self.in_shell(heredoc.chomped()), None),
+            None => {
+                let mut full = text.clone();
+                for heredoc in &run.heredocs {
+                    full.push_str(&format!("\n{}{}", heredoc.content, heredoc.name));
+                }
+                (self.in_shell(full), None)
+            }
+        }
+    }
+
+    /// The ARGs so far as history shows them before a command: their number, then each with its value
+    /// (BuildKit, `runCommandString`).
+    fn shown_args(&self) -> Vec<String> {
+        let value = |name: &String| self.state.variables.get(name).map_or("", String::as_str);
+        let pairs: Vec<String> =
+            self.state.args.iter().map(|name| history::pair(name, value(name))).collect();
+        let count = (!pairs.is_empty()).then(|| format!("|{}", pairs.len()));
+        count.into_iter().chain(pairs).collect()
+    }
+
+    fn mount(&self, mount: &Mount) -> Result<MountPlan, Error> {
+        let span = mount.text.span;
+        let mut options = Vec::new();
+        let mut kind = "bind".to_owned();
+        for option in &mount.options {
+            let value = match &option.value {
+                // A name, which never expands.
+                Some(value) if option.name == "from" => Some(value.clone()),
+                Some(value) => Some(self.expand(&Spanned::new(value.clone(), span))?),
+                None => None,
+            };
+            if option.name == "type" {
+                kind = value.clone().unwrap_or_default().to_lowercase();
+            }
+            options
+                .push(value.map_or_else(|| option.name.clone(), |value| history::pair(&option.name, &value)));
+        }
+        let from = mount.option("from").filter(|from| !from.is_empty());
+        let source = match (&*kind, from) {
+            ("bind" | "cache", Some(from)) => {
+                MountSource::From(self.stages.mount_origin(self.index, from, span)?)
+            }
+            ("bind", None) => MountSource::Context,
+            ("cache" | "tmpfs" | "secret" | "ssh", _) => MountSource::Nothing,
+            _ => return Err(Problem::BadMount { kind }.at(span)),
+        };
+        Ok(MountPlan { text: options.join(","), source })
+    }
+}

@@ -1,0 +1,174 @@
+//! A plan as JSON, for programs. docs/plan.md has the fields; none changes its name or meaning without
+//! another `schemaVersion`.
+
+use ocib_build::{
+    BaseOutline, DelegatedOutline, FilesFrom, InstructionOutline, LayerOutline, PartOutline, StageOutline,
+    StepOutline, StepSize, TargetOutline,
+};
+use ocib_image::ArchiveFormat;
+use serde_json::{Map, Value, json};
+
+use super::{Shown, runtime_config, shown_value};
+use crate::output::Output;
+
+const SCHEMA_VERSION: u32 = 1;
+
+/// The whole plan.
+pub(super) fn object(shown: &Shown) -> String {
+    let object = json!({
+        "schemaVersion": SCHEMA_VERSION,
+        "dockerfile": shown.name,
+        "buildable": shown.is_buildable(),
+        "compression": shown.codec(),
+        "targets": shown.outline.targets.iter().map(|one| target(shown, one)).collect::<Value>(),
+        "outputs": shown.outputs.iter().flat_map(|one| output(shown, one)).collect::<Value>(),
+    });
+    format!("{object:#}")
+}
+
+fn target(shown: &Shown, target: &TargetOutline) -> Value {
+    json!({
+        "platform": target.platform.to_string(),
+        "bases": target.bases.iter().map(base).collect::<Value>(),
+        "stages": target.stages.iter().map(|one| stage(shown, one)).collect::<Value>(),
+        "layers": target.layers.iter().map(|one| layer(shown, one)).collect::<Value>(),
+        "config": runtime_config(&target.config),
+    })
+}
+
+fn base(base: &BaseOutline) -> Value {
+    json!({
+        "name": base.name.to_string(),
+        "platform": base.platform.to_string(),
+        "pinned": base.pinned,
+        "manifest": base.manifest,
+        "layers": base.layers,
+    })
+}
+
+fn stage(shown: &Shown, stage: &StageOutline) -> Value {
+    let part = |part: &PartOutline| match part {
+        PartOutline::Native(steps) => json!({
+            "kind": "native",
+            "steps": steps.iter().map(|one| step(shown, one)).collect::<Value>(),
+        }),
+        PartOutline::Delegated(part) => delegated(shown, part),
+    };
+    json!({
+        "index": stage.index,
+        "name": stage.name,
+        "from": files_from(&stage.base),
+        "parts": stage.parts.iter().map(part).collect::<Value>(),
+    })
+}
+
+fn step(shown: &Shown, step: &StepOutline) -> Value {
+    let (line, end_line) = shown.lines(step.span);
+    json!({
+        "line": line,
+        "endLine": end_line,
+        "text": step.text,
+        "sources": step.sources.iter().map(files_from).collect::<Value>(),
+        "size": size(step.size),
+    })
+}
+
+fn delegated(shown: &Shown, part: &DelegatedOutline) -> Value {
+    let (line, end_line) = shown.part_lines(part);
+    let variable = |(name, value): (&String, &String)| (name.clone(), shown_value(name, value).into());
+    let instruction = |instruction: &InstructionOutline| {
+        let (line, end_line) = shown.lines(instruction.span);
+        json!({
+            "line": line,
+            "endLine": end_line,
+            "text": instruction.text,
+            "sources": instruction.sources.iter().map(files_from).collect::<Value>(),
+        })
+    };
+    json!({
+        "kind": "delegated",
+        "line": line,
+        "endLine": end_line,
+        "platform": part.platform.to_string(),
+        "user": part.user,
+        "workingDir": part.working_dir,
+        "shell": part.shell,
+        "variables": part.variables.iter().map(variable).collect::<Map<_, _>>(),
+        "instructions": part.instructions.iter().map(instruction).collect::<Value>(),
+    })
+}
+
+fn layer(shown: &Shown, layer: &LayerOutline) -> Value {
+    match layer {
+        LayerOutline::Base(blob, diff_id) => json!({
+            "kind": "base",
+            "mediaType": blob.media_type,
+            "digest": blob.digest,
+            "diffId": diff_id,
+            "size": blob.size,
+        }),
+        LayerOutline::Made(stage, step) => json!({
+            "kind": "made",
+            "stage": stage,
+            "line": shown.lines(step.span).0,
+            "text": step.text,
+            "codec": shown.codec(),
+            "size": size(step.size),
+        }),
+        LayerOutline::Delegated(stage) => json!({"kind": "delegated", "stage": stage}),
+    }
+}
+
+fn size(size: StepSize) -> Value {
+    match size {
+        StepSize::Known(size) => json!({
+            "kind": "known",
+            "entries": size.entries,
+            "files": size.files,
+            "contentBytes": size.content_bytes,
+            "tarBytes": size.tar_bytes,
+        }),
+        StepSize::Files { files, content_bytes, after } => {
+            json!({"kind": "files", "files": files, "contentBytes": content_bytes, "afterStage": after})
+        }
+        StepSize::Unknown { after } => json!({"kind": "unknown", "afterStage": after}),
+    }
+}
+
+fn files_from(from: &FilesFrom) -> Value {
+    match from {
+        FilesFrom::Nothing => json!({"kind": "scratch"}),
+        FilesFrom::Context => json!({"kind": "context"}),
+        FilesFrom::Stage(index) => json!({"kind": "stage", "stage": index}),
+        FilesFrom::Image(name) => json!({"kind": "image", "name": name.to_string()}),
+        FilesFrom::NamedContext(name) => json!({"kind": "namedContext", "name": name}),
+        FilesFrom::Network => json!({"kind": "network"}),
+        FilesFrom::Heredoc(name) => json!({"kind": "heredoc", "name": name}),
+    }
+}
+
+/// One object for each place: a repository, a layout or an archive.
+fn output(shown: &Shown, output: &Output) -> Vec<Value> {
+    match output {
+        Output::Registry(references) => super::text::repositories(references)
+            .into_iter()
+            .map(|(repository, tags)| json!({"kind": "registry", "repository": repository, "tags": tags}))
+            .collect(),
+        Output::Layout(directory) => {
+            vec![json!({"kind": "layout", "path": directory, "names": shown.names})]
+        }
+        Output::Archive(format, path) => vec![json!({
+            "kind": "archive",
+            "format": format_name(*format),
+            "path": path,
+            "names": shown.names,
+        })],
+    }
+}
+
+fn format_name(format: ArchiveFormat) -> &'static str {
+    match format {
+        ArchiveFormat::Oci => "oci",
+        ArchiveFormat::Docker => "docker",
+    }
+}
