@@ -160,6 +160,11 @@ pub(crate) struct Shared {
     /// Certificates (PEM) that are trusted besides the system's.
     #[arg(long = "ca-file", value_name = "FILE")]
     pub(crate) ca_files: Vec<PathBuf>,
+
+    /// A registry of ECR under another name: a private DNS name, a proxy. May be given several times.
+    #[cfg(feature = "ecr")]
+    #[arg(long = "ecr-host", value_name = "HOST=ACCOUNT/REGION", value_parser = ecr_host)]
+    pub(crate) ecr_hosts: Vec<(String, ocib_store::EcrHost)>,
 }
 
 #[derive(Args, Debug)]
@@ -240,6 +245,15 @@ pub(crate) enum Timestamps {
 pub(crate) enum Run {
     /// Nothing: a RUN is an error.
     None,
+}
+
+#[cfg(feature = "ecr")]
+fn ecr_host(text: &str) -> Result<(String, ocib_store::EcrHost), &'static str> {
+    let (host, registry) = text.split_once('=').unwrap_or_default();
+    match host {
+        "" => Err("expected HOST=ACCOUNT/REGION, such as images.corp.example=123456789012/eu-west-1"),
+        host => Ok((host.to_owned(), registry.parse()?)),
+    }
 }
 
 impl Build {

@@ -18,7 +18,9 @@ use crate::{
     dockerfile::{self, Inputs},
     environment,
     output::{Means, Output},
-    progress, report, wiring,
+    progress,
+    registries::registries,
+    report, wiring,
 };
 
 /// Runs the command.
@@ -33,7 +35,7 @@ pub(crate) fn run(build: &args::Build) -> Result<(), Failure> {
     let request = Arc::new(request(build, inputs, &*events)?);
     let sealer = wiring::sealer(&build.shared, build.compression)?;
     let http = wiring::http(&build.shared)?;
-    let registries = wiring::registries(http.clone());
+    let registries = registries(&build.shared, http.clone(), Arc::clone(&events));
     let means = Means::of(build, registries.clone(), sealer)?;
     let prints = !outputs.iter().any(Output::is_stdout);
     let mut sinks = Vec::new();

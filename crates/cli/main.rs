@@ -9,6 +9,7 @@ mod dockerfile;
 mod environment;
 mod output;
 mod progress;
+mod registries;
 mod report;
 mod terminal;
 mod wiring;

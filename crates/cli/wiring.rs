@@ -1,11 +1,10 @@
 //! What every command that moves images is wired with: a client, a budget, a runtime, and an ear for
 //! signals.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, time::Duration};
 
 use ocib_image::{Budget, Codec, Compression, Limits, Sealer};
-use ocib_net::{Http, HttpOptions};
-use ocib_store::{DockerAuth, Registries, RegistriesOptions};
+use ocib_net::HttpOptions;
 
 use crate::{
     args::Shared,
@@ -76,14 +75,4 @@ pub(crate) fn http(shared: &Shared) -> Result<HttpOptions, Failure> {
     }
     let insecure_hosts = shared.insecure_registries.iter().cloned().collect();
     Ok(HttpOptions { extra_certificates, insecure_hosts, ..HttpOptions::default() })
-}
-
-/// The client for all registries, with the credentials that Docker's and Podman's files hold.
-pub(crate) fn registries(http: HttpOptions) -> Registries {
-    let variable = |name: &str| std::env::var(name).ok();
-    Registries::new(RegistriesOptions {
-        credentials: Arc::new(DockerAuth::from_environment(&variable)),
-        http: Arc::new(Http::new(http)),
-        ..RegistriesOptions::default()
-    })
 }

@@ -95,8 +95,10 @@ pub enum Error {
     Unidentified {
         /// The cloud.
         cloud: &'static str,
-        /// What was tried, in its order; if the last was configured and failed, no other was tried.
+        /// What was tried, in its order; what was configured and failed is the last.
         tried: Vec<Attempt>,
+        /// Whether nothing was configured at all, rather than something that failed.
+        is_absence: bool,
     },
 }
 
@@ -111,6 +113,11 @@ impl Error {
             Self::Status { status, .. } => Some(*status),
             _ => None,
         }
+    }
+
+    /// Whether it says that nobody is configured in a cloud, so that one may go on anonymously.
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::Unidentified { is_absence: true, .. })
     }
 
     /// What `error` means for the request `method` `url`. Reqwest's own text repeats the URL with

@@ -1,6 +1,8 @@
 //! Credentials from Docker's and Podman's files and helpers.
 
 mod file;
+#[cfg(feature = "google")]
+mod google;
 mod helper;
 mod logins;
 
@@ -13,6 +15,8 @@ use std::{
 use futures_core::future::BoxFuture;
 use ocib_image::{Credential, Credentials, PlaceError, Reference};
 
+#[cfg(feature = "google")]
+pub use self::google::GoogleAuth;
 pub use self::logins::{Cloud, Login, Logins, OnLogin};
 use self::{file::CredentialFile, helper::Helper};
 use crate::Error;

@@ -30,6 +30,8 @@ mod layout;
 mod registry;
 
 pub use archive::{ArchiveFormat, ArchiveOptions, ArchiveSink, Destination};
+#[cfg(feature = "google")]
+pub use auth::GoogleAuth;
 pub use auth::{Anonymous, Cloud, DockerAuth, Login, Logins, OnLogin};
 pub use denial::IamDenial;
 #[cfg(feature = "ecr")]

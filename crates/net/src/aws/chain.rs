@@ -41,7 +41,14 @@ struct State {
     /// The way that counted.
     chosen: Option<usize>,
     session: Option<Held>,
-    nobody: Option<(Instant, Vec<Attempt>)>,
+    nobody: Option<(Instant, Nobody)>,
+}
+
+/// What was tried in vain, and whether nothing of it was configured.
+#[derive(Clone)]
+struct Nobody {
+    tried: Vec<Attempt>,
+    is_absence: bool,
 }
 
 struct Held {
@@ -109,8 +116,8 @@ impl Chain {
         if let Some(held) = state.session.as_ref().filter(is_fresh) {
             return Ok(held.session.clone());
         }
-        if let Some((_, tried)) = state.nobody.as_ref().filter(|(since, _)| since.elapsed() < NOBODY) {
-            return Err(unidentified(tried.clone()));
+        if let Some((_, nobody)) = state.nobody.as_ref().filter(|(since, _)| since.elapsed() < NOBODY) {
+            return Err(nobody.clone().into());
         }
         match self.ask(&mut state.chosen).await {
             Ok(session) => {
@@ -119,12 +126,12 @@ impl Chain {
                 state.session = Some(Held { session: session.clone(), fresh_until });
                 Ok(session)
             }
-            Err(tried) => match &state.session {
+            Err(nobody) => match &state.session {
                 // Half of its life is left, and what fails now may go well the next time.
                 Some(held) if held.is_alive() => Ok(held.session.clone()),
                 _ => {
-                    state.nobody = Some((Instant::now(), tried.clone()));
-                    Err(unidentified(tried))
+                    state.nobody = Some((Instant::now(), nobody.clone()));
+                    Err(nobody.into())
                 }
             },
         }
@@ -138,7 +145,7 @@ impl Chain {
         }
     }
 
-    async fn ask(&self, chosen: &mut Option<usize>) -> Result<Session, Vec<Attempt>> {
+    async fn ask(&self, chosen: &mut Option<usize>) -> Result<Session, Nobody> {
         let mut tried = Vec::new();
         for (at, way) in
             self.ways.iter().enumerate().filter(|(at, _)| chosen.is_none_or(|chosen| chosen == *at))
@@ -152,12 +159,12 @@ impl Chain {
                     let is_absent = matches!(error, CredentialsError::CredentialsNotLoaded(_));
                     tried.push(Attempt { provider: way.name.to_owned(), why: why(&error, way.absent) });
                     if !is_absent {
-                        break;
+                        return Err(Nobody { tried, is_absence: false });
                     }
                 }
             }
         }
-        Err(tried)
+        Err(Nobody { tried, is_absence: true })
     }
 }
 
@@ -167,8 +174,10 @@ impl Held {
     }
 }
 
-fn unidentified(tried: Vec<Attempt>) -> Error {
-    Error::Unidentified { cloud: "AWS", tried }
+impl From<Nobody> for Error {
+    fn from(Nobody { tried, is_absence }: Nobody) -> Self {
+        Self::Unidentified { cloud: "AWS", tried, is_absence }
+    }
 }
 
 /// What `error` comes down to: the outer layers only say that there was one.

@@ -96,7 +96,7 @@ impl EcrAuth {
         match self.mint(host).await {
             Ok(held) => Ok(Some(slot.insert(held).credential())),
             // Everybody may pull from there.
-            Err(Error::Http(ocib_net::Error::Unidentified { .. })) if host.is_public() => Ok(None),
+            Err(Error::Http(error)) if host.is_public() && error.is_absence() => Ok(None),
             Err(error) => match slot.as_mut().filter(|held| Instant::now() < held.dead_at) {
                 Some(held) => {
                     held.fresh_until = Instant::now() + PAUSE;
