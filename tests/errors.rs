@@ -226,13 +226,13 @@ fn a_registry_that_cannot_be_reached() {
     let push = site("FROM scratch\nCOPY model /models/\n");
     let said = push.refused(5, &["--quiet", "--push", "-t", &format!("{host}/a:1")]);
     let why = format!("GET http://{host}/v2/ failed: Connection refused (os error 111)");
-    assert_eq!(said, format!("error: {why}\n |\n{help}"));
+    assert_eq!(said, format!("error[connection-refused]: {why}\n |\n{help}"));
 
     let base = format!("{host}/base:1");
     let pull = site(&format!("FROM {base}\nCOPY model /models/\n"));
     let said = pull.refused(5, &["--quiet"]);
     let expected = format!(
-        "error: cannot resolve {base} for linux/amd64: {why}\n --> context/Dockerfile:1:6\n  |\n1 | FROM {base}\n  \
+        "error[connection-refused]: cannot resolve {base} for linux/amd64: {why}\n --> context/Dockerfile:1:6\n  |\n1 | FROM {base}\n  \
          |      {}\n  |\n{help}",
         "^".repeat(base.len())
     );
@@ -246,7 +246,10 @@ fn a_base_that_wants_a_login() {
     let base = format!("{}/base:1", registry.host());
     let site = site(&format!("FROM {base}\nCOPY model /models/\n"));
     let said = site.refused(4, &["--quiet"]);
-    let start = format!("error: cannot resolve {base} for linux/amd64: GET {}/v2/", registry.url());
+    let start = format!(
+        "error[push-denied-anonymous]: cannot resolve {base} for linux/amd64: GET {}/v2/",
+        registry.url()
+    );
     assert!(said.starts_with(&start) && said.contains(" answered 401: UNAUTHORIZED: "), "{said}");
     assert!(said.contains(" --> context/Dockerfile:1:6\n"), "{said}");
     assert!(said.ends_with("or set REGISTRY_AUTH_FILE or DOCKER_CONFIG\n"), "{said}");
@@ -289,8 +292,8 @@ fn a_file_that_changes_while_it_is_read_fails_its_layer_by_name() {
         file.write_all(b"more").unwrap();
     };
     let place = " --> context/Dockerfile:2:1\n  |\n2 | COPY files /files/\n  | ^^^^^^^^^^^^^^^^^^\n";
-    let first = "error: context/files/first changed while it was read: ";
-    let second = "error: context/files/second changed while it was read: ";
+    let first = "error[input-changed]: context/files/first changed while it was read: ";
+    let second = "error[input-changed]: context/files/second changed while it was read: ";
     let grown = changed_meanwhile(|files| append(&files.join("first"))).failed(3);
     assert_eq!(grown, format!("{first}it is longer than the {AHEAD} bytes it had\n{place}"));
     let shrunk = changed_meanwhile(|files| open(&files.join("first")).set_len(31 << 20).unwrap()).failed(3);

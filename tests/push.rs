@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ffi::OsStr, fs, os::unix::ffi::OsStrExt, path::
 use ocib_image::Digest;
 use ocib_testkit::{Noise, Registry, RegistryOptions, require, rootfs, run_command, skopeo, verify_layout};
 
-use crate::program::{Site, ended, layers, manifest, set_mode, tag_digest};
+use crate::program::{Site, ended, set_mode, tag_digest};
 
 const MODEL: &str = "FROM scratch\nCOPY model /models/\nENV MODEL=/models\n";
 
@@ -100,7 +100,7 @@ fn tls_needs_the_registrys_ca() {
     let other = format!("{}/b:1", registry.host());
     let said = site.refused(5, &["--quiet", "--push", "-t", &other]);
     let start = format!(
-        "error: GET {}/v2/ failed: the server's certificate is not trusted: invalid peer certificate: ",
+        "error[certificate-unknown]: GET {}/v2/ failed: the server's certificate is not trusted: invalid peer certificate: ",
         registry.url()
     );
     assert!(said.starts_with(&start), "{said}");

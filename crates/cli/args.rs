@@ -19,6 +19,10 @@ pub(crate) enum Command {
     Build(Box<Build>),
     /// Say what is wrong with a Dockerfile, or could be better, without building it.
     Check(Check),
+    /// Find out beforehand what would keep a build from ending well: nothing is built, no layer is sent.
+    Preflight(Box<crate::preflight::Preflight>),
+    /// Say what an error message means, of ocib or another program, and what to do.
+    Explain(crate::explain::Explain),
     /// Say which version this is and what it was built with.
     Version,
 }
@@ -124,6 +128,10 @@ pub(crate) struct Build {
     /// What carries out RUN instructions. This version has no backend.
     #[arg(long, value_enum, default_value_t = Run::None)]
     pub(crate) run: Run,
+
+    #[cfg(feature = "ecr")]
+    #[command(flatten)]
+    pub(crate) ecr: crate::ecr::Ecr,
 
     #[command(flatten)]
     pub(crate) shared: Shared,

@@ -19,7 +19,7 @@ use crate::{
     environment,
     output::{Means, Output},
     progress,
-    registries::registries,
+    registries::Clients,
     report, wiring,
 };
 
@@ -35,8 +35,12 @@ pub(crate) fn run(build: &args::Build) -> Result<(), Failure> {
     let request = Arc::new(request(build, inputs, &*events)?);
     let sealer = wiring::sealer(&build.shared, build.compression)?;
     let http = wiring::http(&build.shared)?;
-    let registries = registries(&build.shared, http.clone(), Arc::clone(&events));
-    let means = Means::of(build, registries.clone(), sealer)?;
+    let clients = Clients::new(&build.shared, &http, Backoff::default(), Arc::clone(&events));
+    #[cfg(feature = "ecr")]
+    if build.ecr.print_iam_policy {
+        return build.ecr.print_policy(&request, &name, &build.tags, &clients.ecr);
+    }
+    let means = Means::of(build, clients.clone(), sealer)?;
     let prints = !outputs.iter().any(Output::is_stdout);
     let mut sinks = Vec::new();
     for output in outputs {
@@ -46,14 +50,14 @@ pub(crate) fn run(build: &args::Build) -> Result<(), Failure> {
         request,
         name,
         sinks,
-        images: Images { registries },
+        images: Images { registries: clients.registries.clone() },
         web: Web::new(http, Backoff::default()),
         events,
     };
     let published = wiring::run(async move {
         let text = || ocib_dockerfile::redacted(&job.request.dockerfile);
         let result = job.publish_all().await;
-        result.map_err(|error| Failure::of_build(&error, &job.name, &text()))
+        result.map_err(|error| clients.explained(Failure::of_build(&error, &job.name, &text())))
     })?;
     if let Some(last) = published.last() {
         report::files(build, last)?;
@@ -91,7 +95,8 @@ impl Job {
     }
 }
 
-fn request(build: &args::Build, inputs: Inputs, events: &dyn Events) -> Result<Request, Failure> {
+/// What is to be built; `events` is told what the user should look at.
+pub(crate) fn request(build: &args::Build, inputs: Inputs, events: &dyn Events) -> Result<Request, Failure> {
     let Inputs { source, tree, ignored } = inputs;
     let dockerfile =
         source.parse().map_err(|error| Failure::of_build(&error.into(), &source.name, &source.text()))?;

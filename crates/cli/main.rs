@@ -6,8 +6,12 @@ mod buildx;
 mod check;
 mod diagnostic;
 mod dockerfile;
+#[cfg(feature = "ecr")]
+mod ecr;
 mod environment;
+mod explain;
 mod output;
+mod preflight;
 mod progress;
 mod registries;
 mod report;
@@ -23,6 +27,8 @@ fn main() -> ExitCode {
     let result = match cli.command {
         args::Command::Build(build) => build::run(&build),
         args::Command::Check(check) => check::run(&check),
+        args::Command::Preflight(preflight) => preflight::run(&preflight),
+        args::Command::Explain(explain) => explain::run(&explain),
         args::Command::Version => report::version(),
     };
     match result {

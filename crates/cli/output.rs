@@ -1,14 +1,15 @@
 //! Where an image goes: `--push` and `--output`.
 
+#[cfg(feature = "ecr")]
+use std::sync::Arc;
 use std::{collections::BTreeMap, path::PathBuf};
 
 use ocib_image::{Reference, Sealer, Sink};
 use ocib_store::{
-    ArchiveFormat, ArchiveOptions, ArchiveSink, Destination, HashFirst, LayoutSink, PushOptions, Registries,
-    RegistrySink,
+    ArchiveFormat, ArchiveOptions, ArchiveSink, Destination, HashFirst, LayoutSink, PushOptions, RegistrySink,
 };
 
-use crate::{args, diagnostic::Failure};
+use crate::{args, diagnostic::Failure, registries::Clients};
 
 /// The layout directory that is written if nothing else is asked for.
 const DEFAULT_LAYOUT: &str = "ocib-out";
@@ -16,7 +17,9 @@ const DEFAULT_LAYOUT: &str = "ocib-out";
 /// What outputs are written with.
 #[derive(Debug)]
 pub(crate) struct Means {
-    pub(crate) registries: Registries,
+    clients: Clients,
+    #[cfg(feature = "ecr")]
+    new_repository: Option<ocib_store::NewRepository>,
     pub(crate) sealer: Sealer,
     pub(crate) hash_first: HashFirst,
     pub(crate) cache_from: Vec<Reference>,
@@ -24,7 +27,7 @@ pub(crate) struct Means {
 
 impl Means {
     /// As the flags of `build` say.
-    pub(crate) fn of(build: &args::Build, registries: Registries, sealer: Sealer) -> Result<Self, Failure> {
+    pub(crate) fn of(build: &args::Build, clients: Clients, sealer: Sealer) -> Result<Self, Failure> {
         let hash_first = match build.hash_first {
             // Nothing that is remembered counts then, so each digest is found out anew.
             _ if build.verify_reuse => HashFirst::Always,
@@ -33,7 +36,49 @@ impl Means {
             args::HashFirst::Never => HashFirst::Never,
         };
         let cache_from = build.cache_from.iter().map(|text| cache_from(text)).collect::<Result<_, _>>()?;
-        Ok(Self { registries, sealer, hash_first, cache_from })
+        Ok(Self {
+            clients,
+            #[cfg(feature = "ecr")]
+            new_repository: build.ecr.new_repository()?,
+            sealer,
+            hash_first,
+            cache_from,
+        })
+    }
+
+    /// Whether a missing repository is created.
+    pub(crate) fn creates_repositories(&self) -> bool {
+        #[cfg(feature = "ecr")]
+        return self.new_repository.is_some();
+        #[cfg(not(feature = "ecr"))]
+        false
+    }
+
+    /// The sink of one repository.
+    fn registry_sink(&self, options: PushOptions) -> Box<dyn Sink> {
+        #[cfg(feature = "ecr")]
+        if self.clients.ecr.host(options.repository.registry()).is_some_and(|host| !host.is_public()) {
+            let (auth, new) = (Arc::clone(&self.clients.ecr), self.new_repository.clone());
+            return Box::new(ocib_store::EcrSink::new(options, auth, new));
+        }
+        Box::new(RegistrySink::new(options))
+    }
+
+    /// One push for each repository that `references` name.
+    pub(crate) fn pushes(&self, references: &[Reference]) -> Vec<PushOptions> {
+        let mut repositories: BTreeMap<String, PushOptions> = BTreeMap::new();
+        for reference in references {
+            let options = repositories.entry(reference.name()).or_insert_with(|| PushOptions {
+                registries: self.clients.registries.clone(),
+                repository: reference.clone(),
+                tags: Vec::new(),
+                sealer: self.sealer.clone(),
+                hash_first: self.hash_first,
+                cache_from: self.cache_from.clone(),
+            });
+            options.tags.push(reference.tag().unwrap_or("latest").to_owned());
+        }
+        repositories.into_values().collect()
     }
 }
 
@@ -154,20 +199,7 @@ impl Output {
         let names = || tags.iter().map(|tag| tag.clone().or_latest().to_string()).collect::<Vec<_>>();
         Ok(match self {
             Self::Registry(references) => {
-                let mut repositories: BTreeMap<String, PushOptions> = BTreeMap::new();
-                for reference in references {
-                    let options = repositories.entry(reference.name()).or_insert_with(|| PushOptions {
-                        registries: means.registries.clone(),
-                        repository: reference.clone(),
-                        tags: Vec::new(),
-                        sealer: sealer.clone(),
-                        hash_first: means.hash_first,
-                        cache_from: means.cache_from.clone(),
-                    });
-                    options.tags.push(reference.tag().unwrap_or("latest").to_owned());
-                }
-                let sink = |options| Box::new(RegistrySink::new(options)) as Box<dyn Sink>;
-                repositories.into_values().map(sink).collect()
+                means.pushes(&references).into_iter().map(|options| means.registry_sink(options)).collect()
             }
             Self::Layout(directory) => vec![Box::new(LayoutSink::new(directory, &names(), sealer.clone()))],
             Self::Archive(format, path) => {

@@ -1,40 +1,78 @@
 //! Who ocib is to registries: files and helpers, then the clouds' own identities.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ocib_image::{Event, Events};
-use ocib_net::{Http, HttpOptions};
+use ocib_net::{Backoff, Http, HttpOptions};
 use ocib_store::{Cloud, DockerAuth, Login, Logins, Registries, RegistriesOptions};
 
-use crate::args::Shared;
+use crate::{args::Shared, diagnostic::Failure};
 
-/// The client for all registries; each login is told to `events` once.
-pub(crate) fn registries(shared: &Shared, http: HttpOptions, events: Arc<dyn Events>) -> Registries {
-    let clouds = clouds(shared, &http, &*events);
-    let files = DockerAuth::from_environment(&variable);
-    let tell = move |login: &Login| events.emit(Event::Note(&login.to_string()));
-    Registries::new(RegistriesOptions {
-        credentials: Arc::new(Logins::new(files, clouds, Arc::new(tell))),
-        http: Arc::new(Http::new(http)),
-        ..RegistriesOptions::default()
-    })
+/// The clients of a command.
+#[derive(Clone, Debug)]
+pub(crate) struct Clients {
+    pub(crate) registries: Registries,
+    /// Who ocib turned out to be, one for each registry.
+    logins: Arc<Mutex<Vec<Login>>>,
+    #[cfg(feature = "ecr")]
+    pub(crate) ecr: Arc<ocib_store::EcrAuth>,
+}
+
+impl Clients {
+    /// Clients that spoke to nobody yet; each login is told to `events` once.
+    pub(crate) fn new(
+        shared: &Shared,
+        http: &HttpOptions,
+        backoff: Backoff,
+        events: Arc<dyn Events>,
+    ) -> Self {
+        #[cfg(feature = "ecr")]
+        let ecr = Arc::new(ecr(shared, http, &*events));
+        #[cfg(not(feature = "ecr"))]
+        let _ = shared;
+        #[cfg_attr(
+            not(any(feature = "ecr", feature = "google")),
+            expect(unused_mut, reason = "there are none")
+        )]
+        let mut clouds: Vec<Arc<dyn Cloud>> = Vec::new();
+        #[cfg(feature = "ecr")]
+        clouds.extend([Arc::clone(&ecr) as Arc<dyn Cloud>]);
+        #[cfg(feature = "google")]
+        clouds.extend([Arc::new(google(http)) as Arc<dyn Cloud>]);
+        let logins: Arc<Mutex<Vec<Login>>> = Arc::default();
+        let seen = Arc::clone(&logins);
+        let tell = move |login: &Login| {
+            events.emit(Event::Note(&login.to_string()));
+            seen.lock().unwrap_or_else(PoisonError::into_inner).push(login.clone());
+        };
+        let files = DockerAuth::from_environment(&variable);
+        let registries = Registries::new(RegistriesOptions {
+            credentials: Arc::new(Logins::new(files, clouds, Arc::new(tell))),
+            http: Arc::new(Http::new(http.clone())),
+            backoff,
+            ..RegistriesOptions::default()
+        });
+        Self {
+            registries,
+            logins,
+            #[cfg(feature = "ecr")]
+            ecr,
+        }
+    }
+
+    /// Who ocib turned out to be so far.
+    pub(crate) fn logins(&self) -> Vec<Login> {
+        self.logins.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// `failure` with what is known of who lacks a permission.
+    pub(crate) fn explained(&self, failure: Failure) -> Failure {
+        failure.with_logins(&self.logins())
+    }
 }
 
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-#[cfg_attr(
-    not(any(feature = "ecr", feature = "google")),
-    expect(unused_variables, unused_mut, reason = "there are no clouds in this build")
-)]
-fn clouds(shared: &Shared, http: &HttpOptions, events: &dyn Events) -> Vec<Arc<dyn Cloud>> {
-    let mut clouds: Vec<Arc<dyn Cloud>> = Vec::new();
-    #[cfg(feature = "ecr")]
-    clouds.extend([Arc::new(ecr(shared, http, events)) as Arc<dyn Cloud>]);
-    #[cfg(feature = "google")]
-    clouds.extend([Arc::new(google(http)) as Arc<dyn Cloud>]);
-    clouds
 }
 
 #[cfg(feature = "ecr")]

@@ -32,7 +32,7 @@ use std::{
 
 use futures_channel::oneshot;
 use futures_util::future::try_join_all;
-use ocib_image::{Events, Fetch, ImageSource, Sink};
+use ocib_image::{Events, Fetch, ImageName, ImageSource, Outline, Platform, Sink};
 
 pub use context::Timestamps;
 pub use error::{Error, Problem};
@@ -58,6 +58,11 @@ impl Prepared {
     /// What the user should look at, each thing once.
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
+    }
+
+    /// What the images will be, as far as that is known before a layer is made.
+    pub fn outlines(&self) -> Vec<Outline> {
+        execute::outlines(&self.targets, &self.request, &self.made)
     }
 }
 
@@ -108,6 +113,13 @@ pub async fn publish(
     events: &Arc<dyn Events>,
 ) -> Result<Published, Error> {
     execute::execute(&prepared.targets, &prepared.request, &prepared.made, sink, events).await
+}
+
+/// The images that the Dockerfile names, with the platforms that they are wanted for; nothing is asked.
+/// Triggers of a base may name more.
+pub fn bases(request: &Request) -> Result<Vec<(ImageName, Platform)>, Error> {
+    let named = missing(request, &Images::new())?;
+    Ok(named.into_iter().map(|((name, platform), _)| (name, platform)).collect())
 }
 
 fn missing(request: &Request, images: &Images) -> Result<Vec<(ImageKey, ocib_dockerfile::Span)>, Error> {

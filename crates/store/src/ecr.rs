@@ -10,6 +10,7 @@ mod host;
 mod policy;
 mod public;
 mod repository;
+mod sink;
 mod upload;
 
 use std::error::Error as StdError;
@@ -23,6 +24,7 @@ pub use self::{
     host::EcrHost,
     policy::{PolicyOptions, iam_policy},
     repository::{EcrRepository, Encryption, NewRepository, TagMutability},
+    sink::EcrSink,
     upload::{LayerUpload, Part},
 };
 use crate::{Error, IamDenial};

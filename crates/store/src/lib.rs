@@ -21,6 +21,7 @@ mod archive;
 mod auth;
 mod blocking;
 mod bridge;
+mod cause;
 mod denial;
 #[cfg(feature = "ecr")]
 mod ecr;
@@ -33,13 +34,17 @@ pub use archive::{ArchiveFormat, ArchiveOptions, ArchiveSink, Destination};
 #[cfg(feature = "google")]
 pub use auth::GoogleAuth;
 pub use auth::{Anonymous, Cloud, DockerAuth, Login, Logins, OnLogin};
+pub use cause::{Cause, Diagnosis};
 pub use denial::IamDenial;
 #[cfg(feature = "ecr")]
 pub use ecr::{
-    EcrAuth, EcrHost, EcrRegistry, EcrRepository, Encryption, Known, LayerUpload, NewRepository, Part,
-    PolicyOptions, TagMutability, iam_policy,
+    EcrAuth, EcrHost, EcrRegistry, EcrRepository, EcrSink, Encryption, Known, LayerUpload, NewRepository,
+    Part, PolicyOptions, TagMutability, iam_policy,
 };
 pub use error::{Error, RegistryCode};
 pub use images::Images;
 pub use layout::{LayoutSelector, LayoutSink, resolve_in_layout};
-pub use registry::{HashFirst, PushOptions, Registries, RegistriesOptions, RegistryBlob, RegistrySink};
+pub use registry::{
+    Greeting, HashFirst, PushOptions, Registries, RegistriesOptions, RegistryBlob, RegistrySink, Tagged,
+    Write,
+};

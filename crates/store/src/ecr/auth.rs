@@ -18,7 +18,7 @@ use ocib_net::{
 };
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::{EcrHost, api, public};
+use super::{EcrHost, EcrRegistry, api, public};
 use crate::{Cloud, Error};
 
 /// Credentials for registries of ECR, private and public, out of an identity of AWS.
@@ -78,6 +78,12 @@ impl EcrAuth {
     /// The registry of ECR that `registry` is, by its name or as declared.
     pub fn host(&self, registry: &str) -> Option<EcrHost> {
         self.declared.get(registry).cloned().or_else(|| EcrHost::of(registry))
+    }
+
+    /// ECR's own API for `registry`, if it is a private registry of ECR.
+    pub async fn api(&self, registry: &str) -> Option<EcrRegistry> {
+        let host = self.host(registry).filter(|host| !host.is_public())?;
+        Some(EcrRegistry::open(&self.aws, &host).await)
     }
 
     fn slot(&self, host: &EcrHost) -> Slot {

@@ -1,0 +1,223 @@
+//! What registries say of what they were asked (distribution-spec, "Error Codes").
+
+use ocib_image::PlaceErrorKind::{Corrupt, Denied, NotFound, Refused, Unreachable};
+
+use super::{Cause, cause};
+
+pub(super) const CAUSES: [Cause; 22] = [
+    cause(
+        "rate-limited",
+        "the registry wants fewer requests",
+        "run it again with a smaller --jobs, or at another time; ocib has slowed down already. For ECR ask for \
+         higher quotas of the action",
+        Unreachable,
+        &[
+            &["toomanyrequests"],
+            &["answered 429"],
+            &["rate exceeded"],
+            &["throttling"],
+            &["too many requests"],
+        ],
+    ),
+    cause(
+        "body-too-large",
+        "a proxy before the registry takes no body of this size",
+        "raise its limit (nginx: client_max_body_size 0; ingress: proxy-body-size), or split the COPY",
+        Refused,
+        &[&["answered 413"], &["entity too large"], &["payload too large"], &["content too large"]],
+    ),
+    cause(
+        "layer-too-large",
+        "the registry takes no layer of this size",
+        "split the COPY so that each layer is smaller",
+        Refused,
+        &[
+            &["a layer has at most"],
+            &["expected at most", "layer"],
+            &["size_invalid"],
+            &["layer size", "exceed"],
+        ],
+    ),
+    cause(
+        "tag-too-long",
+        "the tag is longer than the registry takes",
+        "shorten it: 128 characters go everywhere",
+        Refused,
+        &[&["the tag", "characters"]],
+    ),
+    cause(
+        "quota-storage-full",
+        "the quota or the disk of the registry is full",
+        "delete images and run the registry's garbage collection, or ask whoever runs it for more",
+        Refused,
+        &[
+            &["exceed the configured upper limit"],
+            &["quota", "exceed"],
+            &["answered 507"],
+            &["insufficient storage"],
+            &["answered 50", "no space left"],
+        ],
+    ),
+    cause(
+        "registry-read-only",
+        "the registry takes no writes now",
+        "wait for the end of its maintenance, or push to its primary: replicas and caches are read-only",
+        Refused,
+        &[
+            &["read-only mode"],
+            &["read only"],
+            &["readonly"],
+            &["registry is read-only"],
+            &["unsupported: the operation is unsupported"],
+            &["pull-through cache"],
+            &["pull through cache"],
+        ],
+    ),
+    cause(
+        "upload-session-lost",
+        "the registry forgot an upload that was under way",
+        "run the command again; behind a load balancer the registry's replicas need shared storage and one \
+         `http.secret`",
+        Unreachable,
+        &[
+            &["blob_upload_unknown"],
+            &["blob_upload_invalid"],
+            &["blob upload unknown"],
+            &["blob upload invalid"],
+            &["first byte of the layer part"],
+            &["uploadnotfoundexception"],
+        ],
+    ),
+    cause(
+        "manifest-blob-unknown",
+        "the registry lacks a layer that the manifest names",
+        "run the command again with --hash-first always; a garbage collection that ran meanwhile does this, and a \
+         cache that says that it has what it has not",
+        NotFound,
+        &[
+            &["manifest_blob_unknown"],
+            &["blob unknown"],
+            &["required for pushing image into repository"],
+            &["blob_unknown"],
+        ],
+    ),
+    cause(
+        "digest-invalid",
+        "what arrived at the registry is not what was sent",
+        "run the command again; if it happens each time, something between here and there changes bytes",
+        Corrupt,
+        &[&["digest_invalid"], &["did not match uploaded content"], &["invalidlayerexception"]],
+    ),
+    cause(
+        "content-corrupt",
+        "the content is not what its digest says",
+        "do not use it, and tell its owner",
+        Corrupt,
+        &[&["has digest", "expected sha256"], &["failed to verify digest"], &["digest mismatch"]],
+    ),
+    cause(
+        "tag-missing",
+        "there is no such tag or digest",
+        "check the name and its tag: `skopeo list-tags docker://HOST/REPOSITORY` shows those that there are",
+        NotFound,
+        &[
+            &["manifest_unknown"],
+            &["manifest unknown"],
+            &["requested image not found"],
+            &["manifest for", "not found"],
+        ],
+    ),
+    cause(
+        "repository-missing",
+        "there is no such repository",
+        "check the name; some registries want a repository or project created before the first push",
+        NotFound,
+        &[
+            &["name_unknown"],
+            &["name unknown"],
+            &["repository does not exist"],
+            &["project", "not found"],
+            &["repository", "not found"],
+        ],
+    ),
+    cause(
+        "repository-name",
+        "the registry takes no repository of this name",
+        "use lower-case letters, digits and single separators; some registries want PROJECT/NAME",
+        Refused,
+        &[&["name_invalid"], &["invalid repository name"], &["tag_invalid"], &["invalid image tag"]],
+    ),
+    cause(
+        "platform-missing",
+        "the image has nothing for this platform",
+        "choose one of the platforms that the message names with --platform, or another base",
+        NotFound,
+        &[
+            &["has no image for"],
+            &["no matching manifest for"],
+            &["no image found in manifest list for"],
+            &["no match for platform"],
+        ],
+    ),
+    cause(
+        "artifact-not-image",
+        "what the name stands for is no container image",
+        "charts, models and signatures are artifacts: FROM and COPY --from want images with files",
+        Refused,
+        &[&["is an artifact of type"], &["unsupported", "config.v1+json"]],
+    ),
+    cause(
+        "foreign-layer",
+        "a layer is kept outside of its registry",
+        "ocib does not follow foreign URLs: take a base whose layers its registry holds",
+        Refused,
+        &[&["is kept outside of its registry"]],
+    ),
+    cause(
+        "manifest-refused",
+        "the registry does not take such a manifest",
+        "older registries know no OCI index, zstd layers or artifacts: choose --compression gzip and one platform",
+        Refused,
+        &[
+            &["manifest_invalid"],
+            &["manifest invalid"],
+            &["invalid parameter at"],
+            &["unsupported media type"],
+        ],
+    ),
+    cause(
+        "bad-gateway",
+        "the proxy before the registry cannot reach it",
+        "run the command again later; a body that takes longer than the proxy's limit does this too",
+        Unreachable,
+        &[&["answered 502"], &["answered 504"], &["bad gateway"], &["gateway time"]],
+    ),
+    cause(
+        "registry-unavailable",
+        "the registry is not available now",
+        "run the command again later, and look at the registry's status page or logs",
+        Unreachable,
+        &[&["answered 503"], &["service unavailable"], &["answered 408"]],
+    ),
+    cause(
+        "registry-failed",
+        "the registry failed",
+        "run the command again later, and look at the registry's logs",
+        Unreachable,
+        &[&["answered 500"], &["internal server error"], &["serverexception"]],
+    ),
+    cause(
+        "no-credentials",
+        "the registry does not know who asks, or not well enough",
+        "log in with `docker login`, `podman login` or `skopeo login`, or set REGISTRY_AUTH_FILE or DOCKER_CONFIG",
+        Denied,
+        &[&["answered 401"], &["401 unauthorized"], &["unauthorized:"], &["http 401"]],
+    ),
+    cause(
+        "denied",
+        "the registry knows who asks, and does not allow it",
+        "give the login the right to do this in this repository: the registry's own words say which",
+        Denied,
+        &[&["answered 403"], &["403 forbidden"], &["denied:"], &["access denied"], &["http 403"]],
+    ),
+];
