@@ -89,8 +89,12 @@ const LICENCES: [&str; 15] = [
 ];
 
 /// What a stranger who depends on `ocib` gets: features, packages at most, packages that must not come.
-const STRANGERS: [(&[&str], usize, &[&str]); 1] =
-    [(&[], 146, &["clap", "indicatif", "annotate-snippets", "kube", "aws-config", "ocib-testkit"])];
+const STRANGERS: [(&[&str], usize, &[&str]); 3] = [
+    (&[], 146, &["clap", "indicatif", "annotate-snippets", "kube", "aws-config", "ocib-testkit"]),
+    (&["google"], 146, &["clap", "aws-config", "ring"]),
+    // No TLS and no HTTP client but ours.
+    (&["ecr"], 195, &["clap", "kube", "ring", "openssl", "aws-smithy-http-client", "ocib-testkit"]),
+];
 
 /// The top level, besides dot files and what git ignores there.
 const TOP_LEVEL: [&str; 10] = [

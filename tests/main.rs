@@ -8,6 +8,8 @@
 mod bases;
 mod check;
 mod conformance;
+#[cfg(feature = "ecr")]
+mod ecr;
 mod errors;
 mod house;
 mod interrupted;

@@ -38,7 +38,7 @@ const FRESH_MIN: Duration = Duration::from_secs(30);
 ///
 /// ```
 /// use std::time::Duration;
-/// let hours = |hours| Duration::from_secs(hours * 3600);
+/// let hours = |hours: u64| Duration::from_secs(hours * 3600);
 /// assert_eq!(ocib_net::half_life(hours(12)), hours(6));
 /// ```
 pub fn half_life(life: Duration) -> Duration {

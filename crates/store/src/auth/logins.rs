@@ -139,3 +139,6 @@ impl fmt::Debug for Logins {
         f.debug_struct("Logins").field("files", &self.files).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
