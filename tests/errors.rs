@@ -292,21 +292,23 @@ fn a_file_that_changes_while_it_is_read_fails_its_layer_by_name() {
         file.write_all(b"more").unwrap();
     };
     let place = " --> context/Dockerfile:2:1\n  |\n2 | COPY files /files/\n  | ^^^^^^^^^^^^^^^^^^\n";
+    let changed =
+        format!("{place}  |\nhelp: something writes to the context: let it finish, or build from a copy\n");
     let first = "error[input-changed]: context/files/first changed while it was read: ";
     let second = "error[input-changed]: context/files/second changed while it was read: ";
     let grown = changed_meanwhile(|files| append(&files.join("first"))).failed(3);
-    assert_eq!(grown, format!("{first}it is longer than the {AHEAD} bytes it had\n{place}"));
+    assert_eq!(grown, format!("{first}it is longer than the {AHEAD} bytes it had\n{changed}"));
     let shrunk = changed_meanwhile(|files| open(&files.join("first")).set_len(31 << 20).unwrap()).failed(3);
-    assert_eq!(shrunk, format!("{first}it had {AHEAD} bytes, now it has {}\n{place}", 31 << 20));
+    assert_eq!(shrunk, format!("{first}it had {AHEAD} bytes, now it has {}\n{changed}", 31 << 20));
     // The same length: only the time of the change tells.
     let written =
         changed_meanwhile(|files| open(&files.join("first")).write_all(b"other").unwrap()).failed(3);
-    assert_eq!(written, format!("{first}it was written to\n{place}"));
+    assert_eq!(written, format!("{first}it was written to\n{changed}"));
 
     let grown = changed_meanwhile(|files| append(&files.join("second"))).failed(3);
-    assert_eq!(grown, format!("{second}it is longer than the {} bytes it had\n{place}", 1 << 20));
+    assert_eq!(grown, format!("{second}it is longer than the {} bytes it had\n{changed}", 1 << 20));
     let shrunk = changed_meanwhile(|files| open(&files.join("second")).set_len(100).unwrap()).failed(3);
-    assert_eq!(shrunk, format!("{second}it ended after 100 of {} bytes\n{place}", 1 << 20));
+    assert_eq!(shrunk, format!("{second}it ended after 100 of {} bytes\n{changed}", 1 << 20));
     let gone = changed_meanwhile(|files| fs::remove_file(files.join("second")).unwrap()).failed(3);
     let cannot = "error: cannot read context/files/second: No such file or directory (os error 2)\n";
     assert_eq!(gone, format!("{cannot}{place}"));

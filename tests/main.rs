@@ -11,6 +11,8 @@ mod conformance;
 #[cfg(feature = "ecr")]
 mod ecr;
 mod errors;
+mod explain;
+mod faults;
 mod house;
 mod interrupted;
 mod large;

@@ -224,7 +224,7 @@ impl Place<'_> {
                 Err(error) => Finding::refused("permission", &name, error),
             });
         };
-        let asked = registries.ask_for_blob(repository, Digest::of(b"ocib preflight")).await.map(drop);
+        let asked = self.ask_for_layers().await;
         tell("ask for layers (BatchCheckLayerAvailability)", asked);
         tell("begin an upload (InitiateLayerUpload)", registries.try_write(repository, Write::Begin).await);
         if self.is_ecr() {
@@ -234,9 +234,22 @@ impl Place<'_> {
                 "complete an upload (CompleteLayerUpload)",
                 registries.try_write(repository, Write::Complete).await,
             );
-            let detail = "name an image (PutImage): shows only when it is done";
-            findings.add(Finding::unknown("permission", &name, detail));
         }
+        let detail = match self.is_ecr() {
+            true => "name an image (PutImage): shows only when it is done",
+            false => "send layers and name an image: shows only when it is done",
+        };
+        findings.add(Finding::unknown("permission", &name, detail));
+    }
+
+    /// ECR's registry does not say why it refuses this question, its API does.
+    async fn ask_for_layers(&self) -> Result<(), ocib_store::Error> {
+        let digest = Digest::of(b"ocib preflight");
+        #[cfg(feature = "ecr")]
+        if let Some(api) = self.clients.ecr.api(self.repository.registry()).await {
+            return api.missing(self.repository.repository(), &[digest]).await.map(drop);
+        }
+        self.clients.registries.ask_for_blob(&self.repository, digest).await.map(drop)
     }
 
     /// Whether layers of other repositories need not be sent.

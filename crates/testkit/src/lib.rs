@@ -3,6 +3,7 @@
 //!
 //! - [`Registry`]: Debian's `docker-registry` on a loopback port; [`FaultProxy`] breaks the
 //!   connections to it at a chosen byte.
+//! - [`ScriptedRegistry`]: a registry that misbehaves as it is told.
 //! - [`EcrEmulator`]: Amazon ECR's dialect, its API, STS and IAM, and faults on request.
 //! - [`skopeo`], [`umoci`], [`Podman`]: other people's readers.
 //! - [`verify_layout`] and [`rootfs`]: every digest and every file of an image, derived again from
@@ -21,6 +22,7 @@ mod peers;
 mod process;
 mod proxy;
 mod registry;
+mod scripted;
 mod sinks;
 
 pub use content::{Noise, noise_file, safetensors_file, sparse_file};
@@ -34,4 +36,5 @@ pub use peers::{Podman, skopeo, umoci, untar};
 pub use process::{require, run, run_command};
 pub use proxy::{Fault, FaultProxy};
 pub use registry::{Registry, RegistryOptions, Request, Served};
+pub use scripted::{Scripted, ScriptedRegistry};
 pub use sinks::{SinkCase, file_layer, program_layer, sealer, sink_suite};

@@ -46,7 +46,7 @@ impl EcrSink {
             return self.make_repository(&api, repository).await;
         }
         // Without this permission each layer would be sent each time.
-        self.registries.ask_for_blob(repository, Digest::of(&[])).await?;
+        api.missing(repository.repository(), &[Digest::of(&[])]).await?;
         let Some(wanted) = images.first().and_then(|image| image.root) else { return Ok(()) };
         let moved = tagged.into_iter().filter_map(|(name, found)| match found {
             Tagged::Names(there) if there != wanted => Some((name, there)),

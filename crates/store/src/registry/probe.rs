@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use ocib_image::{Digest, Reference};
-use ocib_net::{Method, Redacted, Request, header::DATE, retry};
+use ocib_net::{Method, Redacted, Request, StatusCode, header::DATE, retry};
 
 use super::{Registries, Scopes, profile::Profile};
 use crate::Error;
@@ -75,8 +75,17 @@ impl Registries {
     pub async fn ask_for_blob(&self, repository: &Reference, digest: Digest) -> Result<bool, Error> {
         let repository = self.repository(repository, Scopes::push(repository));
         retry(repository.options().backoff, async || {
-            let request = Request::new(Method::HEAD, repository.url(&format!("blobs/{digest}")).await?);
-            Ok(repository.expect(request, &[404]).await?.status().is_success())
+            let url = repository.url(&format!("blobs/{digest}")).await?;
+            let response = repository.exchange(Request::new(Method::HEAD, url.clone())).await?;
+            if response.status().is_success() || response.status() == StatusCode::NOT_FOUND {
+                return Ok(response.status().is_success());
+            }
+            // Only a body says why; but who may read a blob may still not be allowed to ask for it.
+            let explained = repository.expect(Request::new(Method::GET, url), &[404]).await;
+            Err(match explained {
+                Err(error) => error,
+                Ok(_) => super::answer::failure(response).await,
+            })
         })
         .await
     }

@@ -4,7 +4,7 @@ use ocib_image::PlaceErrorKind::{Denied, NotFound, Refused};
 
 use super::{Cause, cause};
 
-pub(super) const CAUSES: [Cause; 16] = [
+pub(super) const CAUSES: [Cause; 15] = [
     cause(
         "ecr-repository-missing",
         "the repository does not exist in this registry of ECR",
@@ -144,13 +144,6 @@ pub(super) const CAUSES: [Cause; 16] = [
          was created without it",
         Refused,
         &[&["lifecycle policy validation failure"], &["lifecyclepolicytext"]],
-    ),
-    cause(
-        "ecr-quota",
-        "a quota of ECR is used up",
-        "ask for more in the console's Service Quotas, or delete images and repositories that nobody needs",
-        Refused,
-        &[&["limitexceededexception"], &["limit exceeded"]],
     ),
     cause(
         "too-many-layers",

@@ -131,7 +131,7 @@ pub(super) const CAUSES: [Cause; 16] = [
             &["web filter"],
             &["captive portal"],
             &["blocked by", "polic"],
-            &["unsuccessful tunnel"],
+            &["tunnel", "unsuccessful"],
             &["tunnel", "failed"],
             &["proxyconnect"],
         ],

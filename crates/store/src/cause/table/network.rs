@@ -90,6 +90,7 @@ pub(super) const CAUSES: [Cause; 17] = [
         Unreachable,
         &[
             &["http response to https client"],
+            &["tls handshake eof"],
             &["invalidcontenttype"],
             &["wrong version number"],
             &["first record does not look like a tls handshake"],

@@ -4,7 +4,7 @@ use ocib_image::PlaceErrorKind::{Corrupt, Denied, NotFound, Refused, Unreachable
 
 use super::{Cause, cause};
 
-pub(super) const CAUSES: [Cause; 22] = [
+pub(super) const CAUSES: [Cause; 23] = [
     cause(
         "rate-limited",
         "the registry wants fewer requests",
@@ -37,6 +37,13 @@ pub(super) const CAUSES: [Cause; 22] = [
             &["size_invalid"],
             &["layer size", "exceed"],
         ],
+    ),
+    cause(
+        "ecr-quota",
+        "a quota of ECR is used up",
+        "ask for more in the console's Service Quotas, or delete images and repositories that nobody needs",
+        Refused,
+        &[&["limitexceededexception"], &["limit exceeded"]],
     ),
     cause(
         "tag-too-long",
@@ -111,7 +118,7 @@ pub(super) const CAUSES: [Cause; 22] = [
     cause(
         "content-corrupt",
         "the content is not what its digest says",
-        "do not use it, and tell its owner",
+        "the content is not what its digest says: do not use it, and tell its owner",
         Corrupt,
         &[&["has digest", "expected sha256"], &["failed to verify digest"], &["digest mismatch"]],
     ),
@@ -145,7 +152,13 @@ pub(super) const CAUSES: [Cause; 22] = [
         "the registry takes no repository of this name",
         "use lower-case letters, digits and single separators; some registries want PROJECT/NAME",
         Refused,
-        &[&["name_invalid"], &["invalid repository name"], &["tag_invalid"], &["invalid image tag"]],
+        &[
+            &["name_invalid"],
+            &["invalid repository name"],
+            &["tag_invalid"],
+            &["invalid image tag"],
+            &["repositoryname", "regular expression"],
+        ],
     ),
     cause(
         "platform-missing",
