@@ -12,6 +12,7 @@ mod conformance;
 mod ecr;
 mod errors;
 mod explain;
+#[cfg(feature = "ecr")]
 mod faults;
 mod house;
 mod interrupted;
@@ -19,6 +20,8 @@ mod large;
 mod memory;
 mod outputs;
 mod platforms;
+#[cfg(feature = "ecr")]
+mod preflight;
 mod program;
 mod push;
 mod reproducible;

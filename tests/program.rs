@@ -130,6 +130,11 @@ impl Ended {
         self
     }
 
+    /// The exit code, unless a signal ended it.
+    pub(crate) fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
     /// Expects the exit code and silence on stdout; gives stderr.
     pub(crate) fn failed(self, code: i32) -> String {
         assert_eq!(self.status.signal(), None, "{}", self.stderr);

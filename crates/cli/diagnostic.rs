@@ -213,7 +213,12 @@ fn exit_of_layer(error: &LayerError) -> Exit {
 }
 
 pub(crate) fn exit_of_place(error: &PlaceError) -> Exit {
-    match error.kind {
+    exit_of_kind(error.kind)
+}
+
+/// The exit code of a failure of this kind.
+pub(crate) fn exit_of_kind(kind: PlaceErrorKind) -> Exit {
+    match kind {
         PlaceErrorKind::Denied => Exit::Denied,
         PlaceErrorKind::Input => Exit::Input,
         PlaceErrorKind::Local => Exit::Failed,

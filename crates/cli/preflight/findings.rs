@@ -5,7 +5,7 @@ use ocib_store::{Cause, Diagnosis};
 use serde_json::{Value, json};
 
 use crate::{
-    diagnostic::{CAUSES, Exit, Failure, exit_of_place, with_causes},
+    diagnostic::{CAUSES, Exit, Failure, exit_of_kind, exit_of_place, with_causes},
     terminal::printable,
 };
 
@@ -74,13 +74,12 @@ impl Finding {
         check: &'static str,
         subject: impl Into<String>,
         detail: impl Into<String>,
-        (cause, exit): (&Cause, Exit),
+        cause: &Cause,
     ) -> Self {
-        let remedy = Some(cause.general_remedy());
         Self {
             cause: Some(cause.id),
-            remedy,
-            exit: Some(exit),
+            remedy: Some(cause.general_remedy()),
+            exit: Some(exit_of_kind(cause.kind)),
             ..Self::new(check, subject, Status::Problem, detail)
         }
     }

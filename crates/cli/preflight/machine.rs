@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use ocib_net::Redacted;
 
 use super::findings::{Finding, Findings};
-use crate::{args, diagnostic::Exit, environment, wiring};
+use crate::{args, environment, wiring};
 
 /// Looks at all of it.
 pub(super) fn check(build: &args::Build, findings: &mut Findings) {
@@ -31,8 +31,7 @@ fn memory(build: &args::Build) -> Finding {
         Some(limit) if asked > limit => {
             let detail =
                 format!("--memory allows {}, but the cgroup's limit is {}", size(asked), size(limit));
-            let cause = ocib_store::Cause::named("out-of-memory").map(|cause| (cause, Exit::Failed));
-            match cause {
+            match ocib_store::Cause::named("out-of-memory") {
                 Some(cause) => Finding::problem("memory", "", detail, cause),
                 None => Finding::unknown("memory", "", detail),
             }

@@ -7,7 +7,7 @@ use ocib_image::{Digest, Outline, Reference, Sink};
 use ocib_store::{Cause, PushOptions, RegistrySink, Tagged, Write};
 
 use super::findings::{Finding, Findings};
-use crate::{diagnostic::Exit, output::Means, registries::Clients};
+use crate::{output::Means, registries::Clients};
 
 /// How far a clock may be off before signatures of AWS are refused (SigV4, "five minutes").
 const SKEW_MAX: Duration = Duration::from_secs(300);
@@ -290,7 +290,7 @@ fn clock(registry: &str, clock: Option<SystemTime>) -> Finding {
     let off = now.duration_since(clock).or_else(|_| clock.duration_since(now)).unwrap_or_default();
     let detail = format!("{} seconds off the registry's", off.as_secs());
     match Cause::named("clock-skew").filter(|_| off > SKEW_MAX) {
-        Some(cause) => Finding::problem("clock", registry, detail, (cause, Exit::Denied)),
+        Some(cause) => Finding::problem("clock", registry, detail, cause),
         None => Finding::ok("clock", registry, detail),
     }
 }
