@@ -109,7 +109,7 @@ pub(super) const CAUSES: [Cause; 16] = [
         "the registry wants to know who asks",
         "log in with `docker login`, `podman login` or `skopeo login`, or set REGISTRY_AUTH_FILE or DOCKER_CONFIG",
         Denied,
-        &[&["no basic auth credentials"], &["anonymous"], &["authentication required"]],
+        &[&["no basic auth credentials"], &["authentication required"]],
     ),
     cause(
         "proxy-login",

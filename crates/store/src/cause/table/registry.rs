@@ -15,6 +15,7 @@ pub(super) const CAUSES: [Cause; 23] = [
             &["toomanyrequests"],
             &["answered 429"],
             &["rate exceeded"],
+            &["rate limit"],
             &["throttling"],
             &["too many requests"],
         ],
