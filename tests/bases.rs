@@ -187,8 +187,9 @@ fn a_base_without_the_platform_is_refused() {
     let site = Site::new(&format!("# a comment\nFROM {tag} AS app\n"));
     let said = site.refused(5, &["--quiet", "--platform", "linux/amd64,linux/s390x"]);
     let expected = format!(
-        "error: cannot resolve {tag} for linux/s390x: {tag} has no image for linux/s390x, only for linux/amd64, \
-         linux/arm64\n --> context/Dockerfile:2:6\n  |\n2 | FROM {tag} AS app\n  |      {}\n",
+        "error[platform-missing]: cannot resolve {tag} for linux/s390x: {tag} has no image for linux/s390x, only for linux/amd64, \
+         linux/arm64\n --> context/Dockerfile:2:6\n  |\n2 | FROM {tag} AS app\n  |      {}\n  |\nhelp: choose one of the \
+         platforms that the message names with --platform, or another base\n",
         "^".repeat(tag.len())
     );
     assert_eq!(said.trim_end(), expected.trim_end());
@@ -222,7 +223,7 @@ fn a_tampered_manifest_is_refused() {
         let site = Site::new(&format!("FROM {base}\nLABEL a=b\n"));
         let said = site.refused(5, &["--quiet", "--push", "-t", &format!("{}/final:1", registry.host())]);
         let expected = format!(
-            "error: cannot resolve {base} for linux/amd64: {base} has digest {other}, expected {digest}\n \
+            "error[content-corrupt]: cannot resolve {base} for linux/amd64: {base} has digest {other}, expected {digest}\n \
              --> context/Dockerfile:1:6\n  |\n1 | FROM {base}\n  |      {}\n  |\n{TAMPERED}",
             "^".repeat(base.len())
         );
@@ -249,7 +250,10 @@ fn a_tampered_layer_is_refused_where_it_is_read_and_where_it_is_copied() {
     let target = format!("{}/final:1", to.host());
     let said = copying.refused(5, &["--quiet", "--push", "-t", &target]);
     let mismatch = format!("has digest {actual}, expected sha256:{hex}");
-    assert!(said.starts_with("error: ") && said.contains(&mismatch) && said.ends_with(TAMPERED), "{said}");
+    assert!(
+        said.starts_with("error[content-corrupt]: ") && said.contains(&mismatch) && said.ends_with(TAMPERED),
+        "{said}"
+    );
     assert_eq!(tag_digest(&to, "final", "1"), None);
     assert!(!stored_blob(&to, hex).exists());
 
@@ -260,7 +264,7 @@ fn a_tampered_layer_is_refused_where_it_is_read_and_where_it_is_copied() {
         for output in ["type=oci,tar=false,dest=out", "type=oci,dest=out.tar"] {
             let mut command = site.build(&["--quiet", "-o", output]);
             let said = ended(&mut command).failed(5);
-            assert!(said.starts_with("error: ") && said.contains(&mismatch), "{said}");
+            assert!(said.starts_with("error[content-corrupt]: ") && said.contains(&mismatch), "{said}");
             assert!(!site.path("out/index.json").exists() && !site.path("out.tar").exists());
         }
     }

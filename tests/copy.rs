@@ -98,7 +98,8 @@ fn one_platform_is_its_manifest_and_several_are_a_new_index() {
 
     let said = ended(&mut site.ocib(&["copy", "--platform", "linux/riscv64", &source, &two])).failed(5);
     let expected = format!(
-        "error: {source} has no image for linux/riscv64, only for linux/amd64, linux/arm64, linux/s390x\n"
+        "error[platform-missing]: {source} has no image for linux/riscv64, only for linux/amd64, linux/arm64, \
+         linux/s390x\n |\nhelp: choose one of the platforms that the message names with --platform, or another base\n"
     );
     assert_eq!(said, expected);
     let said = ended(&mut site.ocib(&[
@@ -348,7 +349,7 @@ fn a_source_with_wrong_bytes_is_not_copied() {
     bytes[1000] ^= 1;
     fs::write(&stored, &bytes).unwrap();
     let said = ended(&mut site.ocib(&["copy", "-q", &source, &format!("{}/copy:1", to.host())])).failed(5);
-    assert!(said.starts_with("error: the blob has digest sha256:"), "{said}");
+    assert!(said.starts_with("error[content-corrupt]: the blob has digest sha256:"), "{said}");
     assert!(said.ends_with(&format!("expected sha256:{hex}\n |\nhelp: the content is not what its digest says: do not use it, and tell its owner\n")), "{said}");
     assert_eq!(tag_digest(&to, "copy", "1"), None);
 }

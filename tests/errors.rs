@@ -227,13 +227,13 @@ fn a_registry_that_cannot_be_reached() {
     let push = site("FROM scratch\nCOPY model /models/\n");
     let said = push.refused(5, &["--quiet", "--push", "-t", &format!("{host}/a:1")]);
     let why = format!("GET http://{host}/v2/ failed: Connection refused (os error 111)");
-    assert_eq!(said, format!("error: {why}\n |\n{help}"));
+    assert_eq!(said, format!("error[connection-refused]: {why}\n |\n{help}"));
 
     let base = format!("{host}/base:1");
     let pull = site(&format!("FROM {base}\nCOPY model /models/\n"));
     let said = pull.refused(5, &["--quiet"]);
     let expected = format!(
-        "error: cannot resolve {base} for linux/amd64: {why}\n --> context/Dockerfile:1:6\n  |\n1 | FROM {base}\n  \
+        "error[connection-refused]: cannot resolve {base} for linux/amd64: {why}\n --> context/Dockerfile:1:6\n  |\n1 | FROM {base}\n  \
          |      {}\n  |\n{help}",
         "^".repeat(base.len())
     );
@@ -259,7 +259,10 @@ fn a_base_that_wants_a_login() {
     let base = format!("{}/base:1", registry.host());
     let site = site(&format!("FROM {base}\nCOPY model /models/\n"));
     let said = site.refused(4, &["--quiet"]);
-    let start = format!("error: cannot resolve {base} for linux/amd64: GET {}/v2/", registry.url());
+    let start = format!(
+        "error[push-denied-anonymous]: cannot resolve {base} for linux/amd64: GET {}/v2/",
+        registry.url()
+    );
     assert!(said.starts_with(&start) && said.contains(" answered 401: UNAUTHORIZED: "), "{said}");
     assert!(said.contains(" --> context/Dockerfile:1:6\n"), "{said}");
     assert!(said.ends_with("or set REGISTRY_AUTH_FILE or DOCKER_CONFIG\n"), "{said}");
@@ -302,21 +305,23 @@ fn a_file_that_changes_while_it_is_read_fails_its_layer_by_name() {
         file.write_all(b"more").unwrap();
     };
     let place = " --> context/Dockerfile:2:1\n  |\n2 | COPY files /files/\n  | ^^^^^^^^^^^^^^^^^^\n";
-    let first = "error: context/files/first changed while it was read: ";
-    let second = "error: context/files/second changed while it was read: ";
+    let changed =
+        format!("{place}  |\nhelp: something writes to the context: let it finish, or build from a copy\n");
+    let first = "error[input-changed]: context/files/first changed while it was read: ";
+    let second = "error[input-changed]: context/files/second changed while it was read: ";
     let grown = changed_meanwhile(|files| append(&files.join("first"))).failed(3);
-    assert_eq!(grown, format!("{first}it is longer than the {AHEAD} bytes it had\n{place}"));
+    assert_eq!(grown, format!("{first}it is longer than the {AHEAD} bytes it had\n{changed}"));
     let shrunk = changed_meanwhile(|files| open(&files.join("first")).set_len(31 << 20).unwrap()).failed(3);
-    assert_eq!(shrunk, format!("{first}it had {AHEAD} bytes, now it has {}\n{place}", 31 << 20));
+    assert_eq!(shrunk, format!("{first}it had {AHEAD} bytes, now it has {}\n{changed}", 31 << 20));
     // The same length: only the time of the change tells.
     let written =
         changed_meanwhile(|files| open(&files.join("first")).write_all(b"other").unwrap()).failed(3);
-    assert_eq!(written, format!("{first}it was written to\n{place}"));
+    assert_eq!(written, format!("{first}it was written to\n{changed}"));
 
     let grown = changed_meanwhile(|files| append(&files.join("second"))).failed(3);
-    assert_eq!(grown, format!("{second}it is longer than the {} bytes it had\n{place}", 1 << 20));
+    assert_eq!(grown, format!("{second}it is longer than the {} bytes it had\n{changed}", 1 << 20));
     let shrunk = changed_meanwhile(|files| open(&files.join("second")).set_len(100).unwrap()).failed(3);
-    assert_eq!(shrunk, format!("{second}it ended after 100 of {} bytes\n{place}", 1 << 20));
+    assert_eq!(shrunk, format!("{second}it ended after 100 of {} bytes\n{changed}", 1 << 20));
     let gone = changed_meanwhile(|files| fs::remove_file(files.join("second")).unwrap()).failed(3);
     let cannot = "error: cannot read context/files/second: No such file or directory (os error 2)\n";
     assert_eq!(gone, format!("{cannot}{place}"));

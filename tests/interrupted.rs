@@ -74,11 +74,11 @@ fn a_registry_that_dies_ends_the_push_without_moving_the_tag() {
     let child = slow.push();
     slow.registry.kill();
     let said = wait(child).failed(5);
-    assert!(said.starts_with("error: "), "{said}");
+    assert!(said.starts_with("error[connection-re"), "{said}");
     assert!(said.contains(&format!("http://{}/v2/", slow.proxy.host())), "{said}");
-    let help = "help: check the host name, the port and the proxy; nothing was published, and the same command can be \
-                run again\n";
-    assert!(said.ends_with(help), "{said}");
+    // Whatever listens between here and there decides how it looks.
+    let helps = ["help: run the command again: ", "help: check the host name, the port and the proxy; "];
+    assert!(helps.iter().any(|help| said.contains(help)), "{said}");
     slow.assert_untouched();
     slow.registry.restart();
     slow.push_again();

@@ -15,6 +15,9 @@ mod ecr_layers;
 #[cfg(feature = "ecr")]
 mod ecr_login;
 mod errors;
+mod explain;
+#[cfg(feature = "ecr")]
+mod faults;
 mod git;
 mod hostile;
 mod house;
@@ -28,6 +31,8 @@ mod outputs;
 mod page;
 mod plan;
 mod platforms;
+#[cfg(feature = "ecr")]
+mod preflight;
 mod problems;
 mod program;
 mod push;

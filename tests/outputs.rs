@@ -221,7 +221,8 @@ fn a_failing_build_leaves_no_file() {
         let mut command = crate::program::as_nobody(&program);
         site.clean(command.args(["build", "context", "--quiet", "-o", output]));
         let said = ended(&mut command).failed(3);
-        let expected = "error: cannot read context/secret: Permission denied (os error 13)\n";
+        let expected = "error[file-permission]: cannot read context/secret: Permission denied (os error 13)\n |\n\
+                        help: give this user the right, or choose another place\n";
         assert!(said.ends_with(expected), "{output}: {said}");
         let mut after = site.leftovers();
         // A layout may keep blobs that are whole, but shows no image.

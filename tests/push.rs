@@ -100,7 +100,7 @@ fn tls_needs_the_registrys_ca() {
     let other = format!("{}/b:1", registry.host());
     let said = site.refused(5, &["--quiet", "--push", "-t", &other]);
     let start = format!(
-        "error: GET {}/v2/ failed: the server's certificate is not trusted: invalid peer certificate: ",
+        "error[certificate-unknown]: GET {}/v2/ failed: the server's certificate is not trusted: invalid peer certificate: ",
         registry.url()
     );
     assert!(said.starts_with(&start), "{said}");

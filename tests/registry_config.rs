@@ -65,7 +65,7 @@ fn certificates_are_for_their_host_alone() {
     // The other registry has another CA of the same name.
     let said = run(&other.host()).failed(5);
     let untrusted = format!(
-        "error: GET https://{}/v2/ failed: the server's certificate is not trusted: invalid peer certificate: ",
+        "error[certificate-unknown]: GET https://{}/v2/ failed: the server's certificate is not trusted: invalid peer certificate: ",
         other.host()
     );
     assert!(said.starts_with(&untrusted), "{said}");
@@ -227,8 +227,9 @@ fn through_a_proxy_that_knows_who_asks() {
 
     let said = run("planted%2Fwrong").failed(5);
     let expected = format!(
-        "error: GET https://registry.test/v2/a/manifests/1 failed: the proxy http://{}/ wants a user and a password \
-         that it knows\n",
+        "error[proxy-login]: GET https://registry.test/v2/a/manifests/1 failed: the proxy http://{}/ wants a user and \
+         a password that it knows\n |\nhelp: give it in HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT, or name the \
+         registry in NO_PROXY\n",
         proxy.host()
     );
     assert_eq!(said, expected);

@@ -33,6 +33,10 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Compute every digest of an image again.
     Verify(Verify),
+    /// Find out beforehand what would keep a build from ending well: nothing is built, no layer is sent.
+    Preflight(Box<crate::preflight::Preflight>),
+    /// Say what an error message means, of ocib or another program, and what to do.
+    Explain(crate::explain::Explain),
     /// Say which version this is and what it was built with.
     Version,
 }
@@ -146,6 +150,10 @@ pub(crate) struct Build {
     /// What carries out RUN instructions. This version has no backend.
     #[arg(long, value_enum, default_value_t = Run::None)]
     pub(crate) run: Run,
+
+    #[cfg(feature = "ecr")]
+    #[command(flatten)]
+    pub(crate) ecr: crate::ecr::Ecr,
 
     #[command(flatten)]
     pub(crate) shared: Shared,

@@ -11,7 +11,7 @@ use ocib_dockerfile::{Dockerfile, Span};
 use ocib_image::{Event, Events, GitReference, ImageName, Sink, Timestamp};
 use ocib_net::{Backoff, HttpOptions};
 use ocib_source::{Fetcher, Web};
-use ocib_store::{Images, PushOptions};
+use ocib_store::Images;
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     environment, git,
     output::{Means, Output},
     progress,
-    registries::{self, registries},
+    registries::Clients,
     report, tree, wiring,
 };
 
@@ -30,10 +30,14 @@ pub(crate) fn run(build: &args::Build) -> Result<(), Failure> {
     let outputs = Output::all(build)?;
     let prints = !outputs.iter().any(Output::is_stdout);
     let events = progress::watch(build.shared.progress, build.shared.quiet);
+    #[cfg(feature = "ecr")]
+    if build.ecr.print_iam_policy {
+        let (wired, _) = Wired::new(build, events, wiring::http(&build.shared)?, Backoff::default())?;
+        return build.ecr.print_policy(&wired.request, &wired.name, &build.tags, &wired.clients.ecr);
+    }
     let published = publish_into(build, events, |wired| {
         let sealer = wiring::sealer(&build.shared, build.compression)?;
-        let sink = |options: PushOptions| registries::sink(build, &wired.http, &*wired.events, options);
-        let means = Means::of(build, wired.images.registries.clone(), sealer, &sink)?;
+        let means = Means::of(build, wired.clients.clone(), sealer)?;
         let mut sinks = Vec::new();
         for output in outputs {
             sinks.extend(output.sinks(&build.tags, &means)?);
@@ -55,7 +59,7 @@ pub(crate) fn publish_into(
     events: Arc<dyn Events>,
     sinks: impl FnOnce(&Wired) -> Result<Vec<Arc<dyn Sink>>, Failure>,
 ) -> Result<Vec<Published>, Failure> {
-    let (wired, runtime) = Wired::new(build, events)?;
+    let (wired, runtime) = Wired::new(build, events, wiring::http(&build.shared)?, Backoff::default())?;
     let job = Job { sinks: sinks(&wired)?, wired };
     wiring::finish(runtime, async move { job.publish_all().await })
 }
@@ -65,7 +69,7 @@ pub(crate) struct Wired {
     pub(crate) request: Arc<Request>,
     /// What the Dockerfile is called in messages.
     pub(crate) name: String,
-    pub(crate) http: HttpOptions,
+    pub(crate) clients: Clients,
     pub(crate) images: Images,
     pub(crate) fetcher: Fetcher,
     pub(crate) events: Arc<dyn Events>,
@@ -73,11 +77,15 @@ pub(crate) struct Wired {
 
 impl Wired {
     /// Reads what the flags name; the runtime is what everything waits on.
-    pub(crate) fn new(build: &args::Build, events: Arc<dyn Events>) -> Result<(Self, Runtime), Failure> {
+    pub(crate) fn new(
+        build: &args::Build,
+        events: Arc<dyn Events>,
+        http: HttpOptions,
+        backoff: Backoff,
+    ) -> Result<(Self, Runtime), Failure> {
         build.buildx.answer(&*events)?;
         let scratch = build.scratch_dir.clone().unwrap_or_else(std::env::temp_dir);
         let note = |text: &str| events.emit(Event::Note(text));
-        let http = wiring::http(&build.shared)?;
         let git = git::git(http.clone(), scratch.clone(), Arc::clone(&events));
         let runtime = wiring::runtime()?;
         let fetch = |reference: &GitReference| git::tree(&runtime, &git, reference);
@@ -86,15 +94,16 @@ impl Wired {
         let inputs = Inputs::read(&build.context, build.file.as_deref(), &places)?;
         let name = inputs.source.name.clone();
         let request = Arc::new(request(build, inputs, &places, &*events)?);
-        let registries = registries(&build.shared, http.clone(), Arc::clone(&events))?;
-        let images = Images { registries };
-        let fetcher = Fetcher { web: Web::new(http.clone(), Backoff::default()), git: git.clone() };
-        Ok((Self { request, name, http, images, fetcher, events }, runtime))
+        let clients = Clients::new(&build.shared, &http, backoff, Arc::clone(&events))?;
+        let images = Images { registries: clients.registries.clone() };
+        let fetcher = Fetcher { web: Web::new(http, backoff), git: git.clone() };
+        Ok((Self { request, name, clients, images, fetcher, events }, runtime))
     }
 
     /// An error of the build, placed in its Dockerfile.
     pub(crate) fn failure(&self, error: &ocib_build::Error) -> Failure {
-        Failure::of_build(error, &self.name, &ocib_dockerfile::redacted(&self.request.dockerfile))
+        let text = ocib_dockerfile::redacted(&self.request.dockerfile);
+        self.clients.explained(Failure::of_build(error, &self.name, &text))
     }
 }
 

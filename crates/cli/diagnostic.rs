@@ -6,9 +6,12 @@ use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snip
 use ocib_build::Problem;
 use ocib_dockerfile::Span;
 use ocib_image::{LayerError, PlaceError, PlaceErrorKind};
-use ocib_store::IamDenial;
+use ocib_store::{Diagnosis, Login};
 
 use crate::terminal::printable;
+
+/// Where the causes are explained; an id is added.
+pub(crate) const CAUSES: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/causes.md#");
 
 /// How a run of the program ended if not well; `docs/errors.md` describes them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,7 +30,9 @@ pub(crate) struct Failure {
     exit: Exit,
     message: String,
     help: Option<String>,
-    source: Option<Excerpt>,
+    /// What the table of causes says of it.
+    diagnosis: Option<Box<Diagnosis>>,
+    source: Option<Box<Excerpt>>,
 }
 
 /// The part of a file that a message is about.
@@ -40,7 +45,7 @@ struct Excerpt {
 
 impl Failure {
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), help: None, source: None }
+        Self { exit, message: message.into(), help: None, diagnosis: None, source: None }
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {
@@ -58,41 +63,33 @@ impl Failure {
 
     /// An error of a build, placed in the Dockerfile `name` that reads `text`.
     pub(crate) fn of_build(error: &ocib_build::Error, name: &str, text: &str) -> Self {
-        let excerpt = |span| Excerpt { name: name.to_owned(), text: text.to_owned(), span };
+        let excerpt = |span| Box::new(Excerpt { name: name.to_owned(), text: text.to_owned(), span });
+        let diagnosis = place_of(error).and_then(Diagnosis::of_place).map(Box::new);
         Self {
             exit: exit_of(error),
             message: with_causes(error),
-            help: error.help().or_else(|| place_help(error)),
+            help: error.help().or_else(|| diagnosis.as_ref().map(|found| found.remedy())),
+            diagnosis,
             source: error.span().map(excerpt),
         }
     }
 
     /// A repository that was to be a context.
     pub(crate) fn of_git(error: &PlaceError) -> Self {
-        let help = match error.kind {
-            PlaceErrorKind::Denied => Some(
+        let failure = Self::of_place(error);
+        match error.kind {
+            PlaceErrorKind::Denied => failure.help(
                 "give a token in GIT_AUTH_TOKEN, a header in GIT_AUTH_HEADER, or a user and password in the URL",
             ),
-            kind => place_kind_help(kind),
-        };
-        Self {
-            exit: exit_of_place(error),
-            message: with_causes(error),
-            help: help.map(str::to_owned),
-            source: None,
+            _ => failure,
         }
     }
 
     /// An error of a place that is read or written without a Dockerfile.
     pub(crate) fn of_place(error: &PlaceError) -> Self {
-        let help = place_kind_help(error.kind).map(str::to_owned);
-        Self { exit: exit_of_place(error), message: with_causes(error), help, source: None }
-    }
-
-    /// What the help says.
-    #[cfg(test)]
-    pub(crate) fn help_text(&self) -> Option<&str> {
-        self.help.as_deref()
+        let diagnosis = Diagnosis::of_place(error).map(Box::new);
+        let help = diagnosis.as_ref().map(|found| found.remedy());
+        Self { exit: exit_of_place(error), message: with_causes(error), help, diagnosis, source: None }
     }
 
     /// A configuration of registries that cannot be read, placed in its file.
@@ -104,11 +101,44 @@ impl Failure {
             ocib_store::Error::RegistryConfig(problem) => {
                 let span = Span { start: problem.span.start, end: problem.span.end };
                 let (name, text) = (problem.file.display().to_string(), problem.text.clone());
-                let source = Some(Excerpt { name, text, span });
+                let source = Some(Box::new(Excerpt { name, text, span }));
                 Self { source, ..failure(problem.why.clone()) }
             }
             error => failure(with_causes(error)),
         }
+    }
+
+    /// Adds which way led to the identity that lacks a permission, if it is one of `logins`: whoever
+    /// mends it must know whose it is.
+    pub(crate) fn with_logins(mut self, logins: &[Login]) -> Self {
+        let identity = self.diagnosis.as_ref().and_then(|found| found.denial()?.identity.clone());
+        let is_it = |login: &&Login| {
+            login.identity.as_ref().is_some_and(|known| known.name.is_some() && known.name == identity)
+        };
+        if let (Some(login), Some(help)) = (logins.iter().find(is_it), &mut self.help) {
+            help.push_str(&format!("; that identity is from {}", login.source));
+        }
+        self
+    }
+
+    /// The exit code that goes with it.
+    pub(crate) fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// What is wrong.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What to do.
+    pub(crate) fn remedy(&self) -> Option<&str> {
+        self.help.as_deref()
+    }
+
+    /// The id of its cause, if it has one in the table.
+    pub(crate) fn cause(&self) -> Option<&'static str> {
+        self.diagnosis.as_ref().map(|found| found.cause.id)
     }
 
     /// Prints the message to stderr; gives the exit code.
@@ -123,7 +153,10 @@ impl Failure {
 
     fn render(&self, is_terminal: bool) -> String {
         let message = printable(&self.message);
-        let title = Level::ERROR.primary_title(message.as_str());
+        let mut title = Level::ERROR.primary_title(message.as_str());
+        if let Some(found) = &self.diagnosis {
+            title = title.id(found.cause.id);
+        }
         let name = self.source.as_ref().map(|excerpt| printable(&excerpt.name)).unwrap_or_default();
         let mut groups = vec![match &self.source {
             Some(excerpt) => title.element(snippet(&name, &excerpt.text, excerpt.span)),
@@ -175,7 +208,7 @@ pub(crate) fn warning(rule: &str, message: &str, name: &str, line: usize) -> Str
     printable(&format!("{name}:{line}: {rule}: {message}"))
 }
 
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut message = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -213,8 +246,13 @@ fn exit_of_layer(error: &LayerError) -> Exit {
     }
 }
 
-fn exit_of_place(error: &PlaceError) -> Exit {
-    match error.kind {
+pub(crate) fn exit_of_place(error: &PlaceError) -> Exit {
+    exit_of_kind(error.kind)
+}
+
+/// The exit code of a failure of this kind.
+pub(crate) fn exit_of_kind(kind: PlaceErrorKind) -> Exit {
+    match kind {
         PlaceErrorKind::Denied => Exit::Denied,
         PlaceErrorKind::Input => Exit::Input,
         PlaceErrorKind::Local => Exit::Failed,
@@ -222,46 +260,19 @@ fn exit_of_place(error: &PlaceError) -> Exit {
     }
 }
 
-fn place_help(error: &ocib_build::Error) -> Option<String> {
-    let place = match error {
-        ocib_build::Error::Place(place) => place,
+/// The error of a place that `error` comes down to.
+fn place_of(error: &ocib_build::Error) -> Option<&PlaceError> {
+    match error {
+        ocib_build::Error::Place(place) | ocib_build::Error::Layer(LayerError::Place(place)) => Some(place),
         ocib_build::Error::Instruction { problem, .. } => match &**problem {
-            Problem::Base { source, .. } | Problem::Fetch { source } | Problem::Source(source) => source,
-            Problem::Layer(LayerError::Place(place)) => place,
-            _ => return None,
+            Problem::Base { source, .. } | Problem::Fetch { source } | Problem::Source(source) => {
+                Some(source)
+            }
+            Problem::Layer(LayerError::Place(place)) => Some(place),
+            _ => None,
         },
-        ocib_build::Error::Layer(LayerError::Place(place)) => place,
-        _ => return None,
-    };
-    if let Some(denial) =
-        IamDenial::parse(&place.to_string()).filter(|_| place.kind == PlaceErrorKind::Denied)
-    {
-        return Some(permission_help(&denial));
+        _ => None,
     }
-    place_kind_help(place.kind).map(str::to_owned)
-}
-
-fn place_kind_help(kind: PlaceErrorKind) -> Option<&'static str> {
-    let help = match kind {
-        PlaceErrorKind::Denied => {
-            "log in with `docker login`, `podman login` or `skopeo login`, or set REGISTRY_AUTH_FILE or DOCKER_CONFIG"
-        }
-        PlaceErrorKind::Unreachable => {
-            "check the host name, the port and the proxy; nothing was published, and the same command can be run again"
-        }
-        PlaceErrorKind::Corrupt => {
-            "the content is not what its digest says: do not use it, and tell its owner"
-        }
-        _ => return None,
-    };
-    Some(help)
-}
-
-/// What to ask whoever administers AWS for.
-fn permission_help(denial: &IamDenial) -> String {
-    let identity = denial.identity.as_deref().unwrap_or("the identity");
-    let resource = denial.resource.as_deref().map(|resource| format!(" on {resource}")).unwrap_or_default();
-    format!("give {identity} the permission {}{resource}", denial.action)
 }
 
 #[cfg(test)]
@@ -274,11 +285,12 @@ mod tests {
             exit: Exit::Input,
             message: "/modle: not found".into(),
             help: Some("did you mean model?".into()),
-            source: Some(Excerpt {
+            diagnosis: None,
+            source: Some(Box::new(Excerpt {
                 name: "Dockerfile".into(),
                 text: "FROM scratch\nCOPY modle /models/\n".into(),
                 span: Span { start: 18, end: 23 },
-            }),
+            })),
         };
         assert_eq!(
             failure.render(false),

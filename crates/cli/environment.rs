@@ -29,7 +29,7 @@ pub(crate) fn cache_directory() -> Option<PathBuf> {
 }
 
 /// The memory limit of this process' cgroup, version 2 or 1.
-fn cgroup_memory_bytes() -> Option<u64> {
+pub(crate) fn cgroup_memory_bytes() -> Option<u64> {
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let own_path = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
     let files = [
@@ -38,5 +38,6 @@ fn cgroup_memory_bytes() -> Option<u64> {
         "/sys/fs/cgroup/memory/memory.limit_in_bytes".to_owned(),
     ];
     let limits = files.iter().filter_map(|file| fs::read_to_string(file).ok()?.trim().parse::<u64>().ok());
-    limits.min()
+    // Version 1 says "no limit" by a number that no machine has.
+    limits.filter(|limit| *limit < 1 << 60).min()
 }

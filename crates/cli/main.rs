@@ -7,12 +7,16 @@ mod check;
 mod copy;
 mod diagnostic;
 mod dockerfile;
+#[cfg(feature = "ecr")]
+mod ecr;
 mod environment;
+mod explain;
 mod git;
 mod inspect;
 mod output;
 mod places;
 mod plan;
+mod preflight;
 mod progress;
 mod registries;
 mod report;
@@ -36,6 +40,8 @@ fn main() -> ExitCode {
         args::Command::Tag(tag) => tag::run(&tag),
         args::Command::Inspect(inspect) => inspect::run(&inspect),
         args::Command::Verify(verify) => verify::run(&verify),
+        args::Command::Preflight(preflight) => preflight::run(&preflight),
+        args::Command::Explain(explain) => explain::run(&explain),
         args::Command::Version => report::version(),
     };
     match result {

@@ -1,35 +1,36 @@
 //! Where an image goes: `--push` and `--output`.
 
+#[cfg(feature = "ecr")]
+use std::sync::Arc;
 use std::{collections::BTreeMap, path::PathBuf};
 
 use ocib_image::{ArchiveFormat, Reference, Sealer, Sink};
 use ocib_store::{
-    ArchiveOptions, ArchiveSink, Destination, HashFirst, LayoutSink, PushOptions, Registries, RegistrySink,
+    ArchiveOptions, ArchiveSink, Destination, HashFirst, LayoutSink, PushOptions, RegistrySink,
 };
 
-use crate::{args, diagnostic::Failure};
+use crate::{args, diagnostic::Failure, registries::Clients};
 
 /// The layout directory that is written if nothing else is asked for.
 const DEFAULT_LAYOUT: &str = "ocib-out";
 
 /// What outputs are written with.
-pub(crate) struct Means<'a> {
-    pub(crate) registries: Registries,
+#[derive(Debug)]
+pub(crate) struct Means {
+    clients: Clients,
+    #[cfg(feature = "ecr")]
+    new_repository: Option<ocib_store::NewRepository>,
     pub(crate) sealer: Sealer,
     pub(crate) hash_first: HashFirst,
     pub(crate) cache_from: Vec<Reference>,
-    /// Makes the sinks for registries.
-    pub(crate) sink: &'a dyn Fn(PushOptions) -> Result<RegistrySink, Failure>,
+    /// Whether layers go to ECR by its own API.
+    #[cfg(feature = "ecr")]
+    uses_layer_api: bool,
 }
 
-impl<'a> Means<'a> {
+impl Means {
     /// As the flags of `build` say.
-    pub(crate) fn of(
-        build: &args::Build,
-        registries: Registries,
-        sealer: Sealer,
-        sink: &'a dyn Fn(PushOptions) -> Result<RegistrySink, Failure>,
-    ) -> Result<Self, Failure> {
+    pub(crate) fn of(build: &args::Build, clients: Clients, sealer: Sealer) -> Result<Self, Failure> {
         let hash_first = match build.hash_first {
             // Nothing that is remembered counts then, so each digest is found out anew.
             _ if build.verify_reuse => HashFirst::Always,
@@ -38,7 +39,73 @@ impl<'a> Means<'a> {
             args::HashFirst::Never => HashFirst::Never,
         };
         let cache_from = build.cache_from.iter().map(|text| cache_from(text)).collect::<Result<_, _>>()?;
-        Ok(Self { registries, sealer, hash_first, cache_from, sink })
+        Ok(Self {
+            clients,
+            #[cfg(feature = "ecr")]
+            new_repository: build.ecr.new_repository()?,
+            #[cfg(feature = "ecr")]
+            uses_layer_api: build.ecr_layer_api,
+            sealer,
+            hash_first,
+            cache_from,
+        })
+    }
+
+    /// Whether a missing repository is created.
+    pub(crate) fn creates_repositories(&self) -> bool {
+        #[cfg(feature = "ecr")]
+        return self.new_repository.is_some();
+        #[cfg(not(feature = "ecr"))]
+        false
+    }
+
+    /// The sink of one repository.
+    #[cfg_attr(not(feature = "ecr"), expect(clippy::unnecessary_wraps, reason = "ECR's flags can be wrong"))]
+    fn registry_sink(&self, options: PushOptions) -> Result<Box<dyn Sink>, Failure> {
+        #[cfg(feature = "ecr")]
+        if let Some(sink) = self.ecr_sink(&options)? {
+            return Ok(sink);
+        }
+        Ok(Box::new(RegistrySink::new(options)))
+    }
+
+    /// The sink of a repository of ECR's private registries.
+    #[cfg(feature = "ecr")]
+    fn ecr_sink(&self, options: &PushOptions) -> Result<Option<Box<dyn Sink>>, Failure> {
+        let registry = options.repository.registry();
+        if self.clients.ecr.host(registry).is_none_or(|host| host.is_public()) {
+            return match self.uses_layer_api {
+                false => Ok(None),
+                true => Err(Failure::usage(format!(
+                    "--ecr-layer-api: {registry} is no private registry of ECR"
+                ))
+                .help("leave the flag out, or say which registry it is with --ecr-host HOST=ACCOUNT/REGION")),
+            };
+        }
+        let (auth, new) = (Arc::clone(&self.clients.ecr), self.new_repository.clone());
+        let sink = ocib_store::EcrSink::new(options.clone(), auth, new);
+        let journal = crate::environment::cache_directory();
+        Ok(Some(match self.uses_layer_api {
+            true => Box::new(sink.with_layer_api(journal)),
+            false => Box::new(sink),
+        }))
+    }
+
+    /// One push for each repository that `references` name.
+    pub(crate) fn pushes(&self, references: &[Reference]) -> Vec<PushOptions> {
+        let mut repositories: BTreeMap<String, PushOptions> = BTreeMap::new();
+        for reference in references {
+            let options = repositories.entry(reference.name()).or_insert_with(|| PushOptions {
+                registries: self.clients.registries.clone(),
+                repository: reference.clone(),
+                tags: Vec::new(),
+                sealer: self.sealer.clone(),
+                hash_first: self.hash_first,
+                cache_from: self.cache_from.clone(),
+            });
+            options.tags.push(reference.tag().unwrap_or("latest").to_owned());
+        }
+        repositories.into_values().collect()
     }
 }
 
@@ -154,25 +221,13 @@ impl Output {
     }
 
     /// The sinks of this output: one for each repository, layout or archive.
-    pub(crate) fn sinks(self, tags: &[Reference], means: &Means<'_>) -> Result<Vec<Box<dyn Sink>>, Failure> {
+    pub(crate) fn sinks(self, tags: &[Reference], means: &Means) -> Result<Vec<Box<dyn Sink>>, Failure> {
         let sealer = &means.sealer;
         let names = || tags.iter().map(|tag| tag.clone().or_latest().to_string()).collect::<Vec<_>>();
         Ok(match self {
             Self::Registry(references) => {
-                let mut repositories: BTreeMap<String, PushOptions> = BTreeMap::new();
-                for reference in references {
-                    let options = repositories.entry(reference.name()).or_insert_with(|| PushOptions {
-                        registries: means.registries.clone(),
-                        repository: reference.clone(),
-                        tags: Vec::new(),
-                        sealer: sealer.clone(),
-                        hash_first: means.hash_first,
-                        cache_from: means.cache_from.clone(),
-                    });
-                    options.tags.push(reference.tag().unwrap_or("latest").to_owned());
-                }
-                let sink = |options| Ok(Box::new((means.sink)(options)?) as Box<dyn Sink>);
-                repositories.into_values().map(sink).collect::<Result<_, Failure>>()?
+                let pushes = means.pushes(&references).into_iter();
+                pushes.map(|options| means.registry_sink(options)).collect::<Result<_, _>>()?
             }
             Self::Layout(directory) => vec![Box::new(LayoutSink::new(directory, &names(), sealer.clone()))],
             Self::Archive(format, path) => {

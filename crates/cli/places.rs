@@ -186,7 +186,7 @@ mod tests {
             ("docker-daemon:a:1", EXPECTED),
             ("a.b/UPPER", EXPECTED),
         ] {
-            assert_eq!(name(text).unwrap_err().help_text(), Some(expected), "{text}");
+            assert_eq!(name(text).unwrap_err().remedy(), Some(expected), "{text}");
         }
         for text in ["oci-archive://x.tar:1", "docker-archive://x.tar:a/b:1", "oci-layout://d:t", "a.b/c:1"] {
             assert_eq!(name(text).unwrap().to_string(), text);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ocib_build::{DelegatedOutline, Outline, PartOutline, Request, TargetOutline, outline};
 use ocib_dockerfile::{Command, Instruction, Span};
 use ocib_image::ContainerConfig;
+use ocib_net::Backoff;
 use serde_json::Value;
 
 use crate::{
@@ -37,7 +38,7 @@ pub(crate) fn run(plan: &args::Plan) -> Result<(), Failure> {
     let flags = &plan.build;
     let outputs = Output::all(flags)?;
     let events = progress::watch(flags.shared.progress, flags.shared.quiet);
-    let (wired, runtime) = Wired::new(flags, events)?;
+    let (wired, runtime) = Wired::new(flags, events, wiring::http(&flags.shared)?, Backoff::default())?;
     // What a build would refuse before it starts is refused here, too.
     wiring::sealer(&flags.shared, flags.compression)?;
     let (name, request) = (wired.name.clone(), Arc::clone(&wired.request));

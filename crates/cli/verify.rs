@@ -20,7 +20,7 @@ pub(crate) fn run(verify: &args::Verify) -> Result<(), Failure> {
     let events = progress::watch(verify.shared.progress, verify.shared.quiet);
     let layers = wiring::sealer(&verify.shared, AS_IT_IS)?.budget().layers;
     let images = Images {
-        registries: registries::registries(&verify.shared, wiring::http(&verify.shared)?, events.clone())?,
+        registries: registries::registries(&verify.shared, &wiring::http(&verify.shared)?, events.clone())?,
     };
     let options = VerifyOptions { platform: verify.platform.clone(), layers };
     let checked = wiring::run(async move {

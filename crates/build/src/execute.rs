@@ -67,8 +67,7 @@ pub(crate) async fn execute(
     sink: &dyn Sink,
     events: &Arc<dyn Events>,
 ) -> Result<Published, Error> {
-    let outlines: Vec<Outline> = targets.iter().map(outline).collect();
-    sink.check(&outlines).await?;
+    sink.check(&outlines(targets, request, made)).await?;
     let placed = Making { request, made, sink, events }.put_layers(targets).await?;
     let mut images = Vec::new();
     let mut documents = Vec::new();
@@ -77,21 +76,44 @@ pub(crate) async fn execute(
         images.push(image);
         documents.push(document);
     }
-    let root = match (documents.pop(), documents.is_empty()) {
-        (Some(only), true) => only,
-        (last, _) => {
-            drop(last);
-            let manifests = images.iter().map(|image| image.manifest.clone()).collect();
-            let index = Document::Index(Index::new(manifests, request.annotations.clone()));
-            sink.put_manifest(&index).await?;
-            index
-        }
-    };
+    let root = root(&images, documents, request);
+    if let Document::Index(_) = root {
+        sink.put_manifest(&root).await?;
+    }
     let references = sink.finish(&root).await?;
     Ok(Published { root, images, references })
 }
 
-fn outline(target: &Target) -> Outline {
+/// What the names stand for: the only manifest, or an index of all.
+fn root(images: &[PublishedImage], mut documents: Vec<Document>, request: &Request) -> Document {
+    match (documents.pop(), documents.is_empty()) {
+        (Some(only), true) => only,
+        _ => {
+            let manifests = images.iter().map(|image| image.manifest.clone()).collect();
+            Document::Index(Index::new(manifests, request.annotations.clone()))
+        }
+    }
+}
+
+/// What is known of `targets` before anything of them is made.
+pub(crate) fn outlines(targets: &[Target], request: &Request, made: &Mutex<Made>) -> Vec<Outline> {
+    let made = made.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = |make: &Make| {
+        let layer = made.get(&make.key).map(|(placed, _)| &placed.layer);
+        let layer = layer.or(make.layer.foreknown.layer.as_ref())?.clone();
+        Some(Placed { layer, outcome: Outcome::Present, sealing: Sealing::Foreknown })
+    };
+    let composed: Option<Vec<Composed>> =
+        targets.iter().map(|target| Composed::of(target, request, known)).collect();
+    let root = composed.map(|all| {
+        let (images, documents): (Vec<_>, _) =
+            all.into_iter().map(|composed| (composed.image, composed.document)).unzip();
+        root(&images, documents, request).descriptor().digest
+    });
+    targets.iter().map(|target| outline(target, root)).collect()
+}
+
+fn outline(target: &Target, root: Option<Digest>) -> Outline {
     let layers = target.parts.iter().map(|part| match part {
         Part::Base(blob, _) => LayerOutline {
             what: format!("base layer {}", blob.descriptor.digest),
@@ -105,7 +127,7 @@ fn outline(target: &Target) -> Outline {
             },
         },
     });
-    Outline { platform: target.platform.clone(), layers: layers.collect() }
+    Outline { platform: target.platform.clone(), layers: layers.collect(), root }
 }
 
 /// Layers on their way into a sink.
@@ -209,31 +231,49 @@ async fn put_image(
     made: &HashMap<Digest, Placed>,
     sink: &dyn Sink,
 ) -> Result<(PublishedImage, Document), Error> {
-    let (mut layers, mut diff_ids) = (Vec::new(), Vec::new());
-    for part in &target.parts {
-        let (title, descriptor, diff_id, how) = match part {
-            Part::Base(blob, diff_id) => ("base layer".to_owned(), blob.descriptor.clone(), *diff_id, None),
-            Part::Made(make) => {
-                let Placed { layer, outcome, sealing } = made[&make.key].clone();
-                (make.title.clone(), layer.descriptor, layer.diff_id, Some((sealing, outcome)))
-            }
-        };
-        layers.push(PublishedLayer { title, descriptor, made: how });
-        diff_ids.push(diff_id);
-    }
-    let mut config = target.config.clone();
-    config.diff_ids = diff_ids;
-    let blob = Blob::in_memory(MediaType::Config, config.to_bytes());
-    sink.put_blob(&blob, &Progress::unwatched()).await?;
-    let descriptors = layers.iter().map(|layer| layer.descriptor.clone()).collect();
-    let manifest = Manifest::new(blob.descriptor.clone(), descriptors, request.annotations.clone());
-    // A manifest makes all its layers' types one family's.
-    for (layer, descriptor) in layers.iter_mut().zip(manifest.layers()) {
-        layer.descriptor = descriptor.clone();
-    }
-    let mut descriptor = manifest.descriptor();
-    descriptor.platform = Some(target.platform.clone());
-    let document = Document::Manifest(manifest);
+    let composed = Composed::of(target, request, |make| made.get(&make.key).cloned());
+    let Composed { config, image, document } = composed.expect("every layer of the target was put");
+    sink.put_blob(&config, &Progress::unwatched()).await?;
     sink.put_manifest(&document).await?;
-    Ok((PublishedImage { manifest: descriptor, config: blob.descriptor, layers }, document))
+    Ok((image, document))
+}
+
+/// An image's documents, once all of its layers are known.
+struct Composed {
+    config: Blob,
+    image: PublishedImage,
+    document: Document,
+}
+
+impl Composed {
+    /// `None` if `known` does not know a layer.
+    fn of(target: &Target, request: &Request, known: impl Fn(&Make) -> Option<Placed>) -> Option<Self> {
+        let (mut layers, mut diff_ids) = (Vec::new(), Vec::new());
+        for part in &target.parts {
+            let (title, descriptor, diff_id, made) = match part {
+                Part::Base(blob, diff_id) => {
+                    ("base layer".to_owned(), blob.descriptor.clone(), *diff_id, None)
+                }
+                Part::Made(make) => {
+                    let Placed { layer, outcome, sealing } = known(make)?;
+                    (make.title.clone(), layer.descriptor, layer.diff_id, Some((sealing, outcome)))
+                }
+            };
+            layers.push(PublishedLayer { title, descriptor, made });
+            diff_ids.push(diff_id);
+        }
+        let mut config = target.config.clone();
+        config.diff_ids = diff_ids;
+        let config = Blob::in_memory(MediaType::Config, config.to_bytes());
+        let descriptors = layers.iter().map(|layer| layer.descriptor.clone()).collect();
+        let manifest = Manifest::new(config.descriptor.clone(), descriptors, request.annotations.clone());
+        // A manifest makes all its layers' types one family's.
+        for (layer, descriptor) in layers.iter_mut().zip(manifest.layers()) {
+            layer.descriptor = descriptor.clone();
+        }
+        let mut descriptor = manifest.descriptor();
+        descriptor.platform = Some(target.platform.clone());
+        let image = PublishedImage { manifest: descriptor, config: config.descriptor.clone(), layers };
+        Some(Self { config, image, document: Document::Manifest(manifest) })
+    }
 }

@@ -34,7 +34,7 @@ use std::{
 
 use futures_channel::oneshot;
 use futures_util::future::try_join_all;
-use ocib_image::{Events, Fetch, ImageSource, Sink};
+use ocib_image::{Events, Fetch, ImageName, ImageSource, Platform, Sink};
 
 pub use context::Timestamps;
 pub use error::{Error, Problem};
@@ -64,6 +64,11 @@ impl Prepared {
     /// What the user should look at, each thing once.
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
+    }
+
+    /// What the images will be, as far as that is known before a layer is made.
+    pub fn outlines(&self) -> Vec<ocib_image::Outline> {
+        execute::outlines(&self.targets, &self.request, &self.made)
     }
 }
 
@@ -149,6 +154,13 @@ fn warnings(plans: &[Plan]) -> Vec<Warning> {
     let mut warnings: Vec<Warning> = plans.iter().flat_map(|plan| plan.warnings.clone()).collect();
     warnings.dedup();
     warnings
+}
+
+/// The images that the Dockerfile names, with the platforms that they are wanted for; nothing is asked.
+/// Triggers of a base may name more.
+pub fn bases(request: &Request) -> Result<Vec<(ImageName, Platform)>, Error> {
+    let named = missing(request, &Images::new())?;
+    Ok(named.into_iter().map(|((name, platform), _)| (name, platform)).collect())
 }
 
 fn missing(request: &Request, images: &Images) -> Result<Vec<(ImageKey, ocib_dockerfile::Span)>, Error> {

@@ -83,8 +83,9 @@ fn build(context: &str, flags: &[OsString]) -> Result<args::Build, Failure> {
 fn read(verify: &args::Verify) -> Result<(ocib_image::Digest, Vec<Built>), Failure> {
     let name = places::name(&verify.image)?;
     let events = progress::watch(verify.shared.progress, verify.shared.quiet);
-    let images =
-        Images { registries: registries::registries(&verify.shared, wiring::http(&verify.shared)?, events)? };
+    let images = Images {
+        registries: registries::registries(&verify.shared, &wiring::http(&verify.shared)?, events)?,
+    };
     let platforms: Vec<Platform> = verify.platform.iter().cloned().collect();
     wiring::run(async move {
         let documents = places::documents(&images, &name, &platforms).await?;

@@ -208,6 +208,11 @@ impl PlaceError {
     pub fn new(kind: PlaceErrorKind, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self { kind, source: source.into() }
     }
+
+    /// The story, for those who know the place's own type of errors.
+    pub fn story(&self) -> &(dyn StdError + Send + Sync + 'static) {
+        &*self.source
+    }
 }
 
 impl fmt::Display for PlaceError {

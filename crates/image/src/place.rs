@@ -246,6 +246,9 @@ pub struct Outline {
     pub platform: Platform,
     /// Its layers, base first.
     pub layers: Vec<LayerOutline>,
+    /// The digest that the names will stand for, of the manifest or of the index that it is in; known if
+    /// all layers are.
+    pub root: Option<Digest>,
 }
 
 /// One layer of an [`Outline`].

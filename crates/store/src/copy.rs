@@ -60,7 +60,8 @@ async fn outlines(image: &Documents) -> Result<Vec<Outline>, PlaceError> {
             Some(platform) => platform,
             None => config_platform(image, manifest).await?,
         };
-        outlines.push(Outline { platform, layers: layers.collect() });
+        let root = Some(image.root().descriptor().digest);
+        outlines.push(Outline { platform, layers: layers.collect(), root });
     }
     Ok(outlines)
 }

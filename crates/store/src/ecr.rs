@@ -11,6 +11,7 @@ mod layers;
 mod policy;
 mod public;
 mod repository;
+mod sink;
 mod upload;
 
 use std::error::Error as StdError;
@@ -25,6 +26,7 @@ pub use self::{
     layers::LayerApi,
     policy::{PolicyOptions, iam_policy},
     repository::{EcrRepository, Encryption, NewRepository, TagMutability},
+    sink::EcrSink,
     upload::{LayerUpload, Part},
 };
 use crate::{Error, IamDenial};

@@ -100,6 +100,26 @@ pub enum Error {
         /// How many it takes.
         limit: usize,
     },
+    /// A tag that names another image and stays with it.
+    #[error("{repository}:{tag} names {there} and cannot be moved to {wanted}: the tag is immutable")]
+    TagTaken {
+        /// The repository with its registry.
+        repository: String,
+        /// The tag.
+        tag: String,
+        /// What it names.
+        there: Digest,
+        /// What it should name.
+        wanted: Digest,
+    },
+    /// A repository that a push would not create.
+    #[error("the repository with name '{name}' does not exist in the registry {registry}")]
+    NoRepository {
+        /// The repository.
+        name: String,
+        /// The registry's host.
+        registry: String,
+    },
     /// A manifest, index or config that cannot be read.
     #[error("{name}: {source}")]
     Document {
@@ -422,8 +442,9 @@ impl Error {
             Self::TooLarge { .. }
             | Self::TooManyLayers { .. }
             | Self::TagTooLong { .. }
+            | Self::TagTaken { .. }
             | Self::ForeignLayer { .. } => Refused,
-            Self::NoPlatform { .. } | Self::NoRegistryName { .. } => NotFound,
+            Self::NoPlatform { .. } | Self::NoRegistryName { .. } | Self::NoRepository { .. } => NotFound,
             Self::ForeignRealm { .. }
             | Self::NeedsPassword { .. }
             | Self::NotGranted { .. }

@@ -26,6 +26,7 @@ mod archive;
 mod auth;
 mod blocking;
 mod bridge;
+mod cause;
 mod config;
 mod copy;
 mod denial;
@@ -44,21 +45,22 @@ pub use archive::{ArchiveOptions, ArchiveSink, Destination};
 #[cfg(feature = "google")]
 pub use auth::GoogleAuth;
 pub use auth::{Anonymous, Cloud, DockerAuth, Login, Logins, OnLogin};
+pub use cause::{Cause, Diagnosis};
 pub use config::{ConfigProblem, RegistryConfig};
 pub use copy::copy_image;
 pub use denial::IamDenial;
 pub use documents::Documents;
 #[cfg(feature = "ecr")]
 pub use ecr::{
-    EcrAuth, EcrHost, EcrRegistry, EcrRepository, Encryption, Known, LayerApi, LayerUpload, NewRepository,
-    Part, PolicyOptions, TagMutability, iam_policy,
+    EcrAuth, EcrHost, EcrRegistry, EcrRepository, EcrSink, Encryption, Known, LayerApi, LayerUpload,
+    NewRepository, Part, PolicyOptions, TagMutability, iam_policy,
 };
 pub use error::{Error, RegistryCode};
 pub use images::Images;
 pub use layout::{LayoutSelector, LayoutSink, resolve_in_layout};
 pub use null::NullSink;
 pub use registry::{
-    HashFirst, MirrorFailure, OnMirrorFailure, PushOptions, Registries, RegistriesOptions, RegistryBlob,
-    RegistryOrigin, RegistrySink,
+    Greeting, HashFirst, MirrorFailure, OnMirrorFailure, PushOptions, Registries, RegistriesOptions,
+    RegistryBlob, RegistryOrigin, RegistrySink, Tagged, Write,
 };
 pub use verify::{Checked, CheckedKind, VerifyOptions, verify_image};

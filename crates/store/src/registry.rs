@@ -7,6 +7,7 @@ mod endpoint;
 mod manifest;
 mod pace;
 mod present;
+mod probe;
 mod profile;
 mod pull;
 mod push;
@@ -27,6 +28,7 @@ use tokio::sync::OnceCell;
 
 pub use self::{
     blob::RegistryBlob,
+    probe::{Greeting, Tagged, Write},
     pull::RegistryOrigin,
     push::{HashFirst, PushOptions, RegistrySink},
 };

@@ -6,6 +6,7 @@
 //! - [`EcrEmulator`]: Amazon ECR's dialect, its API, STS and IAM, and faults on request;
 //!   [`GoogleEmulator`]: where Google's tokens come from.
 //! - [`GitServer`]: git's own `http-backend` on a loopback port; [`PackBuilder`] makes what git never sends.
+//! - [`ScriptedRegistry`]: a registry that misbehaves as it is told.
 //! - [`skopeo`], [`umoci`], [`Podman`]: other people's readers.
 //! - [`verify_layout`] and [`rootfs`]: every digest and every file of an image, derived again from
 //!   its bytes.
@@ -25,6 +26,7 @@ mod peers;
 mod process;
 mod proxy;
 mod registry;
+mod scripted;
 mod sinks;
 mod tunnel;
 
@@ -41,5 +43,6 @@ pub use peers::{Podman, skopeo, umoci, untar};
 pub use process::{require, run, run_command};
 pub use proxy::{Fault, FaultProxy, RequestKind};
 pub use registry::{Registry, RegistryOptions, Request, Served};
+pub use scripted::{Scripted, ScriptedRegistry};
 pub use sinks::{SinkCase, file_layer, program_layer, sealer, sink_suite};
 pub use tunnel::{ConnectProxy, ProxyRequest};

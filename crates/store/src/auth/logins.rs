@@ -93,14 +93,16 @@ impl Logins {
             (Ok(None), _) => {}
         }
         let Some(cloud) = cloud else { return Ok(None) };
-        let Some(credential) = cloud.find(repository).await? else { return Ok(None) };
-        if self.is_new(registry) {
+        let found = cloud.find(repository).await;
+        // Also where the login itself was refused: whoever mends it must know whose it was.
+        if !matches!(found, Ok(None)) && self.is_new(registry) {
             let (identity, note) = cloud.identity(registry).await;
             notes.extend(note);
-            let source = identity.as_ref().map_or_else(String::new, |identity| identity.provider.clone());
-            self.tell(registry, source, identity, notes);
+            if let Some(identity) = identity {
+                self.tell(registry, identity.provider.clone(), Some(identity), notes);
+            }
         }
-        Ok(Some(credential))
+        found
     }
 
     fn is_new(&self, registry: &str) -> bool {

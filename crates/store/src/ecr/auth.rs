@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
@@ -18,7 +19,7 @@ use ocib_net::{
 };
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::{EcrHost, api, public};
+use super::{EcrHost, EcrRegistry, LayerApi, api, public};
 use crate::{Cloud, Error};
 
 /// Credentials for registries of ECR, private and public, out of an identity of AWS.
@@ -75,9 +76,20 @@ impl EcrAuth {
         Self { aws, http, declared, slots: Mutex::default() }
     }
 
+    /// What sends layers to `registry` in parts, if it is one of ECR; `journal` as for [`LayerApi::new`].
+    pub fn layer_api(&self, registry: &str, journal: Option<PathBuf>) -> Option<LayerApi> {
+        Some(LayerApi::new(self.aws.clone(), self.host(registry)?, journal))
+    }
+
     /// The registry of ECR that `registry` is, by its name or as declared.
     pub fn host(&self, registry: &str) -> Option<EcrHost> {
         self.declared.get(registry).cloned().or_else(|| EcrHost::of(registry))
+    }
+
+    /// ECR's own API for `registry`, if it is a private registry of ECR.
+    pub async fn api(&self, registry: &str) -> Option<EcrRegistry> {
+        let host = self.host(registry).filter(|host| !host.is_public())?;
+        Some(EcrRegistry::open(&self.aws, &host).await)
     }
 
     fn slot(&self, host: &EcrHost) -> Slot {

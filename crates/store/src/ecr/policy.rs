@@ -26,24 +26,27 @@ const PUSH: [&str; 7] = [
     "ecr:UploadLayerPart",
 ];
 
-/// The least that `repositories` (registry and name of each) need, as the JSON of a policy for IAM.
-/// Repositories of ECR Public are left out: its actions are others.
+/// Reading an image, also to mount its layers (ECR, "IAM permissions for pulling an image").
+const PULL: [&str; 3] =
+    ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
+
+/// The least that a push into `pushes` (registry and name of each) needs whose bases are in `pulls`, as
+/// the JSON of a policy for IAM. Repositories of ECR Public are left out: its actions are others.
 ///
 /// ```
 /// use ocib_store::{EcrHost, PolicyOptions, iam_policy};
 /// let host: EcrHost = "123456789012/eu-west-1".parse()?;
-/// let policy = iam_policy(&[(host, "team/app".to_owned())], PolicyOptions::default());
+/// let policy = iam_policy(&[(host, "team/app".to_owned())], &[], PolicyOptions::default());
 /// assert!(policy.contains("arn:aws:ecr:eu-west-1:123456789012:repository/team/app"));
 /// # Ok::<(), &'static str>(())
 /// ```
-pub fn iam_policy(repositories: &[(EcrHost, String)], options: PolicyOptions) -> String {
-    let mut arns: Vec<String> = repositories
-        .iter()
-        .filter(|(host, _)| !host.is_public())
-        .map(|(host, name)| arn(host, name))
-        .collect();
-    arns.sort();
-    arns.dedup();
+pub fn iam_policy(
+    pushes: &[(EcrHost, String)],
+    pulls: &[(EcrHost, String)],
+    options: PolicyOptions,
+) -> String {
+    let (pushed, mut pulled) = (arns(pushes), arns(pulls));
+    pulled.retain(|arn| !pushed.contains(arn));
     let mut actions = PUSH.to_vec();
     actions.extend(options.creates.then_some("ecr:CreateRepository"));
     actions.extend(options.sets_lifecycle.then_some("ecr:PutLifecyclePolicy"));
@@ -52,14 +55,21 @@ pub fn iam_policy(repositories: &[(EcrHost, String)], options: PolicyOptions) ->
     // Neither can be limited to a repository.
     let mut everywhere = vec!["ecr:GetAuthorizationToken"];
     everywhere.extend(options.describes.then_some("ecr:GetAccountSetting"));
-    let policy = json!({
-        "Version": "2012-10-17",
-        "Statement": [
-            statement("OcibLogin", &everywhere, &["*".to_owned()]),
-            statement("OcibPush", &actions, &arns),
-        ],
-    });
+    let mut statements = vec![statement("OcibLogin", &everywhere, &["*".to_owned()])];
+    // IAM refuses a statement without resources.
+    statements.extend((!pushed.is_empty()).then(|| statement("OcibPush", &actions, &pushed)));
+    statements.extend((!pulled.is_empty()).then(|| statement("OcibPull", &PULL, &pulled)));
+    let policy = json!({ "Version": "2012-10-17", "Statement": statements });
     format!("{policy:#}\n")
+}
+
+/// Names of the repositories, each once and in order.
+fn arns(repositories: &[(EcrHost, String)]) -> Vec<String> {
+    let private = repositories.iter().filter(|(host, _)| !host.is_public());
+    let mut arns: Vec<String> = private.map(|(host, name)| arn(host, name)).collect();
+    arns.sort();
+    arns.dedup();
+    arns
 }
 
 fn statement(name: &str, actions: &[&str], resources: &[String]) -> Value {
@@ -91,7 +101,7 @@ mod tests {
     fn statements(repositories: &[(&str, &str)], options: PolicyOptions) -> Value {
         let repositories: Vec<(EcrHost, String)> =
             repositories.iter().map(|(host, name)| (host.parse().unwrap(), (*name).to_owned())).collect();
-        let policy: Value = serde_json::from_str(&iam_policy(&repositories, options)).unwrap();
+        let policy: Value = serde_json::from_str(&iam_policy(&repositories, &[], options)).unwrap();
         policy["Statement"].clone()
     }
 

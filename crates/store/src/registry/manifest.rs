@@ -72,7 +72,7 @@ impl Repository {
         .await
     }
 
-    async fn document_request(&self, method: Method, target: &str) -> Result<Request, Error> {
+    pub(super) async fn document_request(&self, method: Method, target: &str) -> Result<Request, Error> {
         let mut request = Request::new(method, self.url(&format!("manifests/{target}")).await?);
         let accept = DOCUMENTS.map(|media_type| media_type.to_string()).join(", ");
         let accept = HeaderValue::from_str(&accept).expect("media types have only visible characters");

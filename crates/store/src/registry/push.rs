@@ -359,7 +359,7 @@ impl RegistrySink {
                 return Err(Error::TagTooLong { tag, count, registry: registry(), limit });
             }
         }
-        for Outline { platform, layers } in images {
+        for Outline { platform, layers, .. } in images {
             if layers.len() > layers_max {
                 let (platform, count) = (Box::new(platform.clone()), layers.len());
                 return Err(Error::TooManyLayers {

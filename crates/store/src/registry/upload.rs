@@ -121,6 +121,18 @@ impl Session {
         Ok(Sent::Whole)
     }
 
+    /// Appends no byte, to learn whether bytes might be appended.
+    pub(super) async fn append_nothing(&mut self) -> Result<(), Error> {
+        let request = self.request(Method::PATCH, self.location.clone());
+        self.repository.expect(request, &[]).await.map(drop)
+    }
+
+    /// Completes an upload that has not the digest, to learn whether one might be completed.
+    pub(super) async fn complete_nothing(&mut self, digest: Digest) -> Result<(), Error> {
+        let request = self.request(Method::PUT, self.completed(digest));
+        self.repository.expect(request, &[]).await.map(drop)
+    }
+
     /// Tells the registry that nothing more comes. It finds that out by itself in the end, so a
     /// failure to tell it is none.
     pub(super) async fn abandon(self) {

@@ -40,7 +40,7 @@ fn run_in(emulator: &EcrEmulator, case: &str, environment: &[(&str, String)]) ->
 /// The policy that ocib prints for a push into the repository.
 fn printed_policy() -> Policy {
     let repositories = [("123456789012/eu-west-1".parse().unwrap(), REPOSITORY.to_owned())];
-    Policy::parse(&iam_policy(&repositories, PolicyOptions::default()))
+    Policy::parse(&iam_policy(&repositories, &[], PolicyOptions::default()))
 }
 
 #[test]

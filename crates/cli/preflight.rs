@@ -1,0 +1,116 @@
+//! `ocib preflight`: what would keep a build from ending well, found out beforehand. No layer is made or
+//! sent, no tag and no repository is touched.
+
+mod findings;
+mod machine;
+mod registry;
+
+use std::{sync::Arc, time::Duration};
+
+use clap::Args;
+use ocib_build::{Prepared, bases, prepare};
+use ocib_net::{Backoff, HttpOptions};
+
+use self::findings::{Finding, Findings};
+use crate::{
+    args,
+    build::Wired,
+    diagnostic::Failure,
+    output::{Means, Output},
+    progress,
+    registries::Clients,
+    report, wiring,
+};
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Takes the flags of ocib build. What was found goes to stdout.
+
+Exit codes: 0 no problem was found, else that of the worst one: 4 authentication or permission,
+5 registry or network, 3 Dockerfile or context, 1 anything else; 2 usage.
+What cannot be found out is said to be unknown, and is not taken for good.")]
+pub(crate) struct Preflight {
+    #[command(flatten)]
+    pub(crate) build: args::Build,
+
+    /// Print JSON, whatever the exit code.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Who waits for this is in a hurry, so a failure is tried once more and no longer.
+const BACKOFF: Backoff =
+    Backoff { attempts: 2, first: Duration::from_millis(200), longest: Duration::from_secs(1) };
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs the command.
+pub(crate) fn run(preflight: &Preflight) -> Result<(), Failure> {
+    let build = &preflight.build;
+    let outputs = Output::all(build)?;
+    let events = progress::watch(build.shared.progress, true);
+    let http = HttpOptions {
+        connect_timeout: PATIENCE / 2,
+        idle_timeout: PATIENCE,
+        answer_timeout: PATIENCE,
+        ..wiring::http(&build.shared)?
+    };
+    let mut findings = Findings::default();
+    machine::check(build, &mut findings);
+    let sealer = wiring::sealer(&build.shared, build.compression)?;
+    let references = outputs.iter().find_map(|output| match output {
+        Output::Registry(references) => Some(references.clone()),
+        _ => None,
+    });
+    let (clients, wired, runtime) = match Wired::new(build, Arc::clone(&events), http.clone(), BACKOFF) {
+        Ok((wired, runtime)) => (wired.clients.clone(), Some(wired), runtime),
+        Err(failure) => {
+            findings.add(Finding::failed("context", "", &failure));
+            (Clients::new(&build.shared, &http, BACKOFF, events)?, None, wiring::runtime()?)
+        }
+    };
+    let means = Means::of(build, clients.clone(), sealer)?;
+    let findings = wiring::finish(runtime, async move {
+        let prepared = match &wired {
+            Some(wired) => prepared(wired, &mut findings).await,
+            None => None,
+        };
+        // Nothing is pushed without --push, but the names say where it would go.
+        for push in means.pushes(references.as_deref().unwrap_or(&build.tags)) {
+            registry::check(&clients, &means, push, prepared.as_ref(), &mut findings).await;
+        }
+        registry::identities(&clients, &mut findings);
+        Ok(findings)
+    })?;
+    report::result(&match preflight.json {
+        true => format!("{:#}", findings.json()),
+        false => findings.table(),
+    });
+    findings.verdict()
+}
+
+/// Does all of a build that writes nothing.
+async fn prepared(wired: &Wired, findings: &mut Findings) -> Option<Prepared> {
+    let Wired { request, name, images, fetcher, .. } = wired;
+    match prepare(Arc::clone(request), images, Some(fetcher)).await {
+        Ok(prepared) => {
+            for (base, platform) in bases(request).unwrap_or_default() {
+                let detail = format!("it is there for {platform}");
+                findings.add(Finding::ok("base", base.to_string(), detail));
+            }
+            findings.add(Finding::ok("dockerfile", name, "every instruction can be carried out"));
+            findings.add(Finding::ok("cluster", "", "no RUN, so no cluster is needed"));
+            Some(prepared)
+        }
+        Err(error) => {
+            let failure = wired.failure(&error);
+            let check = if failure.cause().is_some() { "base" } else { "dockerfile" };
+            findings.add(Finding::failed(check, name, &failure));
+            findings.add(Finding::unknown(
+                "cluster",
+                "",
+                "whether RUN is needed shows when the Dockerfile is right",
+            ));
+            None
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Questions that change nothing, for who wants to know beforehand whether a push would go well.
+
+use std::time::{Duration, SystemTime};
+
+use ocib_image::{Digest, Reference};
+use ocib_net::{Method, Redacted, Request, StatusCode, header::DATE, retry};
+
+use super::{Registries, Scopes, profile::Profile};
+use crate::Error;
+
+/// What a tag stands for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tagged {
+    /// This manifest or index.
+    Names(Digest),
+    /// Nothing yet.
+    Nothing,
+    /// Nothing, and the repository does not exist either, as far as the registry says so.
+    NoRepository,
+}
+
+/// How a registry answers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Greeting {
+    /// Where it is served.
+    pub url: Redacted,
+    /// Its clock, to the second.
+    pub clock: Option<SystemTime>,
+}
+
+/// A write that is begun and not carried out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Write {
+    /// An upload is begun, and given up.
+    Begin,
+    /// Nothing is appended to an upload.
+    Append,
+    /// An upload of nothing is completed under a digest that it has not.
+    Complete,
+}
+
+impl Registries {
+    /// Finds out how the registry of `name` is served, and what time it has.
+    pub async fn greet(&self, name: &Reference) -> Result<Greeting, Error> {
+        let repository = self.repository(name, Scopes::pull(name));
+        let cell = repository.cell();
+        let mut url = repository.endpoint(&cell).await?.base.clone();
+        url.set_path("/v2/");
+        let response = self.shared.options.http.send(Request::new(Method::GET, url)).await?;
+        let clock = response.header(DATE.as_str()).and_then(parse_date);
+        Ok(Greeting { url: Redacted::of(response.url()), clock })
+    }
+
+    /// What `name` stands for now. Who may not read gets an error.
+    pub async fn look_up(&self, name: &Reference) -> Result<Tagged, Error> {
+        let repository = self.repository(name, Scopes::push(name));
+        let found = retry(repository.options().backoff, async || {
+            let request = repository.document_request(Method::HEAD, &name.target()).await?;
+            repository.expect(request, &[]).await
+        });
+        match found.await {
+            Ok(response) => match super::answer::content_digest(&response) {
+                Some(digest) => Ok(Tagged::Names(digest)),
+                None => {
+                    Ok(Tagged::Names(repository.document(&name.target(), None).await?.descriptor().digest))
+                }
+            },
+            Err(error) if error.has_code("NAME_UNKNOWN") => Ok(Tagged::NoRepository),
+            Err(error) if error.status().is_some_and(|status| status == 404) => Ok(Tagged::Nothing),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks whether a repository has a blob. Who may not know gets an error.
+    pub async fn ask_for_blob(&self, repository: &Reference, digest: Digest) -> Result<bool, Error> {
+        let repository = self.repository(repository, Scopes::push(repository));
+        retry(repository.options().backoff, async || {
+            let url = repository.url(&format!("blobs/{digest}")).await?;
+            let response = repository.exchange(Request::new(Method::HEAD, url.clone())).await?;
+            if response.status().is_success() || response.status() == StatusCode::NOT_FOUND {
+                return Ok(response.status().is_success());
+            }
+            // Only a body says why; but who may read a blob may still not be allowed to ask for it.
+            let explained = repository.expect(Request::new(Method::GET, url), &[404]).await;
+            Err(match explained {
+                Err(error) => error,
+                Ok(_) => super::answer::failure(response).await,
+            })
+        })
+        .await
+    }
+
+    /// Tries to read a blob that is not there: who may not read layers gets an error.
+    pub async fn try_read(&self, repository: &Reference) -> Result<(), Error> {
+        let repository = self.repository(repository, Scopes::push(repository));
+        retry(repository.options().backoff, async || {
+            let path = format!("blobs/{}", absent());
+            let request = Request::new(Method::GET, repository.url(&path).await?);
+            repository.expect(request, &[404]).await.map(drop)
+        })
+        .await
+    }
+
+    /// Begins a write that moves no byte and leaves nothing: who may not write gets an error.
+    /// [`Write::Append`] and [`Write::Complete`] are for registries that judge permissions before
+    /// anything else, as ECR does; whatever else they complain about is no error.
+    pub async fn try_write(&self, repository: &Reference, write: Write) -> Result<(), Error> {
+        let repository = self.repository(repository, Scopes::push(repository));
+        let mut session = repository.start_upload().await?;
+        let done = match write {
+            Write::Begin => Ok(()),
+            Write::Append => session.append_nothing().await,
+            Write::Complete => session.complete_nothing(absent()).await,
+        };
+        session.abandon().await;
+        match done {
+            Err(error) if error.status().is_some_and(|status| matches!(status.as_u16(), 401 | 403)) => {
+                Err(error)
+            }
+            // It was allowed, and made no sense.
+            Err(Error::Registry { .. }) | Ok(()) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The largest layer that the registry is known to take, in bytes.
+    pub fn layer_bytes_max(&self, registry: &str) -> Option<u64> {
+        Some(Profile::of(registry).blob_bytes_max).filter(|limit| *limit < u64::MAX)
+    }
+
+    /// Whether ocib asks the registry to take layers from its other repositories.
+    pub fn asks_to_mount(&self, registry: &str) -> bool {
+        Profile::of(registry).mounts
+    }
+}
+
+/// A digest that no blob has, as nobody knows content for it.
+fn absent() -> Digest {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Digest::of(format!("nothing has this digest: {}", now.as_nanos()).as_bytes())
+}
+
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/// Reads an IMF-fixdate such as `Tue, 15 Nov 1994 08:12:31 GMT` (RFC 9110, section 5.6.7), the only
+/// form that servers may send.
+fn parse_date(text: &str) -> Option<SystemTime> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let &[_, day, month, year, time, "GMT"] = words.as_slice() else { return None };
+    let (day, year) = (day.parse::<u64>().ok()?, year.parse::<u64>().ok()?);
+    let month = MONTHS.iter().position(|known| *known == month)? as u64 + 1;
+    let mut parts = time.split(':').map(|part| part.parse::<u64>().ok());
+    let (hours, minutes, seconds) = (parts.next()??, parts.next()??, parts.next()??);
+    // Days since 1970 in years that begin in March (Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year.checked_sub(1)?, month + 9) };
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day;
+    let days = days.checked_sub(719_469)?;
+    let since = Duration::from_secs(days * 86_400 + hours * 3600 + minutes * 60 + seconds);
+    SystemTime::UNIX_EPOCH.checked_add(since)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_of_servers() {
+        for (text, expected) in [
+            ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
+            ("Tue, 15 Nov 1994 08:12:31 GMT", Some(784_887_151)),
+            ("Thu, 29 Feb 2024 23:59:59 GMT", Some(1_709_251_199)),
+            ("Tue, 15 Nov 1994 08:12:31 CET", None),
+            ("Tuesday, 15-Nov-94 08:12:31 GMT", None),
+            ("", None),
+        ] {
+            let seconds =
+                parse_date(text).map(|date| date.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs());
+            assert_eq!(seconds, expected, "{text}");
+        }
+    }
+}

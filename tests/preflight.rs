@@ -1,0 +1,164 @@
+//! `ocib preflight`: what it says when all is well, what it leaves alone, and what it does not know.
+
+use std::process::Command;
+
+use ocib::store::{EcrHost, PolicyOptions, iam_policy};
+use ocib_testkit::{AwsAction, EcrEmulator, EcrOptions, EcrRepository, Policy, Registry, RegistryOptions};
+use serde_json::Value;
+
+use crate::program::{Ended, Site, ended};
+
+fn site() -> Site {
+    let site = Site::new("FROM scratch\nCOPY a /\n");
+    site.file("context/a", "a");
+    site
+}
+
+fn preflight(site: &Site, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ocib"));
+    command.args(["preflight", "context"]).args(arguments);
+    site.clean(&mut command);
+    command
+}
+
+/// `check status` of each finding in order, those that stand for this machine left out.
+fn findings(ended: &Ended) -> Vec<String> {
+    let report: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    assert_eq!(report["version"], 1);
+    let machine = ["memory", "scratch", "cache", "proxy", "certificates"];
+    let checks = report["checks"].as_array().unwrap().iter();
+    let checks = checks.filter(|check| !machine.contains(&check["check"].as_str().unwrap()));
+    checks
+        .map(|check| format!("{} {}", check["check"].as_str().unwrap(), check["status"].as_str().unwrap()))
+        .collect()
+}
+
+fn text(ended: &Ended) -> String {
+    String::from_utf8(ended.stdout.clone()).unwrap()
+}
+
+#[test]
+fn all_is_well_and_nothing_is_changed() {
+    let registry = Registry::start(RegistryOptions::default());
+    let base = site();
+    let tag = format!("{}/base:1", registry.host());
+    base.built(&["--push", "-t", &tag]);
+    let before = registry.requests();
+    let site = Site::new(&format!("FROM {tag}\nCOPY --link b /\n"));
+    site.file("context/b", "b");
+    let target = format!("{}/app:1", registry.host());
+    let done = ended(&mut preflight(&site, &["--json", "-t", &target])).done();
+    assert_eq!(
+        findings(&done),
+        [
+            "base ok",
+            "dockerfile ok",
+            "cluster ok",
+            "limits ok",
+            "registry ok",
+            "clock ok",
+            "tag ok",
+            "permission ok",
+            "permission ok",
+            "permission unknown",
+            "mounts unknown",
+        ]
+    );
+    let asked = registry.requests().since(&before);
+    assert!(asked.uploads().iter().all(|request| request.status != 201), "{asked:?}");
+    assert!(asked.with("PUT", "/v2/").is_empty() && asked.with("PATCH", "/v2/").is_empty(), "{asked:?}");
+    assert_eq!(site.leftovers(), Vec::<String>::new());
+
+    let done = ended(&mut preflight(&site, &["-t", &target])).done();
+    let expected = format!("ok       tag         {target}: ");
+    assert!(text(&done).lines().any(|line| line.starts_with(&expected)), "{}", text(&done));
+    assert!(text(&done).ends_with("14 ok, 0 to mend, 2 unknown\n"), "{}", text(&done));
+}
+
+#[test]
+fn the_worst_problem_is_the_exit_code() {
+    let site = Site::new("FROM scratch\nCOPY nothing /\n");
+    let done = ended(&mut preflight(&site, &[]));
+    assert!(
+        text(&done).contains("problem  dockerfile  context/Dockerfile: /nothing: not found\n"),
+        "{}",
+        text(&done)
+    );
+    assert_eq!(done.code(), Some(3), "{}", done.stderr);
+    assert_eq!(done.stderr, "error: the build would fail: 1 problem found\n");
+    let done = ended(&mut preflight(&site, &["-t", "127.0.0.1:1/a"]));
+    assert_eq!(done.code(), Some(5), "{}", done.stderr);
+}
+
+#[test]
+fn what_must_not_be_asked_is_unknown() {
+    let emulator = EcrEmulator::start(EcrOptions::default());
+    let name = "team/app".to_owned();
+    emulator.create_repository(EcrRepository {
+        name: name.clone(),
+        immutable: true,
+        ..EcrRepository::default()
+    });
+    let (tag, declared) =
+        (format!("{}/team/app:1", emulator.host()), format!("{}=123456789012/eu-west-1", emulator.host()));
+    let arguments = ["--json", "--compression", "none", "-t", &tag, "--ecr-host", &declared];
+    let admin = emulator.user("admin", Policy::all());
+    ended(site().build(&["--push", "-t", &tag, "--ecr-host", &declared]).envs(emulator.environment(&admin)))
+        .done();
+
+    let host: EcrHost = "123456789012/eu-west-1".parse().unwrap();
+    let policy = iam_policy(&[(host, name)], &[], PolicyOptions::default());
+    let key = emulator.user("ci", Policy::parse(&policy));
+    let other = Site::new("FROM scratch\nLABEL a=b\n");
+    let uploads = emulator.bytes_received();
+    let expected = |tag: &str, mounts: &str| {
+        let start = ["dockerfile ok", "cluster ok", "limits ok", "registry ok", "clock ok"];
+        let permissions = ["permission ok"; 5];
+        let all = [&start[..], &[tag], &permissions, &["permission unknown", mounts, "identity ok"]].concat();
+        all.into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let looked = ended(preflight(&other, &arguments).envs(emulator.environment(&key))).done();
+    assert_eq!(findings(&looked), expected("tag unknown", "mounts unknown"));
+    // Who may ask is told.
+    let looked = ended(preflight(&other, &arguments).envs(emulator.environment(&admin)));
+    assert_eq!(findings(&looked), expected("tag problem", "mounts ok"));
+    assert!(text(&looked).contains("\"cause\": \"tag-immutable\""), "{}", text(&looked));
+    assert_eq!(emulator.bytes_received(), uploads);
+    assert_eq!(emulator.count(AwsAction::PutImage), 2, "those of the first push");
+    for secret in emulator.secrets() {
+        assert!(!text(&looked).contains(&secret) && !looked.stderr.contains(&secret));
+    }
+}
+
+#[test]
+fn each_permission_that_is_missing_is_found() {
+    for action in [
+        "ecr:GetAuthorizationToken",
+        "ecr:BatchCheckLayerAvailability",
+        "ecr:BatchGetImage",
+        "ecr:GetDownloadUrlForLayer",
+        "ecr:InitiateLayerUpload",
+        "ecr:UploadLayerPart",
+        "ecr:CompleteLayerUpload",
+    ] {
+        let emulator = EcrEmulator::start(EcrOptions::default());
+        emulator.create("team/app");
+        let (tag, declared) = (
+            format!("{}/team/app:1", emulator.host()),
+            format!("{}=123456789012/eu-west-1", emulator.host()),
+        );
+        let host: EcrHost = "123456789012/eu-west-1".parse().unwrap();
+        let policy = iam_policy(&[(host, "team/app".to_owned())], &[], PolicyOptions::default());
+        let key = emulator.user("ci", Policy::parse(&policy).without(action));
+        let arguments = ["-t", &tag, "--ecr-host", &declared];
+        let looked = ended(preflight(&site(), &arguments).envs(emulator.environment(&key)));
+        assert_eq!(looked.code(), Some(4), "{action}: {}", text(&looked));
+        let help = format!("help: give {} the permission {action} on ", key.arn);
+        assert!(
+            text(&looked).contains(&help) && text(&looked).contains("[iam-denied]"),
+            "{action}: {}",
+            text(&looked)
+        );
+        assert!(emulator.tags("team/app").is_empty());
+    }
+}
