@@ -25,6 +25,8 @@ pub(crate) struct Scale {
     pub(crate) small_shards: (usize, u64),
     /// Files of the layers that show what an entry costs.
     pub(crate) entries: [usize; 2],
+    /// Files of a context of which next to nothing is copied.
+    pub(crate) context_files: usize,
 }
 
 impl Scale {
@@ -35,6 +37,7 @@ impl Scale {
         files: 30_000,
         small_shards: (16, 32 << 20),
         entries: [50_000, 200_000],
+        context_files: 200_000,
     };
     /// Sizes that show nothing but that it works.
     pub(crate) const QUICK: Self = Self {
@@ -43,6 +46,7 @@ impl Scale {
         files: 2_000,
         small_shards: (16, 1 << 20),
         entries: [2_000, 8_000],
+        context_files: 2_000,
     };
 }
 
@@ -117,6 +121,23 @@ pub(crate) fn small_files(site: &Site, scale: &Scale) -> Input {
 /// So many files of one byte.
 pub(crate) fn tiny_files(site: &Site, count: usize) -> Input {
     tree(site, count, |path| fs::write(path, b"x"))
+}
+
+/// So many files, of which three are copied: by name, as a directory and by a wildcard. The ignore file
+/// has patterns that a builder could not use to leave the tree out.
+pub(crate) fn small_copy(site: &Site, scale: &Scale) -> Input {
+    let mut input = tiny_files(site, scale.context_files);
+    for name in ["one/file", "two/file", "three/file.txt"] {
+        let path = input.context.join(name);
+        fs::create_dir_all(path.parent().expect("a file has a directory")).expect("a directory in /dev/shm");
+        fs::write(path, name).expect("room in /dev/shm");
+    }
+    let dockerfile = "FROM scratch\nCOPY one/file /one/file\nCOPY two /two/\nCOPY three/*.txt /three/\n";
+    fs::write(input.context.join("Dockerfile"), dockerfile).expect("room in /dev/shm");
+    fs::write(input.context.join(".dockerignore"), "**/*.log\n!**/keep.log\n").expect("room in /dev/shm");
+    input.title = format!("A small COPY out of {} files", scale.context_files);
+    input.files = 3;
+    input
 }
 
 /// A single file of noise.

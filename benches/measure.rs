@@ -45,7 +45,10 @@ impl Script<'_> {
         // What earlier runs wrote must not be written back during this one.
         run_command(&mut Command::new(require("sync", "coreutils")));
         let report = work.memory().join("usage");
-        let mut command = self.command(&work, &report);
+        // GNU time asks the kernel what the whole tree took (`wait4`).
+        let mut time = Command::new(require("time", "time"));
+        time.args(["-f", "%U %S %M %O", "-o"]).arg(&report);
+        let mut command = self.beneath(time, &work);
         let start = Instant::now();
         run_command(&mut command);
         let wall = start.elapsed();
@@ -56,10 +59,20 @@ impl Script<'_> {
         Usage { wall, cpu_s, rss_mib: rss_kib / 1024.0, written_mb: blocks * 512.0 / 1e6 }
     }
 
-    /// GNU time asks the kernel what the whole tree took (`wait4`).
-    fn command(&self, work: &Work, report: &Path) -> Command {
-        let mut command = Command::new(require("time", "time"));
-        command.args(["-f", "%U %S %M %O", "-o"]).arg(report);
+    /// Runs it once more; how often all of its processes asked the kernel, the shell included.
+    pub(crate) fn system_calls(&self, site: &Site) -> u64 {
+        let work = site.work();
+        let report = work.memory().join("calls");
+        let mut strace = Command::new(require("strace", "strace"));
+        strace.args(["-f", "-qq", "-c", "-U", "calls,name", "-o"]).arg(&report);
+        run_command(&mut self.beneath(strace, &work));
+        let report = fs::read_to_string(report).expect("strace writes its report");
+        let total = report.lines().find_map(|line| line.trim().strip_suffix(" total"));
+        total.and_then(|calls| calls.trim().parse().ok()).unwrap_or_else(|| panic!("strace wrote {report:?}"))
+    }
+
+    /// The script, watched by another program.
+    fn beneath(&self, mut command: Command, work: &Work) -> Command {
         command.args(["bash", "-euo", "pipefail", "-c", self.text]).current_dir(work.disk()).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("OCIB", env!("CARGO_BIN_EXE_ocib")).env("RAM", work.memory());

@@ -58,7 +58,7 @@ fn push(site: &Site, input: &Input, contender: &Contender, verify: bool) -> Run 
 }
 
 impl Contender {
-    fn is_present(&self) -> bool {
+    pub(crate) fn is_present(&self) -> bool {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let is_there =
             |program: &&str| std::env::split_paths(&path).any(|folder| folder.join(program).is_file());

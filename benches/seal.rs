@@ -14,8 +14,8 @@ use std::{
 };
 
 use ocib_image::{
-    Annotations, Budget, Codec, Compression, Digester, Entry, EntryKind, LayerError, LayerSource, Limits,
-    Sealer, TarWriter, Timestamp, Unsealed,
+    Annotations, Budget, Codec, Compression, Digester, Entry, EntryKind, Foreknown, LayerError, LayerSource,
+    Limits, Sealer, TarWriter, Timestamp, Unsealed,
 };
 use ocib_testkit::Noise;
 use report::{Options, Table};
@@ -157,7 +157,12 @@ fn seal(source: &Arc<Repeated>, compression: Compression, threads: usize) -> Sto
     };
     let limits = Limits { memory_bytes: MEMORY_BYTES, jobs: 1, cores: threads };
     let sealer = Sealer::new(Budget::new(limits, codec).expect("64 MiB are enough for one layer"));
-    let unsealed = Unsealed { source: source.clone(), compression, annotations: Annotations::new() };
+    let unsealed = Unsealed {
+        source: source.clone(),
+        compression,
+        annotations: Annotations::new(),
+        foreknown: Foreknown::default(),
+    };
     let layer = unsealed.seal(&sealer, &mut |_| Ok(())).expect("memory can be read");
     let media_type = layer.descriptor.media_type.to_string();
     let codec = media_type.rsplit_once('+').map_or("tar", |(_, codec)| codec).to_owned();

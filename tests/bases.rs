@@ -294,3 +294,51 @@ fn bases_of_docker_media_types_and_of_others_layouts_work() {
     on_umoci.built(&["--build-context", &context, "-o", "type=oci,tar=false,dest=out"]);
     verify_layout(&on_umoci.path("out"));
 }
+
+/// A build that asks a base nothing does not look into it: where the registry can mount its layers, none of
+/// their bytes move.
+#[test]
+fn links_and_scratch_fetch_no_base_layer() {
+    let registry = Registry::start(RegistryOptions::default());
+    let base = Site::new("FROM scratch\nCOPY f /opt/f\nCOPY --link passwd /etc/passwd\nWORKDIR /srv\n");
+    base.file("context/f", "f\n").file("context/passwd", "app:x:7:8::/:/bin/sh\n");
+    let base = pushed(&registry, &base, "base");
+    let base_manifest = manifest(&base);
+    let base_layers = layers(&base_manifest);
+    assert_eq!(base_layers.len(), 3);
+    let asked = |name: &str, dockerfile: &str| {
+        let site = Site::new(dockerfile);
+        site.file("context/f", "f\n").file("context/dir/g", "g\n").file("context/dir/h", "h\n");
+        let before = registry.requests();
+        pushed(&registry, &site, name);
+        registry.requests().since(&before)
+    };
+    for (number, instructions) in [
+        "COPY --link f /opt/deep/f",
+        "COPY --link f /opt/f",
+        "COPY --link --chown=1:2 dir/ f /opt/",
+        "COPY --link --parents dir/g /opt/",
+        "ADD --link f /opt/",
+        "COPY --link <<end /opt/inline\ntext\nend",
+        "COPY --link f /one\nCOPY --link dir /two\nLABEL a=b",
+        "USER app\nENV A=b\nEXPOSE 80\nVOLUME /v\nCMD [\"x\"]\nENTRYPOINT [\"y\"]\nHEALTHCHECK NONE",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let served = asked(&format!("linked{number}"), &format!("FROM {base}\n{instructions}\n"));
+        let fetched: Vec<_> = served.fetched().into_iter().filter(|hex| base_layers.contains(hex)).collect();
+        assert_eq!(fetched, Vec::<&str>::new(), "{instructions}");
+        let mounts = served.0.iter().filter(|request| request.query.contains("mount=")).count();
+        assert_eq!(mounts, base_layers.len(), "{instructions}");
+    }
+    // Of a base that the target does not need, not even the name is looked up.
+    let unused = format!("FROM {base} AS unused\nFROM scratch\nCOPY f /f\nCOPY dir /dir\nWORKDIR /srv\n");
+    let served = asked("scratch", &unused);
+    assert_eq!(served.0.iter().filter(|request| request.path.contains("/v2/base/")).count(), 0, "{served:?}");
+    // What does depend on the base is seen in the log: where /opt leads, and who app is.
+    for (number, instruction) in ["COPY f /opt/f", "COPY --chown=app f /f"].into_iter().enumerate() {
+        let served = asked(&format!("looked{number}"), &format!("FROM {base}\n{instruction}\n"));
+        assert!(served.fetched().iter().any(|hex| base_layers.contains(hex)), "{instruction}: {served:?}");
+    }
+}

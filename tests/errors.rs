@@ -162,7 +162,7 @@ help: give one with --tag HOST/REPOSITORY:TAG
         3,
         "error: cannot read nowhere/at/all: No such file or directory (os error 2)
  |
-help: the build context is an existing directory, or - for stdin
+help: the build context is an existing directory, a git repository, or - for stdin
 ",
     ),
 ];
@@ -213,7 +213,7 @@ fn a_context_that_is_not_there() {
     fs::remove_dir_all(site.path("context")).unwrap();
     let said = site.refused(3, &[]);
     let expected = "error: cannot read context: No such file or directory (os error 2)\n |\n\
-         help: the build context is an existing directory, or - for stdin\n";
+         help: the build context is an existing directory, a git repository, or - for stdin\n";
     assert_eq!(said, expected);
 }
 
@@ -236,6 +236,18 @@ fn a_registry_that_cannot_be_reached() {
         "error: cannot resolve {base} for linux/amd64: {why}\n --> context/Dockerfile:1:6\n  |\n1 | FROM {base}\n  \
          |      {}\n  |\n{help}",
         "^".repeat(base.len())
+    );
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn a_url_that_is_not_fetched() {
+    let url = "http://169.254.169.254/latest";
+    let site = site(&format!("FROM scratch\nADD {url} /x\n"));
+    let said = site.refused(5, &["--quiet"]);
+    let expected = format!(
+        "error: cannot fetch: {url} is not fetched: its host is the link-local address 169.254.169.254\n --> context/Dockerfile:2:5\n  |\n2 | ADD {url} /x\n  |     {}\n",
+        "^".repeat(url.len())
     );
     assert_eq!(said, expected);
 }
@@ -268,12 +280,14 @@ fn changed_meanwhile(change: impl Fn(&Path)) -> Ended {
     site.file("context/files/second", Noise::bytes(2, 1 << 20));
     let tag = format!("{}/a:1", proxy.host());
     let mut child = started(&mut site.build(&["--quiet", "--compression", "none", "--push", "-t", &tag]));
-    until(&mut child, "bytes arrive", || uploaded_bytes(&registry, "a") > 0);
+    // More than the mark that a push began.
+    until(&mut child, "bytes arrive", || uploaded_bytes(&registry, "a") > 1000);
     change(&site.path("context/files"));
     proxy.throttle(u64::MAX);
     let ended = wait(child);
     assert_eq!(tag_digest(&registry, "a", "1"), None, "{ended:?}");
-    assert!(!registry.requests().uploads().iter().any(|request| request.status == 201), "a layer is there");
+    let stored = registry.requests().uploads().iter().filter(|request| request.status == 201).count();
+    assert_eq!(stored, 1, "the mark that a push began is there, and no layer");
     ended
 }
 

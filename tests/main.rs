@@ -8,16 +8,30 @@
 mod bases;
 mod check;
 mod conformance;
+mod copy;
+mod ecr;
+#[cfg(feature = "ecr")]
+mod ecr_layers;
+#[cfg(feature = "ecr")]
+mod ecr_login;
 mod errors;
+mod git;
+mod hostile;
 mod house;
+mod inspect;
 mod interrupted;
+mod killed;
 mod large;
 mod memory;
 mod metadata;
 mod outputs;
+mod page;
 mod plan;
 mod platforms;
+mod problems;
 mod program;
 mod push;
 mod reproducible;
+mod reuse;
 mod stdin;
+mod verify;

@@ -71,7 +71,7 @@ struct Used {
     bytes_written: u64,
 }
 
-/// Runs `ocib build .` with these arguments in `context`, as nobody.
+/// Runs `ocib` with these arguments in `context`, as nobody.
 fn measured(site: &Site, context: &Path, arguments: &[&str]) -> Used {
     let program = site.path("ocib");
     if !program.exists() {
@@ -83,7 +83,7 @@ fn measured(site: &Site, context: &Path, arguments: &[&str]) -> Used {
     let nobody = as_nobody(&program);
     let mut time = Command::new(require("time", "time"));
     time.args(["--quiet", "-f", "%M %O", "-o"]).arg(site.path("used"));
-    time.arg(nobody.get_program()).args(nobody.get_args()).args(["build", "."]).args(arguments);
+    time.arg(nobody.get_program()).args(nobody.get_args()).args(arguments);
     site.clean(&mut time);
     for variable in ["HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR"] {
         time.env(variable, site.path("void"));
@@ -99,7 +99,7 @@ fn measured(site: &Site, context: &Path, arguments: &[&str]) -> Used {
 fn push(registry: &Registry, site: &Site, context: &Path, codec: &str) -> String {
     let tag = format!("{}/model:{codec}", registry.host());
     let before = names(context);
-    let arguments = ["--compression", codec, "--jobs", "16", "--push", "-t", &tag];
+    let arguments = ["build", ".", "--compression", codec, "--jobs", "16", "--push", "-t", &tag];
     let used = measured(site, context, &arguments);
     assert_eq!(tag_digest(registry, "model", codec).as_deref(), Some(used.ended.digest()));
     assert!(used.peak_kib < PEAK_KIB_MAX, "{codec}: a peak of {} KiB", used.peak_kib);
@@ -173,6 +173,22 @@ fn fifty_thousand_files_stay_within_64_mib() {
         }
     }
     let tag = format!("{}/files:1", registry.host());
-    let used = measured(&site, &site.path("context"), &["--jobs", "16", "--push", "-t", &tag]);
+    let used = measured(&site, &site.path("context"), &["build", ".", "--jobs", "16", "--push", "-t", &tag]);
     assert!(used.peak_kib < PEAK_KIB_MAX, "a peak of {} KiB", used.peak_kib);
+}
+
+#[test]
+fn a_gigabyte_is_copied_and_verified_within_64_mib() {
+    let context = weights("copied", 256 << 20);
+    let registry = Registry::start(RegistryOptions::default());
+    let site = Site::new("");
+    let tag = push(&registry, &site, &context, "none");
+    let other = Registry::start(RegistryOptions::default());
+    let copy = format!("{}/copy:1", other.host());
+    for arguments in [&["copy", "--jobs", "16", &tag, &copy][..], &["verify", "--jobs", "16", &copy]] {
+        let used = measured(&site, &context, arguments);
+        assert!(used.peak_kib < PEAK_KIB_MAX, "{arguments:?}: a peak of {} KiB", used.peak_kib);
+        assert!(used.bytes_written < BYTES_WRITTEN_MAX, "{arguments:?}: {}", used.bytes_written);
+    }
+    assert_eq!(tag_digest(&other, "copy", "1"), tag_digest(&registry, "model", "none"));
 }

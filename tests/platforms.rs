@@ -175,7 +175,7 @@ fn base_layers_stream_from_one_registry_to_another() {
     site.built(&[&BOTH[..], &["--push", "-t", &tag]].concat());
     let again = from.requests();
     assert_eq!(fetched(&again, &base_layers).len(), base_layers.len(), "nothing is read a second time");
-    assert_eq!(to.requests().since(&before).with("PATCH", "").len(), 3, "the layers that are made here");
+    assert_eq!(to.requests().since(&before).uploads().len(), 0, "nor sent");
 }
 
 #[test]
@@ -198,4 +198,39 @@ fn one_platform_gives_a_plain_manifest() {
     let done = ended(command.env("DOCKER_DEFAULT_PLATFORM", "linux/arm64")).done();
     assert!(!done.stderr.contains("building for"), "{}", done.stderr);
     assert_eq!(architecture(), "arm64");
+}
+
+#[test]
+fn a_base_for_another_platform_is_warned_of_as_the_check_directive_says() {
+    let registry = Registry::start(RegistryOptions::default());
+    let tag = format!("{}/base:1", registry.host());
+    Site::new("FROM scratch\nLABEL a=b\n").built(&["--platform", "linux/arm64", "--push", "-t", &tag]);
+    let site = |directive: &str| Site::new(&format!("{directive}FROM {tag}\nLABEL c=d\n"));
+    let arguments = ["--platform", "linux/amd64", "-o", "type=oci,tar=false,dest=out"];
+    let warning = |line: usize| {
+        format!(
+            "warning: context/Dockerfile:{line}: InvalidBaseImagePlatform: Base image {tag} was pulled with platform \
+             \"linux/arm64\", expected \"linux/amd64\" for current build"
+        )
+    };
+    let said = |directive: &str| site(directive).built(&arguments).stderr;
+    for (directive, line) in [("", 1), ("# check=error=false\n", 2), ("# check=skip=StageNameCasing\n", 2)] {
+        let said = said(directive);
+        assert!(said.lines().any(|said| said == warning(line)), "{directive}: {said}");
+    }
+    for directive in
+        ["# check=skip=InvalidBaseImagePlatform\n", "# check=skip=all\n", "# check=skip=all;error=true\n"]
+    {
+        let said = said(directive);
+        assert!(!said.contains("InvalidBaseImagePlatform"), "{directive}: {said}");
+    }
+    let failing = site("# check=error=true\n");
+    let said = failing.refused(3, &arguments);
+    let expected = format!(
+        "{}\nerror: lint violation found for rules: InvalidBaseImagePlatform\n |\nhelp: the Dockerfile says \
+         check=error=true: mend what the warnings name, or skip their rules there\n",
+        warning(2)
+    );
+    assert_eq!(said, expected);
+    assert_eq!(failing.leftovers(), Vec::<String>::new());
 }

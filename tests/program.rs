@@ -51,10 +51,20 @@ impl Site {
 
     /// `ocib build context` with these arguments, ready to start.
     pub(crate) fn build(&self, arguments: &[&str]) -> Command {
+        self.ocib(&[&["build", "context"], arguments].concat())
+    }
+
+    /// `ocib` with these arguments, ready to start.
+    pub(crate) fn ocib(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ocib"));
-        command.args(["build", "context"]).args(arguments);
+        command.args(arguments);
         self.clean(&mut command);
         command
+    }
+
+    /// Runs `ocib` and expects success.
+    pub(crate) fn done(&self, arguments: &[&str]) -> Ended {
+        ended(&mut self.ocib(arguments)).done()
     }
 
     /// Makes `command` run here, with a clean environment.
@@ -128,6 +138,11 @@ impl Ended {
     pub(crate) fn done(self) -> Self {
         assert!(self.status.success(), "ocib ended with {}:\n{}", self.status, self.stderr);
         self
+    }
+
+    /// The exit code, unless a signal ended the program.
+    pub(crate) fn code(&self) -> Option<i32> {
+        self.status.code()
     }
 
     /// Expects the exit code and silence on stdout; gives stderr.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need from Debian, then runs every check of the project.
 #
-#   tests/run.sh          formatting, lints, tests, documentation
+#   tests/run.sh          formatting, lints, tests, documentation; a minute of fuzzing with a nightly toolchain
 #   tests/run.sh --full   also the cases that need minutes or many gigabytes
 #
 # Needs cargo, and root or sudo only if a package is missing. Nothing is skipped: what cannot be had
@@ -26,6 +26,7 @@ main() {
     step "cargo fmt" cargo fmt --all --check
     step "cargo clippy" cargo clippy --workspace --all-targets -- -D warnings
     step "cargo test" cargo test --workspace
+    step "fuzzing" fuzzing
     step "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
     echo "all good after ${SECONDS} s"
 }
@@ -47,8 +48,9 @@ step() {
 PROGRAMS=(
     docker-registry:docker-registry skopeo:skopeo umoci:umoci podman:podman runc:runc buildah:buildah
     htpasswd:apache2-utils openssl:openssl setfattr:attr busybox:busybox-static curl:curl git:git tar:tar
-    kill:procps python3:python3 xz:xz-utils zstd:zstd bzip2:bzip2 gcc:gcc /usr/bin/time:time
-    /usr/include/stdio.h:libc6-dev /etc/ssl/certs/ca-certificates.crt:ca-certificates
+    kill:procps python3:python3 xz:xz-utils zstd:zstd bzip2:bzip2 gcc:gcc g++:g++
+    /usr/lib/python3/dist-packages/boto3:python3-boto3
+    strace:strace /usr/bin/time:time /usr/include/stdio.h:libc6-dev /etc/ssl/certs/ca-certificates.crt:ca-certificates
 )
 
 packages() {
@@ -84,6 +86,16 @@ as_root() {
         sudo "$@"
     else
         fail "neither root nor sudo: as root, run: ${purpose}"
+    fi
+}
+
+# The same checks run in `cargo test` on generated input, in crates/*/tests/*mutations. libFuzzer finds more,
+# but its instrumentation needs a nightly compiler.
+fuzzing() {
+    if cargo +nightly --version > /dev/null 2>&1; then
+        tests/fuzz.sh 20
+    else
+        echo "no nightly toolchain: the tests named mutations are all the fuzzing that was done"
     fi
 }
 

@@ -1,9 +1,13 @@
 //! The command line. Names follow `docker buildx build`, so that scripts carry over.
 
+mod images;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ocib_image::{Compression, Platform};
+
+pub(crate) use images::{Copy, Inspect, Tag, Verify};
 
 /// Builds OCI images as a stream: no daemon, no root, no scratch disk.
 #[derive(Parser, Debug)]
@@ -21,6 +25,14 @@ pub(crate) enum Command {
     Plan(Box<Plan>),
     /// Say what is wrong with a Dockerfile, or could be better, without building it.
     Check(Check),
+    /// Copy an image between registries, OCI layouts and archives.
+    Copy(Copy),
+    /// Give an image in a registry more tags.
+    Tag(Tag),
+    /// Show what an image is made of.
+    Inspect(Inspect),
+    /// Compute every digest of an image again.
+    Verify(Verify),
     /// Say which version this is and what it was built with.
     Version,
 }
@@ -33,7 +45,8 @@ The digest-pinned references of what was built go to stdout, all else to stderr.
 Exit codes: 0 done, 1 the build failed, 2 usage, 3 Dockerfile or context, 4 authentication or
 permission, 5 registry or network, 130 interrupted.")]
 pub(crate) struct Build {
-    /// The build context: a directory, or - for a tar archive or a Dockerfile on stdin.
+    /// The build context: a directory, a git repository as URL.git[#REF[:DIR]], or - for a tar archive or
+    /// a Dockerfile on stdin.
     pub(crate) context: String,
 
     /// The Dockerfile, or - for stdin [default: CONTEXT/Dockerfile].
@@ -64,7 +77,8 @@ pub(crate) struct Build {
     #[arg(long = "annotation", value_name = "NAME=VALUE")]
     pub(crate) annotations: Vec<String>,
 
-    /// A name for FROM and --from: a directory, docker-image://REF or oci-layout://DIR[:TAG].
+    /// A name for FROM and --from: a directory, a git repository, docker-image://REF or
+    /// oci-layout://DIR[:TAG].
     #[arg(long = "build-context", value_name = "NAME=SOURCE")]
     pub(crate) build_contexts: Vec<String>,
 
@@ -89,13 +103,25 @@ pub(crate) struct Build {
     #[arg(long, value_name = "CODEC", default_value = "auto")]
     pub(crate) compression: Compression,
 
-    /// Memory that ocib may use [default: 64 MiB, or half of the cgroup's limit if that is less].
-    #[arg(long, value_name = "SIZE")]
-    pub(crate) memory: Option<bytesize::ByteSize>,
+    /// An image, besides those that the tags name now, whose layers the new one may share; as a
+    /// reference or as type=registry,ref=REF.
+    #[arg(long, value_name = "REF")]
+    pub(crate) cache_from: Vec<String>,
 
-    /// Layers in flight at most [default: as many as the memory allows, at least the cores].
-    #[arg(short, long, value_name = "N")]
-    pub(crate) jobs: Option<std::num::NonZeroUsize>,
+    /// Whether a layer's digest is found out before it is sent, so that nothing is sent that is there:
+    /// where an image that is there or an earlier push makes that likely, always, or never.
+    #[arg(long, value_enum, default_value_t = HashFirst::Auto)]
+    pub(crate) hash_first: HashFirst,
+
+    /// Send layers to ECR through its own API in parts: slower, but an upload that was cut off goes on in
+    /// the next run at its last part. Layers of up to 41 GiB.
+    #[cfg(feature = "ecr")]
+    #[arg(long)]
+    pub(crate) ecr_layer_api: bool,
+
+    /// Make layers although it is remembered what they are, and say so if that was wrong.
+    #[arg(long)]
+    pub(crate) verify_reuse: bool,
 
     /// The time of config, history and files from the context, in seconds since 1970.
     #[arg(
@@ -112,14 +138,33 @@ pub(crate) struct Build {
     #[arg(long, value_enum, default_value_t = Timestamps::Epoch)]
     pub(crate) timestamps: Timestamps,
 
-    /// Where a context on stdin is written to, as it cannot be read twice; nothing else ever is
-    /// [default: the system's directory for temporary files].
+    /// Where contexts on stdin and git repositories are written to, as they cannot be read twice; nothing
+    /// else ever is [default: the system's directory for temporary files].
     #[arg(long, value_name = "DIR")]
     pub(crate) scratch_dir: Option<PathBuf>,
 
     /// What carries out RUN instructions. This version has no backend.
     #[arg(long, value_enum, default_value_t = Run::None)]
     pub(crate) run: Run,
+
+    #[command(flatten)]
+    pub(crate) shared: Shared,
+
+    #[command(flatten)]
+    pub(crate) buildx: crate::buildx::Buildx,
+}
+
+/// Flags of every command that moves images: what it may use, how it shows what it does, and which
+/// registries it trusts.
+#[derive(Args, Debug)]
+pub(crate) struct Shared {
+    /// Memory that ocib may use [default: 64 MiB, or half of the cgroup's limit if that is less].
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<bytesize::ByteSize>,
+
+    /// Layers in flight at most [default: as many as the memory allows, at least the cores].
+    #[arg(short, long, value_name = "N")]
+    pub(crate) jobs: Option<std::num::NonZeroUsize>,
 
     /// How progress is shown on stderr.
     #[arg(long, value_enum, default_value_t = ProgressStyle::Auto, env = "BUILDKIT_PROGRESS")]
@@ -138,8 +183,10 @@ pub(crate) struct Build {
     #[arg(long = "ca-file", value_name = "FILE")]
     pub(crate) ca_files: Vec<PathBuf>,
 
-    #[command(flatten)]
-    pub(crate) buildx: crate::buildx::Buildx,
+    /// A registry of ECR under another name: a private DNS name, a proxy. May be given several times.
+    #[cfg(feature = "ecr")]
+    #[arg(long = "ecr-host", value_name = "HOST=ACCOUNT/REGION", value_parser = ecr_host)]
+    pub(crate) ecr_hosts: Vec<(String, ocib_store::EcrHost)>,
 }
 
 #[derive(Args, Debug)]
@@ -163,9 +210,9 @@ pub(crate) struct Plan {
 Findings go to stdout. docs/check.md describes the formats, docs/rules has a page for each rule.
 
 Exit codes: 0 done, also with warnings; 2 usage; 3 a Dockerfile that cannot be understood, or warnings
-under --strict or `# check=error=true`.")]
+under --strict or `# check=error=true`; 4 or 5 a git repository that cannot be had.")]
 pub(crate) struct Check {
-    /// The build context: a directory.
+    /// The build context: a directory, or a git repository as URL.git[#REF[:DIR]].
     #[arg(default_value = ".")]
     pub(crate) context: String,
 
@@ -215,6 +262,16 @@ pub(crate) enum ProgressStyle {
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum HashFirst {
+    /// Where it is likely to save sending.
+    Auto,
+    /// Each layer.
+    Always,
+    /// No layer.
+    Never,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Timestamps {
     /// All files get the time of --source-date-epoch.
     Epoch,
@@ -226,6 +283,15 @@ pub(crate) enum Timestamps {
 pub(crate) enum Run {
     /// Nothing: a RUN is an error.
     None,
+}
+
+#[cfg(feature = "ecr")]
+fn ecr_host(text: &str) -> Result<(String, ocib_store::EcrHost), &'static str> {
+    let (host, registry) = text.split_once('=').unwrap_or_default();
+    match host {
+        "" => Err("expected HOST=ACCOUNT/REGION, such as images.corp.example=123456789012/eu-west-1"),
+        host => Ok((host.to_owned(), registry.parse()?)),
+    }
 }
 
 impl Build {

@@ -2,71 +2,56 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use ocib_build::{NamedContext, Published, Request, Timestamps, Warning, prepare, publish};
-use ocib_image::{Budget, Codec, Compression, Event, Events, ImageName, Limits, Sealer, Sink, Timestamp};
-use ocib_net::{Backoff, Http, HttpOptions};
-use ocib_source::Web;
-use ocib_store::{DockerAuth, Images, Registries, RegistriesOptions};
+use ocib_dockerfile::{Dockerfile, Span};
+use ocib_image::{Event, Events, GitReference, ImageName, Sink, Timestamp};
+use ocib_net::Backoff;
+use ocib_source::{Fetcher, Git, Web};
+use ocib_store::{Images, PushOptions};
 use tokio::runtime::Runtime;
 
 use crate::{
     args,
-    diagnostic::{self, Exit, Failure},
-    dockerfile::{self, Inputs},
-    environment,
-    output::Output,
-    progress, report,
+    diagnostic::{self, Failure},
+    dockerfile::{self, Inputs, Places},
+    environment, git,
+    output::{Means, Output},
+    progress,
+    registries::{self, registries},
+    report, tree, wiring,
 };
-
-/// How long threads that read files may take to notice that the build was given up.
-pub(crate) const SHUTDOWN: Duration = Duration::from_secs(2);
 
 /// Runs the command.
 pub(crate) fn run(build: &args::Build) -> Result<(), Failure> {
     let outputs = Output::all(build)?;
-    let events = progress::watch(build.progress, build.quiet);
+    let events = progress::watch(build.shared.progress, build.shared.quiet);
     build.buildx.answer(&*events)?;
-    let scratch = build.scratch_dir.clone().unwrap_or_else(std::env::temp_dir);
-    let note = |text: &str| events.emit(Event::Note(text));
-    let inputs = Inputs::read(&build.context, build.file.as_deref(), &scratch, &note)?;
-    let name = inputs.source.name.clone();
-    let request = Arc::new(request(build, inputs, &*events)?);
-    let sealer = sealer(build)?;
-    let http = http(build)?;
-    let registries = registries(http.clone());
+    let http = wiring::http(&build.shared)?;
+    let git = git::git(http.clone(), scratch(build), Arc::clone(&events));
+    let runtime = wiring::runtime()?;
+    let Asked { request, name } = Asked::read(build, &runtime, &git, &*events)?;
+    let sealer = wiring::sealer(&build.shared, build.compression)?;
+    let registries = registries(&build.shared, http.clone(), Arc::clone(&events));
+    let sink = |options: PushOptions| registries::sink(build, &http, &*events, options);
+    let means = Means::of(build, registries.clone(), sealer, &sink)?;
     let prints = !outputs.iter().any(Output::is_stdout);
     let mut sinks = Vec::new();
     for output in outputs {
-        sinks.extend(output.sinks(&build.tags, &registries, &sealer)?);
+        sinks.extend(output.sinks(&build.tags, &means)?);
     }
-    let runtime = runtime()?;
     let job = Job {
         request,
         name,
         sinks,
         images: Images { registries },
-        web: Web::new(http, Backoff::default()),
+        fetcher: Fetcher { web: Web::new(http.clone(), Backoff::default()), git: git.clone() },
         events,
     };
-    let published = runtime.block_on(async {
-        tokio::select! {
-            result = job.publish_all() => {
-                let text = || ocib_dockerfile::redacted(&job.request.dockerfile);
-                result.map_err(|error| Failure::of_build(&error, &job.name, &text()))
-            }
-            signal = interrupted() => Err(Failure::new(Exit::Interrupted, format!("interrupted by {signal}"))
-                .help("no tag was moved; the same command can be run again")),
-        }
-    });
-    // Files under temporary names go away with their sinks, bars with whoever draws them.
-    drop(job);
-    runtime.shutdown_timeout(SHUTDOWN);
-    let published = published?;
+    let published = wiring::finish(runtime, async move { job.publish_all().await })?;
     if let Some(last) = published.last() {
         report::files(build, last)?;
     }
@@ -76,6 +61,38 @@ pub(crate) fn run(build: &args::Build) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Where what cannot be read twice is written to.
+pub(crate) fn scratch(build: &args::Build) -> PathBuf {
+    build.scratch_dir.clone().unwrap_or_else(std::env::temp_dir)
+}
+
+/// What the flags ask for.
+pub(crate) struct Asked {
+    pub(crate) request: Arc<Request>,
+    /// What the Dockerfile is called in messages.
+    pub(crate) name: String,
+}
+
+impl Asked {
+    /// Reads the Dockerfile and opens the contexts, of which `git` fetches some.
+    pub(crate) fn read(
+        build: &args::Build,
+        runtime: &Runtime,
+        git: &Git,
+        events: &dyn Events,
+    ) -> Result<Self, Failure> {
+        let scratch = scratch(build);
+        let note = |text: &str| events.emit(Event::Note(text));
+        let fetch = |reference: &GitReference| git::tree(runtime, git, reference);
+        let keeps_git_dir = git::keeps_git_dir(&dockerfile::build_args(&build.build_args)?)?;
+        let places = Places { scratch: &scratch, note: &note, fetch: &fetch, keeps_git_dir };
+        let inputs = Inputs::read(&build.context, build.file.as_deref(), &places)?;
+        let name = inputs.source.name.clone();
+        let request = Arc::new(request(build, inputs, &places, events)?);
+        Ok(Self { request, name })
+    }
+}
+
 /// All that takes part in a build.
 struct Job {
     request: Arc<Request>,
@@ -83,72 +100,71 @@ struct Job {
     name: String,
     sinks: Vec<Box<dyn Sink>>,
     images: Images,
-    web: Web,
+    fetcher: Fetcher,
     events: Arc<dyn Events>,
 }
 
 impl Job {
-    async fn publish_all(&self) -> Result<Vec<Published>, ocib_build::Error> {
-        let prepared = prepare(Arc::clone(&self.request), &self.images, Some(&self.web)).await?;
-        warn(prepared.warnings(), &self.request, &self.name, &*self.events);
+    async fn publish_all(&self) -> Result<Vec<Published>, Failure> {
+        let prepared = prepare(Arc::clone(&self.request), &self.images, Some(&self.fetcher)).await;
+        let prepared = prepared.map_err(|error| self.failure(&error))?;
+        warn_of_plan(prepared.warnings(), &self.request.dockerfile, &self.name, &*self.events)?;
         let mut published = Vec::new();
         for sink in &self.sinks {
-            published.push(publish(&prepared, &**sink, &self.events).await?);
+            let images = publish(&prepared, &**sink, &self.events).await;
+            published.push(images.map_err(|error| self.failure(&error))?);
         }
         Ok(published)
     }
-}
 
-/// Says what planning found worth a look; `name` is what the Dockerfile is called.
-pub(crate) fn warn(warnings: &[Warning], request: &Request, name: &str, events: &dyn Events) {
-    for found in warnings {
-        let line = request.dockerfile.position(found.span.start).line;
-        let text = diagnostic::warning(found.rule, &found.message, name, line);
-        events.emit(Event::Warning(&text));
+    fn failure(&self, error: &ocib_build::Error) -> Failure {
+        Failure::of_build(error, &self.name, &ocib_dockerfile::redacted(&self.request.dockerfile))
     }
 }
 
-/// What everything that waits runs on.
-pub(crate) fn runtime() -> Result<Runtime, Failure> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(environment::cores().min(4))
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(Exit::Failed, format!("cannot start: {error}")))
+/// Shows what planning found; an error if the Dockerfile wants no warnings.
+pub(crate) fn warn_of_plan(
+    warnings: &[Warning],
+    dockerfile: &Dockerfile,
+    name: &str,
+    events: &dyn Events,
+) -> Result<(), Failure> {
+    let found = warnings.iter().map(|found| (found.rule, &*found.message, found.span));
+    warn(dockerfile, name, events, &found.collect::<Vec<_>>())
 }
 
-/// Waits for the signals that end a build in order: Ctrl-C, and what Kubernetes sends.
-pub(crate) async fn interrupted() -> &'static str {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        // Without handlers the signals end the process by themselves.
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => "SIGINT",
-        _ = terminate.recv() => "SIGTERM",
+/// Shows what was found, rules with messages and places; an error if the Dockerfile wants none.
+fn warn(
+    dockerfile: &Dockerfile,
+    name: &str,
+    events: &dyn Events,
+    found: &[(&str, &str, Span)],
+) -> Result<(), Failure> {
+    for (rule, message, span) in found {
+        let line = dockerfile.position(span.start).line;
+        events.emit(Event::Warning(&diagnostic::warning(rule, message, name, line)));
     }
+    if found.is_empty() || !ocib_dockerfile::warnings_are_errors(dockerfile) {
+        return Ok(());
+    }
+    let rules: BTreeSet<&str> = found.iter().map(|(rule, ..)| *rule).collect();
+    let rules: Vec<&str> = rules.into_iter().collect();
+    Err(Failure::input(format!("lint violation found for rules: {}", rules.join(", ")))
+        .help("the Dockerfile says check=error=true: mend what the warnings name, or skip their rules there"))
 }
 
-pub(crate) fn request(build: &args::Build, inputs: Inputs, events: &dyn Events) -> Result<Request, Failure> {
+fn request(
+    build: &args::Build,
+    inputs: Inputs,
+    places: &Places<'_>,
+    events: &dyn Events,
+) -> Result<Request, Failure> {
     let Inputs { source, tree, ignored } = inputs;
     let dockerfile =
         source.parse().map_err(|error| Failure::of_build(&error.into(), &source.name, &source.text()))?;
     let warnings = ocib_dockerfile::lint(&dockerfile);
-    for found in &warnings {
-        let line = dockerfile.position(found.span.start).line;
-        let text = diagnostic::warning(found.rule, &found.message, &source.name, line);
-        events.emit(Event::Warning(&text));
-    }
-    if ocib_dockerfile::warnings_are_errors(&dockerfile) && !warnings.is_empty() {
-        let rules: BTreeSet<&str> = warnings.iter().map(|found| found.rule).collect();
-        let rules: Vec<&str> = rules.into_iter().collect();
-        return Err(Failure::input(format!("lint violation found for rules: {}", rules.join(", "))).help(
-            "the Dockerfile says check=error=true: mend what the warnings name, or skip their rules there",
-        ));
-    }
+    let found = warnings.iter().map(|found| (found.rule, &*found.message, found.span));
+    warn(&dockerfile, &source.name, events, &found.collect::<Vec<_>>())?;
     if build.platforms.is_empty() {
         events.emit(Event::Note("building for linux/amd64; --platform chooses another"));
     }
@@ -158,7 +174,7 @@ pub(crate) fn request(build: &args::Build, inputs: Inputs, events: &dyn Events) 
     request.ignored = ignored;
     for text in &build.build_contexts {
         let (name, value) = pair("--build-context", text)?;
-        request.contexts.insert(name, named_context(&value)?);
+        request.contexts.insert(name, named_context(&value, places)?);
     }
     if !build.platforms.is_empty() {
         request.platforms = build.distinct_platforms();
@@ -169,6 +185,7 @@ pub(crate) fn request(build: &args::Build, inputs: Inputs, events: &dyn Events) 
     request.annotations = pairs("--annotation", &build.annotations)?;
     request.compression = build.compression;
     request.epoch = epoch;
+    request.verify_reuse = build.verify_reuse;
     request.cache = environment::cache_directory().filter(|_| !build.buildx.no_cache());
     request.timestamps = match build.timestamps {
         args::Timestamps::Epoch => Timestamps::Fixed(Timestamp::from_seconds(epoch)),
@@ -181,46 +198,16 @@ pub(crate) fn request(build: &args::Build, inputs: Inputs, events: &dyn Events) 
     Ok(request)
 }
 
-pub(crate) fn sealer(build: &args::Build) -> Result<Sealer, Failure> {
-    // `auto` may choose gzip for any layer.
-    let codec = match build.compression {
-        Compression::Auto => Codec::GZIP,
-        Compression::Fixed(codec) => codec,
-    };
-    let limits = Limits {
-        memory_bytes: build.memory.map_or_else(environment::default_memory_bytes, |memory| memory.as_u64()),
-        jobs: build.jobs.map_or(0, Into::into),
-        cores: environment::cores(),
-    };
-    let budget = Budget::new(limits, codec).map_err(|error| {
-        Failure::usage(error.to_string()).help("give more with --memory, or a cheaper --compression")
-    })?;
-    Ok(Sealer::new(budget))
-}
-
-pub(crate) fn http(build: &args::Build) -> Result<HttpOptions, Failure> {
-    let mut extra_certificates = Vec::new();
-    for path in &build.ca_files {
-        extra_certificates.push(dockerfile::read(path, "certificates")?);
-    }
-    let insecure_hosts = build.insecure_registries.iter().cloned().collect();
-    Ok(HttpOptions { extra_certificates, insecure_hosts, ..HttpOptions::default() })
-}
-
-pub(crate) fn registries(http: HttpOptions) -> Registries {
-    let variable = |name: &str| std::env::var(name).ok();
-    Registries::new(RegistriesOptions {
-        credentials: Arc::new(DockerAuth::from_environment(&variable)),
-        http: Arc::new(Http::new(http)),
-        ..RegistriesOptions::default()
-    })
-}
-
-fn named_context(value: &str) -> Result<NamedContext, Failure> {
+fn named_context(value: &str, places: &Places<'_>) -> Result<NamedContext, Failure> {
     if value.starts_with("docker-image://") || value.starts_with("oci-layout://") {
         let name: ImageName =
             value.parse().map_err(|error| Failure::usage(format!("--build-context: {error}")))?;
         return Ok(NamedContext::Image(name));
+    }
+    if let Some(reference) = git::reference(value)? {
+        let tree = (places.fetch)(&reference)?;
+        let ignored = tree::ignored(&*tree, None)?;
+        return Ok(NamedContext::Tree(tree, ignored));
     }
     let path = Path::new(value);
     let ignored = dockerfile::ignore_file(&path.join(".dockerignore"))?;

@@ -17,8 +17,6 @@ pub(crate) struct Buildx {
     #[arg(long, hide = true)]
     builder: Option<String>,
     #[arg(long, hide = true)]
-    cache_from: Vec<String>,
-    #[arg(long, hide = true)]
     cache_to: Vec<String>,
     #[arg(long, hide = true)]
     call: Option<String>,
@@ -55,7 +53,7 @@ pub(crate) struct Buildx {
 }
 
 const FOR_RUN: &str = "it concerns RUN only, which this version does not carry out";
-const NO_CACHE: &str = "there is no cache that could be used or ignored";
+const NO_CACHE: &str = "a layer is taken from a cache only where its inputs are the same";
 
 impl Buildx {
     /// Refuses what would be missed, and tells `events` of what makes no difference.
@@ -107,8 +105,7 @@ impl Buildx {
             (!self.add_host.is_empty(), "--add-host", FOR_RUN),
             (!self.allow.is_empty(), "--allow", FOR_RUN),
             (self.builder.is_some(), "--builder", "there is no builder to choose, ocib is one process"),
-            (!self.cache_from.is_empty(), "--cache-from", NO_CACHE),
-            (!self.cache_to.is_empty(), "--cache-to", NO_CACHE),
+            (!self.cache_to.is_empty(), "--cache-to", "an image is its own cache: give it to --cache-from"),
             (self.cgroup_parent.is_some(), "--cgroup-parent", FOR_RUN),
             (self.debug, "--debug", "there are no debug logs"),
             (self.network.is_some(), "--network", FOR_RUN),

@@ -7,12 +7,14 @@ mod sarif;
 use std::{collections::BTreeSet, io::IsTerminal};
 
 use ocib_dockerfile::{Dockerfile, Linter, Warning};
+use ocib_image::GitReference;
+use ocib_net::HttpOptions;
 
 use crate::{
     args::{self, Format},
     diagnostic::{Failure, Notice},
-    dockerfile::{self, Inputs, Source},
-    report,
+    dockerfile::{self, Inputs, Places, Source},
+    git, progress, report, wiring,
 };
 
 /// Stands in the place of a rule's name for what keeps a Dockerfile from being understood.
@@ -32,14 +34,12 @@ struct Findings {
 
 /// Runs the command.
 pub(crate) fn run(check: &args::Check) -> Result<(), Failure> {
-    let scratch = std::env::temp_dir();
-    let Inputs { source, ignored, .. } =
-        Inputs::read(&check.context, check.file.as_deref(), &scratch, &|_| {})?;
+    let build_args = dockerfile::build_args(&check.build_args)?;
+    let Inputs { source, ignored, .. } = inputs(check)?;
     let dockerfile = match source.parse() {
         Ok(dockerfile) => dockerfile,
         Err(error) => return Err(syntax_error(check.format, source, error)),
     };
-    let build_args = dockerfile::build_args(&check.build_args)?;
     let target = check.target.as_deref().filter(|name| !name.is_empty());
     let linter = Linter {
         advice: true,
@@ -55,6 +55,18 @@ pub(crate) fn run(check: &args::Check) -> Result<(), Failure> {
         true => Err(findings.failure()),
         false => Ok(()),
     }
+}
+
+/// What the context and `--file` name, without a word of how it came.
+fn inputs(check: &args::Check) -> Result<Inputs, Failure> {
+    let scratch = std::env::temp_dir();
+    let fetch = |reference: &GitReference| {
+        let silence = progress::watch(args::ProgressStyle::Plain, true);
+        let git = git::git(HttpOptions::default(), std::env::temp_dir(), silence);
+        git::tree(&wiring::runtime()?, &git, reference)
+    };
+    let places = Places { scratch: &scratch, note: &|_| {}, fetch: &fetch, keeps_git_dir: false };
+    Inputs::read(&check.context, check.file.as_deref(), &places)
 }
 
 /// As text the error is shown as any other. Programs find it where they find warnings; stderr then

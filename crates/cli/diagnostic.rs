@@ -6,6 +6,7 @@ use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snip
 use ocib_build::Problem;
 use ocib_dockerfile::Span;
 use ocib_image::{LayerError, PlaceError, PlaceErrorKind};
+use ocib_store::IamDenial;
 
 use crate::terminal::printable;
 
@@ -64,6 +65,34 @@ impl Failure {
             help: error.help().or_else(|| place_help(error)),
             source: error.span().map(excerpt),
         }
+    }
+
+    /// A repository that was to be a context.
+    pub(crate) fn of_git(error: &PlaceError) -> Self {
+        let help = match error.kind {
+            PlaceErrorKind::Denied => Some(
+                "give a token in GIT_AUTH_TOKEN, a header in GIT_AUTH_HEADER, or a user and password in the URL",
+            ),
+            kind => place_kind_help(kind),
+        };
+        Self {
+            exit: exit_of_place(error),
+            message: with_causes(error),
+            help: help.map(str::to_owned),
+            source: None,
+        }
+    }
+
+    /// An error of a place that is read or written without a Dockerfile.
+    pub(crate) fn of_place(error: &PlaceError) -> Self {
+        let help = place_kind_help(error.kind).map(str::to_owned);
+        Self { exit: exit_of_place(error), message: with_causes(error), help, source: None }
+    }
+
+    /// What the help says.
+    #[cfg(test)]
+    pub(crate) fn help_text(&self) -> Option<&str> {
+        self.help.as_deref()
     }
 
     /// Prints the message to stderr; gives the exit code.
@@ -188,7 +217,16 @@ fn place_help(error: &ocib_build::Error) -> Option<String> {
         ocib_build::Error::Layer(LayerError::Place(place)) => place,
         _ => return None,
     };
-    let help = match place.kind {
+    if let Some(denial) =
+        IamDenial::parse(&place.to_string()).filter(|_| place.kind == PlaceErrorKind::Denied)
+    {
+        return Some(permission_help(&denial));
+    }
+    place_kind_help(place.kind).map(str::to_owned)
+}
+
+fn place_kind_help(kind: PlaceErrorKind) -> Option<&'static str> {
+    let help = match kind {
         PlaceErrorKind::Denied => {
             "log in with `docker login`, `podman login` or `skopeo login`, or set REGISTRY_AUTH_FILE or DOCKER_CONFIG"
         }
@@ -200,7 +238,14 @@ fn place_help(error: &ocib_build::Error) -> Option<String> {
         }
         _ => return None,
     };
-    Some(help.to_owned())
+    Some(help)
+}
+
+/// What to ask whoever administers AWS for.
+fn permission_help(denial: &IamDenial) -> String {
+    let identity = denial.identity.as_deref().unwrap_or("the identity");
+    let resource = denial.resource.as_deref().map(|resource| format!(" on {resource}")).unwrap_or_default();
+    format!("give {identity} the permission {}{resource}", denial.action)
 }
 
 #[cfg(test)]

@@ -9,13 +9,13 @@ use std::{
 };
 
 use ocib_dockerfile::{Dockerfile, Patterns};
-use ocib_image::{ArchiveCodec, Progress, Tree};
+use ocib_image::{ArchiveCodec, GitReference, Progress, Tree};
 use ocib_source::{Archive, Directory, Scratch};
 
-use crate::diagnostic::Failure;
+use crate::{diagnostic::Failure, git, tree};
 
 /// Dockerfiles and ignore files hold text, not data; a larger one is a mistake.
-const TEXT_MAX: u64 = 16 << 20;
+pub(crate) const TEXT_MAX: u64 = 16 << 20;
 /// Enough of a stream to tell an archive from a Dockerfile.
 const START_BYTES: u64 = 64 << 10;
 
@@ -33,6 +33,21 @@ pub(crate) struct Inputs {
     pub(crate) tree: Option<Arc<dyn Tree>>,
     /// What the ignore file hides of it.
     pub(crate) ignored: Patterns,
+}
+
+/// Brings the files of a repository.
+type FetchTree<'a> = dyn Fn(&GitReference) -> Result<Arc<dyn Tree>, Failure> + 'a;
+
+/// What contexts need besides a directory.
+pub(crate) struct Places<'a> {
+    /// Where what cannot be read twice is written to.
+    pub(crate) scratch: &'a Path,
+    /// Is told so before.
+    pub(crate) note: &'a dyn Fn(&str),
+    /// Fetches a repository.
+    pub(crate) fetch: &'a FetchTree<'a>,
+    /// Whether a repository's context has a `.git` directory.
+    pub(crate) keeps_git_dir: bool,
 }
 
 impl Source {
@@ -64,16 +79,14 @@ impl Source {
 }
 
 impl Inputs {
-    /// Reads what `context` and `file` name. A tar on stdin is written to `scratch`, since it cannot be
-    /// read twice; `note` is told so before.
-    pub(crate) fn read(
-        context: &str,
-        file: Option<&Path>,
-        scratch: &Path,
-        note: &dyn Fn(&str),
-    ) -> Result<Self, Failure> {
+    /// Reads what `context` and `file` name.
+    pub(crate) fn read(context: &str, file: Option<&Path>, places: &Places<'_>) -> Result<Self, Failure> {
         if context == "-" {
-            return Self::of_stdin(file, scratch, note);
+            return Self::of_stdin(file, places);
+        }
+        if let Some(mut reference) = git::reference(context)? {
+            reference.keep_git_dir = Some(reference.keep_git_dir == Some(true) || places.keeps_git_dir);
+            return Self::of_tree((places.fetch)(&reference)?, file, &format!("{reference}"));
         }
         let tree = open_directory(Path::new(context))?;
         let source = Source::read(Path::new(context), file)?;
@@ -82,7 +95,8 @@ impl Inputs {
     }
 
     /// As docker: stdin is an archive of the whole context, or else the Dockerfile itself.
-    fn of_stdin(file: Option<&Path>, scratch: &Path, note: &dyn Fn(&str)) -> Result<Self, Failure> {
+    fn of_stdin(file: Option<&Path>, places: &Places<'_>) -> Result<Self, Failure> {
+        let Places { scratch, note, .. } = *places;
         let mut start = Vec::new();
         let read = std::io::stdin().take(START_BYTES).read_to_end(&mut start);
         read.map_err(|error| Failure::input(format!("cannot read the context from stdin: {error}")))?;
@@ -105,47 +119,43 @@ impl Inputs {
                     .help("name a directory that can be written with --scratch-dir")
             })?;
         note(&format!("{} bytes written for the context", archive.spooled_bytes().unwrap_or_default()));
-        Self::of_archive(Arc::new(archive), file)
+        Self::of_tree(Arc::new(archive), file, "the context on stdin")
     }
 
-    fn of_archive(tree: Arc<dyn Tree>, file: Option<&Path>) -> Result<Self, Failure> {
-        let name = file.map_or_else(|| "Dockerfile".to_owned(), |file| file.display().to_string());
-        let missing = || Failure::input(format!("the context on stdin has no {name}"));
-        let bytes = read_in(&*tree, &name)?.ok_or_else(missing)?;
-        let own = format!("{name}.dockerignore");
-        let (ignore_name, ignore) = match read_in(&*tree, &own)? {
-            Some(bytes) => (own, Some(bytes)),
-            None => (".dockerignore".to_owned(), read_in(&*tree, ".dockerignore")?),
+    /// A context with everything in it; only of one that is not on stdin the Dockerfile may be there.
+    fn of_tree(tree: Arc<dyn Tree>, file: Option<&Path>, context: &str) -> Result<Self, Failure> {
+        if file.is_some_and(|file| file.as_os_str() == "-") {
+            let ignored = tree::ignored(&*tree, None)?;
+            return Ok(Self { source: Source::of_stdin(Vec::new())?, tree: Some(tree), ignored });
+        }
+        let names = match file {
+            Some(file) => vec![file.display().to_string()],
+            None => vec!["Dockerfile".to_owned(), "dockerfile".to_owned()],
         };
-        let ignored = patterns(&ignore_name, &ignore.unwrap_or_default())?;
-        Ok(Self { source: Source { name, bytes }, tree: Some(tree), ignored })
+        for name in &names {
+            if let Some(bytes) = tree::read(&*tree, name)? {
+                let ignored = tree::ignored(&*tree, Some(name))?;
+                let source = Source { name: name.clone(), bytes };
+                return Ok(Self { source, tree: Some(tree), ignored });
+            }
+        }
+        Err(Failure::input(format!("{context} has no {}", names[0])))
     }
-}
-
-/// A file of a tree, if it is there.
-fn read_in(tree: &dyn Tree, name: &str) -> Result<Option<Vec<u8>>, Failure> {
-    let bad = |error: &dyn std::fmt::Display| Failure::input(format!("cannot read {name}: {error}"));
-    let path = name.trim_start_matches("./").as_bytes();
-    if tree.stat(path).map_err(|error| bad(&error))?.is_none() {
-        return Ok(None);
-    }
-    let mut bytes = Vec::new();
-    let file = tree.open(path, 0).map_err(|error| bad(&error))?;
-    file.take(TEXT_MAX).read_to_end(&mut bytes).map_err(|error| bad(&error))?;
-    Ok(Some(bytes))
 }
 
 /// The directory of a context.
 pub(crate) fn open_directory(path: &Path) -> Result<Arc<dyn Tree>, Failure> {
     let text = path.to_string_lossy();
     if text.contains("://") || text.starts_with("git@") {
-        let message = format!("{text}: this version builds from directories and from tar archives on stdin");
-        return Err(Failure::input(message).help("clone or download it, then give the directory"));
+        let message = format!(
+            "{text}: contexts are directories, git repositories (http URLs that end in .git) and tar archives on stdin"
+        );
+        return Err(Failure::input(message).help("download it, then give the directory"));
     }
     match Directory::open(path) {
         Ok(directory) => Ok(Arc::new(directory)),
         Err(error) => Err(Failure::input(error.to_string())
-            .help("the build context is an existing directory, or - for stdin")),
+            .help("the build context is an existing directory, a git repository, or - for stdin")),
     }
 }
 
@@ -174,7 +184,7 @@ pub(crate) fn ignore_file(path: &Path) -> Result<Patterns, Failure> {
     }
 }
 
-fn patterns(name: &str, text: &[u8]) -> Result<Patterns, Failure> {
+pub(crate) fn patterns(name: &str, text: &[u8]) -> Result<Patterns, Failure> {
     Patterns::parse_ignore_file(text).map_err(|error| Failure::input(format!("{name}: {error}")))
 }
 

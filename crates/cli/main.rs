@@ -4,14 +4,23 @@ mod args;
 mod build;
 mod buildx;
 mod check;
+mod copy;
 mod diagnostic;
 mod dockerfile;
 mod environment;
+mod git;
+mod inspect;
 mod output;
+mod places;
 mod plan;
 mod progress;
+mod registries;
 mod report;
+mod tag;
 mod terminal;
+mod tree;
+mod verify;
+mod wiring;
 
 use std::process::ExitCode;
 
@@ -23,6 +32,10 @@ fn main() -> ExitCode {
         args::Command::Build(build) => build::run(&build),
         args::Command::Plan(plan) => plan::run(&plan),
         args::Command::Check(check) => check::run(&check),
+        args::Command::Copy(copy) => copy::run(&copy),
+        args::Command::Tag(tag) => tag::run(&tag),
+        args::Command::Inspect(inspect) => inspect::run(&inspect),
+        args::Command::Verify(verify) => verify::run(&verify),
         args::Command::Version => report::version(),
     };
     match result {

@@ -2,15 +2,60 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use ocib_image::{Reference, Sealer, Sink};
+use ocib_image::{ArchiveFormat, Reference, Sealer, Sink};
 use ocib_store::{
-    ArchiveFormat, ArchiveOptions, ArchiveSink, Destination, LayoutSink, Registries, RegistrySink,
+    ArchiveOptions, ArchiveSink, Destination, HashFirst, LayoutSink, PushOptions, Registries, RegistrySink,
 };
 
 use crate::{args, diagnostic::Failure};
 
 /// The layout directory that is written if nothing else is asked for.
 const DEFAULT_LAYOUT: &str = "ocib-out";
+
+/// What outputs are written with.
+pub(crate) struct Means<'a> {
+    pub(crate) registries: Registries,
+    pub(crate) sealer: Sealer,
+    pub(crate) hash_first: HashFirst,
+    pub(crate) cache_from: Vec<Reference>,
+    /// Makes the sinks for registries.
+    pub(crate) sink: &'a dyn Fn(PushOptions) -> Result<RegistrySink, Failure>,
+}
+
+impl<'a> Means<'a> {
+    /// As the flags of `build` say.
+    pub(crate) fn of(
+        build: &args::Build,
+        registries: Registries,
+        sealer: Sealer,
+        sink: &'a dyn Fn(PushOptions) -> Result<RegistrySink, Failure>,
+    ) -> Result<Self, Failure> {
+        let hash_first = match build.hash_first {
+            // Nothing that is remembered counts then, so each digest is found out anew.
+            _ if build.verify_reuse => HashFirst::Always,
+            args::HashFirst::Auto => HashFirst::Auto,
+            args::HashFirst::Always => HashFirst::Always,
+            args::HashFirst::Never => HashFirst::Never,
+        };
+        let cache_from = build.cache_from.iter().map(|text| cache_from(text)).collect::<Result<_, _>>()?;
+        Ok(Self { registries, sealer, hash_first, cache_from, sink })
+    }
+}
+
+/// An image that `--cache-from` names, plainly or as buildx does.
+fn cache_from(text: &str) -> Result<Reference, Failure> {
+    let bad = |why: String| {
+        Failure::usage(format!("--cache-from {text:?}: {why}"))
+            .help("expected REGISTRY/REPOSITORY:TAG or type=registry,ref=REGISTRY/REPOSITORY:TAG")
+    };
+    let fields: BTreeMap<&str, &str> = text.split(',').filter_map(|field| field.split_once('=')).collect();
+    let name = match (fields.get("type"), fields.get("ref")) {
+        (None, None) => text,
+        (Some(&"registry") | None, Some(name)) => name,
+        (Some(kind), _) => return Err(bad(format!("type={kind} is no image in a registry"))),
+    };
+    name.parse::<Reference>().map(Reference::or_latest).map_err(|error| bad(error.to_string()))
+}
 
 /// One place that the image goes to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -109,26 +154,25 @@ impl Output {
     }
 
     /// The sinks of this output: one for each repository, layout or archive.
-    pub(crate) fn sinks(
-        self,
-        tags: &[Reference],
-        registries: &Registries,
-        sealer: &Sealer,
-    ) -> Result<Vec<Box<dyn Sink>>, Failure> {
+    pub(crate) fn sinks(self, tags: &[Reference], means: &Means<'_>) -> Result<Vec<Box<dyn Sink>>, Failure> {
+        let sealer = &means.sealer;
         let names = || tags.iter().map(|tag| tag.clone().or_latest().to_string()).collect::<Vec<_>>();
         Ok(match self {
             Self::Registry(references) => {
-                let mut repositories: BTreeMap<String, RegistrySink> = BTreeMap::new();
+                let mut repositories: BTreeMap<String, PushOptions> = BTreeMap::new();
                 for reference in references {
-                    let sink = repositories.entry(reference.name()).or_insert_with(|| RegistrySink {
-                        registries: registries.clone(),
+                    let options = repositories.entry(reference.name()).or_insert_with(|| PushOptions {
+                        registries: means.registries.clone(),
                         repository: reference.clone(),
                         tags: Vec::new(),
                         sealer: sealer.clone(),
+                        hash_first: means.hash_first,
+                        cache_from: means.cache_from.clone(),
                     });
-                    sink.tags.push(reference.tag().unwrap_or("latest").to_owned());
+                    options.tags.push(reference.tag().unwrap_or("latest").to_owned());
                 }
-                repositories.into_values().map(|sink| Box::new(sink) as Box<dyn Sink>).collect()
+                let sink = |options| Ok(Box::new((means.sink)(options)?) as Box<dyn Sink>);
+                repositories.into_values().map(sink).collect::<Result<_, Failure>>()?
             }
             Self::Layout(directory) => vec![Box::new(LayoutSink::new(directory, &names(), sealer.clone()))],
             Self::Archive(format, path) => {

@@ -87,6 +87,15 @@ impl Events for Lines {
                     say(&format!("{}: {}{total}", task.title, size(task.bytes)));
                 }
             }
+            Event::Hashing { task, why } => {
+                let Some(task) = tasks.get(&task) else { return };
+                say(&format!("{}: digest first: {why}", task.title));
+            }
+            Event::Sending { task } => {
+                let Some(task) = tasks.get_mut(&task) else { return };
+                task.bytes = 0;
+                say(&format!("{}: is not there, sent now", task.title));
+            }
             Event::Restarted { task, why } => {
                 let Some(task) = tasks.get_mut(&task) else { return };
                 task.bytes = 0;
@@ -135,6 +144,12 @@ impl Events for Bars {
                 bars.insert(task, bar);
             }
             Event::Advanced { task, bytes } => drop(bars.get(&task).map(|bar| bar.inc(bytes))),
+            Event::Hashing { task, why } => {
+                if let Some(bar) = bars.get(&task) {
+                    self.say(&format!("{}: digest first: {why}", bar.message()));
+                }
+            }
+            Event::Sending { task } => drop(bars.get(&task).map(|bar| bar.set_position(0))),
             Event::Restarted { task, why } => {
                 if let Some(bar) = bars.get(&task) {
                     bar.set_position(0);
@@ -167,6 +182,10 @@ impl Events for Json {
                 json!({"event": "started", "task": task.0, "what": what, "bytes": bytes})
             }
             Event::Advanced { task, bytes } => json!({"event": "advanced", "task": task.0, "bytes": bytes}),
+            Event::Hashing { task, why } => {
+                json!({"event": "hashing", "task": task.0, "why": why.to_string()})
+            }
+            Event::Sending { task } => json!({"event": "sending", "task": task.0}),
             Event::Restarted { task, why } => json!({"event": "restarted", "task": task.0, "why": why}),
             Event::Finished { task, outcome } => {
                 let outcome = match outcome {

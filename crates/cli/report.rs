@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use ocib_build::Published;
-use ocib_image::Reference;
+use ocib_build::{Published, PublishedImage};
+use ocib_image::{Descriptor, Outcome, Reference, Sealing};
 use serde_json::json;
 
 use crate::{
@@ -21,9 +21,13 @@ pub(crate) fn result(line: &str) {
 
 /// Prints each digest-pinned reference once: tags of one repository share theirs.
 pub(crate) fn references(published: &[Published]) {
+    distinct(published.iter().flat_map(|published| &published.references).map(String::as_str));
+}
+
+/// Prints each of these references once.
+pub(crate) fn distinct<'a>(references: impl Iterator<Item = &'a str>) {
     let mut seen = BTreeSet::new();
-    let all = published.iter().flat_map(|published| &published.references);
-    all.filter(|reference| seen.insert(*reference)).for_each(|reference| result(reference));
+    references.filter(|reference| seen.insert(*reference)).for_each(result);
 }
 
 /// `ocib version`: needs no home, no network, no configuration.
@@ -58,12 +62,39 @@ pub(crate) fn files(build: &args::Build, published: &Published) -> Result<(), Fa
         if let Some(config) = config {
             metadata["containerimage.config.digest"] = json!(config);
         }
+        metadata["ocib.layers"] = published.images.iter().map(layers).collect();
         if !names.is_empty() {
             metadata["image.name"] = json!(names.join(","));
         }
         write(path, &format!("{metadata:#}\n"))?;
     }
     Ok(())
+}
+
+/// How each layer of an image came to be where it is.
+fn layers(image: &PublishedImage) -> serde_json::Value {
+    let layers = image.layers.iter().map(|layer| {
+        let made = match layer.made {
+            None => "base",
+            Some((Sealing::Foreknown, _)) => "remembered",
+            Some((Sealing::HashedFirst(_), _)) => "hashed-first",
+            Some(_) => "streamed",
+        };
+        let stored = match layer.made {
+            None => None,
+            Some((_, Outcome::Present)) => Some("present"),
+            Some((_, Outcome::Mounted)) => Some("mounted"),
+            Some(_) => Some("stored"),
+        };
+        let why = match layer.made {
+            Some((Sealing::HashedFirst(why), _)) => Some(why.to_string()),
+            _ => None,
+        };
+        let Descriptor { digest, size, .. } = &layer.descriptor;
+        json!({"digest": digest, "size": size, "made": made, "stored": stored, "why": why})
+    });
+    let platform = image.manifest.platform.as_ref().map(ToString::to_string);
+    json!({"platform": platform, "layers": layers.collect::<Vec<_>>()})
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Failure> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use ocib_dockerfile::{ExpandError, Span};
-use ocib_image::{LayerError, PlaceError, Platform};
+use ocib_image::{LayerError, PlaceError, PlaceErrorKind, Platform};
 
 /// Why nothing was built.
 #[derive(Debug, thiserror::Error)]
@@ -116,8 +116,28 @@ pub enum Problem {
         source: PlaceError,
     },
     /// ADD of a URL, but nothing is there that could fetch it.
-    #[error("there is nothing here that could fetch a URL")]
+    #[error("there is nothing here that could fetch a URL or repository")]
     NoFetch,
+    /// COPY of a URL.
+    #[error("source can't be a URL for COPY")]
+    CopiedUrl,
+    /// COPY of a repository.
+    #[error("source can't be a git ref for COPY")]
+    CopiedGit,
+    /// A repository with options that cannot be followed.
+    #[error(transparent)]
+    BadGitReference(ocib_image::Error),
+    /// `--keep-git-dir` and the same option of a URL say different things.
+    #[error("inconsistent keep-git-dir configuration")]
+    KeepGitDirConflict,
+    /// `--checksum` and the same option of a URL say different things.
+    #[error("checksum mismatch {flag:?} != {option:?}")]
+    ChecksumConflict {
+        /// The flag's value.
+        flag: String,
+        /// The option's.
+        option: String,
+    },
     /// `--checksum` of several sources.
     #[error("checksum can't be specified for multiple sources")]
     ManyChecksummed,
@@ -221,6 +241,15 @@ impl Problem {
             Self::BadMount { .. } => {
                 Some("the types are bind, cache, tmpfs, secret and ssh; bind is the default".to_owned())
             }
+            Self::CopiedUrl => Some("ADD fetches it".to_owned()),
+            Self::CopiedGit => {
+                Some("ADD fetches it; if it is a file, begin its name with ./".to_owned())
+            }
+            Self::Fetch { source } if source.kind == PlaceErrorKind::Denied => Some(
+                "give a user and password in the URL, or for git a token in GIT_AUTH_TOKEN or a header in \
+                 GIT_AUTH_HEADER"
+                    .to_owned(),
+            ),
             Self::NoFetch => Some("download it into the context first, then COPY it".to_owned()),
             Self::NotFound { is_ignored: true, .. } => {
                 Some("let it in by a line that begins with ! at the end of the ignore file".to_owned())

@@ -1,21 +1,20 @@
 //! Making and publishing: layers into the sink, then configs, manifests, index, and the names last.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use ocib_dockerfile::Span;
 use ocib_image::{
-    Blob, Descriptor, DiffId, Digest, Document, Events, Index, Layer, Manifest, MediaType, Progress, Sink,
-    TaskId, Unsealed,
+    Blob, Codec, Compression, Descriptor, Digest, Document, Event, Events, Index, LayerOutline, Manifest,
+    MediaType, Outcome, Outline, Placed, Progress, Reference, Sealing, Sink, TaskId,
 };
 
 use crate::{
-    Error, Problem, Request,
-    files::FilesLayer,
-    lower::{Part, Target},
+    Error, Problem, Request, blocking,
+    files::Memory,
+    lower::{Make, Part, Target},
 };
 
 /// What a sink holds now.
@@ -37,27 +36,42 @@ pub struct PublishedImage {
     /// Its config.
     pub config: Descriptor,
     /// Its layers, base first.
-    pub layers: Vec<Descriptor>,
+    pub layers: Vec<PublishedLayer>,
 }
+
+/// One layer of an image.
+#[derive(Clone, Debug)]
+pub struct PublishedLayer {
+    /// What it is.
+    pub descriptor: Descriptor,
+    /// How it was made; `None` for a layer of a base.
+    pub made: Option<(Sealing, Outcome)>,
+}
+
+/// What layers turned out to be, by [`Make::key`], and the repositories that have them.
+pub(crate) type Made = HashMap<Digest, (Placed, Vec<Reference>)>;
 
 /// Something that has to be in the sink before any manifest.
 enum Task<'a> {
-    Make { title: &'a str, key: Digest, layer: &'a Unsealed, files: &'a FilesLayer, span: Span },
-    Copy { blob: &'a Blob },
+    Make(&'a Make),
+    Copy(&'a Blob),
 }
 
-/// Puts `targets` into `sink`.
+/// Puts `targets` into `sink`. `made` is what is known from earlier sinks, and grows.
 pub(crate) async fn execute(
     targets: &[Target],
     request: &Request,
+    made: &Mutex<Made>,
     sink: &dyn Sink,
     events: &Arc<dyn Events>,
 ) -> Result<Published, Error> {
-    let made = put_layers(targets, sink, events).await?;
+    let outlines: Vec<Outline> = targets.iter().map(outline).collect();
+    sink.check(&outlines).await?;
+    let placed = Making { request, made, sink, events }.put_layers(targets).await?;
     let mut images = Vec::new();
     let mut documents = Vec::new();
     for target in targets {
-        let (image, document) = put_image(target, request, &made, sink).await?;
+        let (image, document) = put_image(target, request, &placed, sink).await?;
         images.push(image);
         documents.push(document);
     }
@@ -75,75 +89,146 @@ pub(crate) async fn execute(
     Ok(Published { root, images, references })
 }
 
-/// Puts every layer once, however many platforms share it.
-async fn put_layers(
-    targets: &[Target],
-    sink: &dyn Sink,
-    events: &Arc<dyn Events>,
-) -> Result<HashMap<Digest, Layer>, Error> {
-    let mut tasks: Vec<Task<'_>> = Vec::new();
-    let mut seen: BTreeMap<Digest, ()> = BTreeMap::new();
+fn outline(target: &Target) -> Outline {
+    let layers = target.parts.iter().map(|part| match part {
+        Part::Base(blob, _) => LayerOutline {
+            what: format!("base layer {}", blob.descriptor.digest),
+            stored_bytes: Some(blob.descriptor.size),
+        },
+        Part::Made(make) => LayerOutline {
+            what: make.title.clone(),
+            stored_bytes: match make.layer.compression {
+                Compression::Fixed(Codec::Plain) => make.layer.source.bytes(),
+                _ => make.layer.foreknown.layer.as_ref().map(|layer| layer.descriptor.size),
+            },
+        },
+    });
+    Outline { platform: target.platform.clone(), layers: layers.collect() }
+}
+
+/// Layers on their way into a sink.
+struct Making<'a> {
+    request: &'a Request,
+    made: &'a Mutex<Made>,
+    sink: &'a dyn Sink,
+    events: &'a Arc<dyn Events>,
+}
+
+impl Making<'_> {
+    /// Puts every layer once, however many platforms share it.
+    async fn put_layers(&self, targets: &[Target]) -> Result<HashMap<Digest, Placed>, Error> {
+        let tasks = tasks(targets);
+        let puts = tasks.iter().enumerate().map(|(number, task)| {
+            let progress = Progress::new(Arc::clone(self.events), TaskId(number));
+            async move {
+                match task {
+                    Task::Make(make) => Ok(Some((make.key, self.make(make, &progress).await?))),
+                    Task::Copy(blob) => {
+                        let what = format!("base layer {}", blob.descriptor.digest);
+                        progress.started(&what, Some(blob.descriptor.size));
+                        self.sink.put_blob(blob, &progress).await?;
+                        Ok::<_, Error>(None)
+                    }
+                }
+            }
+        });
+        // With a concurrency of one this is the plan's own order, which archives rely on.
+        let at_a_time = self.sink.concurrency().max(1);
+        let done = stream::iter(puts).buffer_unordered(at_a_time);
+        let made: Vec<_> = done.try_collect().await?;
+        Ok(made.into_iter().flatten().collect())
+    }
+
+    async fn make(&self, make: &Make, progress: &Progress) -> Result<Placed, Error> {
+        progress.started(&make.title, make.layer.source.bytes());
+        let mut layer = make.layer.clone();
+        if let Some((placed, repositories)) = self.known(make.key) {
+            layer.foreknown.layer = Some(placed.layer);
+            layer.foreknown.repositories = repositories;
+        }
+        let put = self.sink.put_layer(&layer, progress).await;
+        let placed = put.map_err(|error| match make.files.has_failed() {
+            true => Problem::Source(error).at(make.span),
+            false => Error::Place(error),
+        })?;
+        self.remember(make, &placed).await;
+        Ok(placed)
+    }
+
+    fn known(&self, key: Digest) -> Option<(Placed, Vec<Reference>)> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
+    }
+
+    /// Keeps what a layer turned out to be for other sinks, and for other builds.
+    async fn remember(&self, make: &Make, placed: &Placed) {
+        self.note(make.key, placed);
+        if placed.sealing == Sealing::Foreknown {
+            return;
+        }
+        if let Some(remembered) = make.remembered.as_ref().filter(|remembered| **remembered != placed.layer) {
+            let text = format!(
+                "{}: the digest cache said {}, but it is {}; the cache is mended, please report how this came about",
+                make.title, remembered.descriptor.digest, placed.layer.descriptor.digest
+            );
+            self.events.emit(Event::Warning(&text));
+        }
+        if let (Some(inputs), Some(directory)) = (make.inputs.clone(), &self.request.cache) {
+            let (memory, layer) = (Memory::new(directory), placed.layer.clone());
+            blocking(move || inputs.remember(&memory, &layer)).await;
+        }
+    }
+
+    fn note(&self, key: Digest, placed: &Placed) {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, repositories) = made.entry(key).or_insert_with(|| (placed.clone(), Vec::new()));
+        repositories.extend(self.sink.repository().cloned());
+    }
+}
+
+/// Every distinct layer, in the order of the plan.
+fn tasks(targets: &[Target]) -> Vec<Task<'_>> {
+    let mut tasks = Vec::new();
+    let mut seen = BTreeSet::new();
     for part in targets.iter().flat_map(|target| &target.parts) {
         let (identity, task) = match part {
-            Part::Base(blob, _) => (blob.descriptor.digest, Task::Copy { blob }),
-            Part::Made { title, key, layer, files, span } => {
-                (*key, Task::Make { title, key: *key, layer, files, span: *span })
-            }
+            Part::Base(blob, _) => (blob.descriptor.digest, Task::Copy(blob)),
+            Part::Made(make) => (make.key, Task::Make(make)),
         };
-        if seen.insert(identity, ()).is_none() {
+        if seen.insert(identity) {
             tasks.push(task);
         }
     }
-    let puts = tasks.iter().enumerate().map(|(number, task)| {
-        let progress = Progress::new(Arc::clone(events), TaskId(number));
-        async move {
-            match task {
-                Task::Make { title, key, layer, files, span } => {
-                    progress.started(title, layer.source.bytes());
-                    let put = sink.put_layer(layer, &progress).await;
-                    let made = put.map_err(|error| match files.has_failed() {
-                        true => Problem::Source(error).at(*span),
-                        false => Error::Place(error),
-                    })?;
-                    Ok::<_, Error>(Some((*key, made)))
-                }
-                Task::Copy { blob } => {
-                    let what = format!("base layer {}", blob.descriptor.digest);
-                    progress.started(&what, Some(blob.descriptor.size));
-                    sink.put_blob(blob, &progress).await?;
-                    Ok(None)
-                }
-            }
-        }
-    });
-    // With a concurrency of one this is the plan's own order, which archives rely on.
-    let at_a_time = sink.concurrency().max(1);
-    let done = stream::iter(puts).buffer_unordered(at_a_time);
-    let made: Vec<_> = done.try_collect().await?;
-    Ok(made.into_iter().flatten().collect())
+    tasks
 }
 
 async fn put_image(
     target: &Target,
     request: &Request,
-    made: &HashMap<Digest, Layer>,
+    made: &HashMap<Digest, Placed>,
     sink: &dyn Sink,
 ) -> Result<(PublishedImage, Document), Error> {
-    let layers: Vec<(Descriptor, DiffId)> = target
-        .parts
-        .iter()
-        .map(|part| match part {
-            Part::Base(blob, diff_id) => (blob.descriptor.clone(), *diff_id),
-            Part::Made { key, .. } => (made[key].descriptor.clone(), made[key].diff_id),
-        })
-        .collect();
-    let (descriptors, diff_ids): (Vec<_>, Vec<_>) = layers.into_iter().unzip();
+    let (mut layers, mut diff_ids) = (Vec::new(), Vec::new());
+    for part in &target.parts {
+        let (descriptor, diff_id, how) = match part {
+            Part::Base(blob, diff_id) => (blob.descriptor.clone(), *diff_id, None),
+            Part::Made(make) => {
+                let Placed { layer, outcome, sealing } = made[&make.key].clone();
+                (layer.descriptor, layer.diff_id, Some((sealing, outcome)))
+            }
+        };
+        layers.push(PublishedLayer { descriptor, made: how });
+        diff_ids.push(diff_id);
+    }
     let mut config = target.config.clone();
     config.diff_ids = diff_ids;
     let blob = Blob::in_memory(MediaType::Config, config.to_bytes());
     sink.put_blob(&blob, &Progress::unwatched()).await?;
+    let descriptors = layers.iter().map(|layer| layer.descriptor.clone()).collect();
     let manifest = Manifest::new(blob.descriptor.clone(), descriptors, request.annotations.clone());
-    let layers = manifest.layers().to_vec();
+    // A manifest makes all its layers' types one family's.
+    for (layer, descriptor) in layers.iter_mut().zip(manifest.layers()) {
+        layer.descriptor = descriptor.clone();
+    }
     let mut descriptor = manifest.descriptor();
     descriptor.platform = Some(target.platform.clone());
     let document = Document::Manifest(manifest);

@@ -26,7 +26,11 @@ mod plan;
 mod request;
 mod stages;
 
-use std::{collections::BTreeMap, sync::Arc, thread};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    thread,
+};
 
 use futures_channel::oneshot;
 use futures_util::future::try_join_all;
@@ -34,7 +38,7 @@ use ocib_image::{Events, Fetch, ImageSource, Sink};
 
 pub use context::Timestamps;
 pub use error::{Error, Problem};
-pub use execute::{Published, PublishedImage};
+pub use execute::{Published, PublishedImage, PublishedLayer};
 pub use outline::{
     BaseOutline, DelegatedOutline, FilesFrom, InstructionOutline, LayerOutline, LayerSize, Outline,
     PartOutline, StageOutline, StepOutline, StepSize, TargetOutline,
@@ -52,6 +56,8 @@ pub struct Prepared {
     request: Arc<Request>,
     targets: Vec<Target>,
     warnings: Vec<Warning>,
+    /// What the layers turned out to be in the sinks so far.
+    made: Mutex<execute::Made>,
 }
 
 impl Prepared {
@@ -67,7 +73,7 @@ impl Prepared {
 ///
 /// Dropping the future ends it; work on files that is under way ends by itself soon after.
 ///
-/// Without `fetch`, an ADD of a URL is an error.
+/// Without `fetch`, an ADD of a URL or repository is an error.
 pub async fn prepare(
     request: Arc<Request>,
     source: &dyn ImageSource,
@@ -83,7 +89,7 @@ pub async fn prepare(
         let mut lowering = Lowering::new(&on_thread, &images, &remotes);
         plans.into_iter().map(|plan| lowering.target(plan)).collect::<Result<_, _>>()
     });
-    Ok(Prepared { request, targets: targets.await?, warnings })
+    Ok(Prepared { request, targets: targets.await?, warnings, made: Mutex::default() })
 }
 
 /// Finds out what [`prepare`] and [`publish`] would do, and goes on where they cannot: a RUN is no
@@ -93,7 +99,7 @@ pub async fn prepare(
 ///
 /// Dropping the future ends it; work on files that is under way ends by itself soon after.
 ///
-/// Without `fetch`, an ADD of a URL is an error, but for one that would be delegated.
+/// Without `fetch`, an ADD of a URL or repository is an error, but for one that would be delegated.
 pub async fn outline(
     request: Arc<Request>,
     source: &dyn ImageSource,
@@ -110,13 +116,15 @@ pub async fn outline(
     Ok(Outline { targets: targets.await?, compression, warnings })
 }
 
-/// Makes the images in `sink`: layers first, names last. May be called for one sink after another.
+/// Makes the images in `sink`: layers first, names last. May be called for one sink after another:
+/// layers that an earlier one has need not be made again where the next can tell that it has them too,
+/// or can mount them.
 pub async fn publish(
     prepared: &Prepared,
     sink: &dyn Sink,
     events: &Arc<dyn Events>,
 ) -> Result<Published, Error> {
-    execute::execute(&prepared.targets, &prepared.request, sink, events).await
+    execute::execute(&prepared.targets, &prepared.request, &prepared.made, sink, events).await
 }
 
 /// Resolves every image that is needed. Triggers of those that come back may need more.
@@ -160,13 +168,13 @@ fn plans(request: &Request, images: &Images) -> Result<Vec<Plan>, Error> {
     request.platforms.iter().map(plan).collect()
 }
 
-/// Fetches everything that the plans name, each URL once.
+/// Fetches everything that the plans name, each thing once.
 async fn fetch_all(plans: &[Plan], fetch: Option<&dyn Fetch>) -> Result<Remotes, Error> {
     let all = plans.iter().flat_map(Plan::remotes).map(|remote| (&remote.value, remote.span));
     let distinct: BTreeMap<_, _> = all.collect();
     let fetched = distinct.into_iter().map(|(remote, span)| async move {
         let fetch = fetch.ok_or_else(|| Problem::NoFetch.at(span))?;
-        let fetched = fetch.fetch(&remote.url, remote.digest.as_ref()).await;
+        let fetched = fetch.fetch(remote).await;
         Ok::<_, Error>((remote.clone(), fetched.map_err(|source| Problem::Fetch { source }.at(span))?))
     });
     Ok(try_join_all(fetched).await?.into_iter().collect())

@@ -14,20 +14,19 @@ use std::{
 
 use ocib_dockerfile::{Patterns, Span, Spanned};
 use ocib_image::{
-    Annotations, Blob, Config, ContainerConfig, DiffId, Digest, Fetched, LayerError, Platform, Timestamp,
-    Unsealed,
+    Annotations, Blob, Config, ContainerConfig, DiffId, Digest, Fetched, Foreknown, Layer, LayerError,
+    Platform, RECIPE_ANNOTATION, Remote, Timestamp, Unsealed,
 };
 
 use crate::{
     Error, NamedContext, Problem, Request, Timestamps,
     context::Context,
     files::{
-        Access, Archive, Base, Copy, CopyError, Files, FilesLayer, Found, HeaderCache, InlineFile,
-        LayerBuilder, Mode, Owner, OwnerError, Rootfs, copy, expand_wildcards, follow_in, resolve_owner,
-        unpack,
+        Archive, Base, Copy, CopyError, Files, FilesLayer, Found, InlineFile, Inputs, Keys, LayerBuilder,
+        Memory, Mode, Owner, OwnerError, Rootfs, copy, expand_wildcards, follow_in, resolve_owner, unpack,
     },
     path,
-    plan::{Action, CopyPlan, Plan, Remote, Source, Step},
+    plan::{Action, CopyPlan, Plan, Source, Step},
     stages::{ImageKey, Images, Origin},
 };
 use blame::Blame;
@@ -47,16 +46,24 @@ pub(crate) enum Part {
     /// One of the base's.
     Base(Box<Blob>, DiffId),
     /// One that is made here.
-    Made {
-        /// As progress shows it.
-        title: String,
-        /// Equal for layers that hold the same files, for whatever platform.
-        key: Digest,
-        layer: Unsealed,
-        /// The layer's own source, and the words to blame if it cannot be read.
-        files: Arc<FilesLayer>,
-        span: Span,
-    },
+    Made(Arc<Make>),
+}
+
+/// A layer that is made here.
+#[derive(Debug)]
+pub(crate) struct Make {
+    /// As progress shows it.
+    pub(crate) title: String,
+    /// Equal for layers that hold the same files, for whatever platform.
+    pub(crate) key: Digest,
+    pub(crate) layer: Unsealed,
+    /// The layer's own source, and the words to blame if it cannot be read.
+    pub(crate) files: Arc<FilesLayer>,
+    pub(crate) span: Span,
+    /// What it is made of, where what that becomes can be remembered.
+    pub(crate) inputs: Option<Inputs>,
+    /// What that became the last time.
+    pub(crate) remembered: Option<Layer>,
 }
 
 /// Lowers the plans of all platforms, sharing what they share.
@@ -67,11 +74,16 @@ pub(crate) struct Lowering<'a> {
     contexts: BTreeMap<String, Arc<Context>>,
     main: Option<Arc<Context>>,
     remotes: &'a Remotes,
-    access: Access,
+    memory: Option<Memory>,
 }
 
-/// What ADD fetches, by URL and digest.
+/// What ADD fetches.
 pub(crate) type Remotes = BTreeMap<Remote, Fetched>;
+
+/// What a later build knows the layer by, on whatever machine.
+fn recipe_annotation(recipe: Digest) -> Annotations {
+    [(RECIPE_ANNOTATION.to_owned(), recipe.to_string())].into()
+}
 
 impl<'a> Lowering<'a> {
     pub(crate) fn new(request: &'a Request, images: &'a Images, remotes: &'a Remotes) -> Self {
@@ -89,13 +101,13 @@ impl<'a> Lowering<'a> {
             contexts: contexts.collect(),
             main: request.context.as_ref().map(|tree| context(tree, &request.ignored)),
             remotes,
-            access: Access::Write,
+            memory: request.cache.as_deref().map(Memory::new),
         }
     }
 
     /// The same, but nothing that is found out is remembered on disk.
     pub(crate) fn only_looking(self) -> Self {
-        Self { access: Access::Read, ..self }
+        Self { memory: self.request.cache.as_deref().map(Memory::reading), ..self }
     }
 
     /// Lowers the plan of one platform; fails at the first RUN, for which there is no backend.
@@ -162,24 +174,35 @@ impl<'a> Lowering<'a> {
         if image.layers.is_empty() {
             return Rootfs::default();
         }
-        let cache = self.request.cache.as_deref();
-        let cache = cache.map(|directory| HeaderCache::new(directory, self.access));
-        let base = || Arc::new(Base::new(image, diff_ids, &key.0.to_string(), cache));
+        let memory = self.memory.clone();
+        let base = || Arc::new(Base::new(image, diff_ids, &key.0.to_string(), memory));
         Rootfs::of(Arc::clone(self.bases.entry(key.clone()).or_insert_with(base)))
     }
 
     fn part(&self, step: &Step, layer: Arc<FilesLayer>) -> Result<Part, Error> {
-        let key = layer.key()?;
+        let Keys { same_files, recipe } = layer.keys(self.request.compression)?;
+        let inputs = match &self.memory {
+            Some(_) => Inputs::of(&layer, self.request.compression)?,
+            None => None,
+        };
+        let remembered = self.memory.as_ref().and_then(|memory| inputs.as_ref()?.recall(memory));
+        let foreknown = Foreknown {
+            recipe: Some(recipe),
+            layer: remembered.clone().filter(|_| !self.request.verify_reuse),
+            repositories: Vec::new(),
+        };
         let title = step.title().to_owned();
         let compression = self.request.compression;
         let files = Arc::clone(&layer);
-        Ok(Part::Made {
+        Ok(Part::Made(Arc::new(Make {
             title,
-            key,
-            layer: Unsealed { source: layer, compression, annotations: Annotations::new() },
+            key: same_files,
+            layer: Unsealed { source: layer, compression, annotations: recipe_annotation(recipe), foreknown },
             files,
             span: step.span,
-        })
+            inputs,
+            remembered,
+        })))
     }
 
     /// The time of what is made without a source.
@@ -311,7 +334,7 @@ impl<'a> Lowering<'a> {
         plan: &CopyPlan,
     ) -> Result<(), Error> {
         let Fetched { tree, file } = &self.remotes[&remote.value];
-        // What a server says of times is part of what it serves.
+        // What a server says of times is part of what it serves, and a commit's is part of the commit.
         let from = Context::new(Arc::clone(tree), Patterns::default(), Timestamps::Keep);
         let blame = Blame { step_span: remote.span, from: None };
         let mut put = || -> Result<(), CopyError> {

@@ -17,7 +17,7 @@ mod transfer;
 use std::{collections::BTreeMap, mem};
 
 use ocib_dockerfile::{Command, Expander, Instruction, Span, Spanned, redacted_instruction};
-use ocib_image::{Config, ContainerConfig, Digest, History, Platform};
+use ocib_image::{Config, ContainerConfig, History, Platform, Remote};
 
 pub(crate) use delegated::{Act, Delegated, MountSource, RunPlan, Start, Within};
 
@@ -130,13 +130,6 @@ pub(crate) enum Source {
     Remote(Spanned<Remote>),
 }
 
-/// A URL, and what its content must be.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct Remote {
-    pub(crate) url: String,
-    pub(crate) digest: Option<Digest>,
-}
-
 impl Plan {
     /// Fails at the first RUN, if there is one.
     pub(crate) fn require_native(&self) -> Result<(), Error> {
@@ -202,9 +195,14 @@ pub(crate) fn plan(stages: &Stages<'_>, images: &Images) -> Result<Plan, Error> 
     Ok(plan)
 }
 
-/// A base that is no index is taken for any platform, as BuildKit does, but not in silence.
+/// A base that is no index is taken for any platform, as BuildKit does, but not in silence, unless the
+/// Dockerfile wants it so.
 fn platform_warnings(stages: &Stages<'_>, images: &Images) -> Result<Vec<Warning>, Error> {
+    const RULE: &str = "InvalidBaseImagePlatform";
     let mut warnings = Vec::new();
+    if !ocib_dockerfile::warns_of(stages.dockerfile(), RULE) {
+        return Ok(warnings);
+    }
     for index in stages.needed(images)? {
         let (origin, wanted) = &stages.bases[index];
         let Origin::Image(key) = origin else { continue };
@@ -216,7 +214,7 @@ fn platform_warnings(stages: &Stages<'_>, images: &Images) -> Result<Vec<Warning
                 "Base image {name} was pulled with platform \"{have}\", expected \"{wanted}\" for current build"
             );
             let span = stages.dockerfile().stages[index].from.image.span;
-            warnings.push(Warning { rule: "InvalidBaseImagePlatform", message, span });
+            warnings.push(Warning { rule: RULE, message, span });
         }
     }
     Ok(warnings)

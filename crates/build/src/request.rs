@@ -38,9 +38,12 @@ pub struct Request {
     pub epoch: i64,
     /// The times of files out of contexts.
     pub timestamps: Timestamps,
-    /// A directory of this user's where the headers of base layers are remembered, so that an
-    /// unchanged base is not read again. It is made if it is missing; nothing depends on it.
+    /// A directory of this user's where it is remembered what the headers of base layers are and what
+    /// inputs were sealed to, so that what did not change is not read again. It is made if it is
+    /// missing; nothing depends on it.
     pub cache: Option<PathBuf>,
+    /// Whether layers are made although it is remembered what they are, and compared with that.
+    pub verify_reuse: bool,
 }
 
 /// What a `--build-context` name stands for.
@@ -69,6 +72,7 @@ impl Request {
             epoch: 0,
             timestamps: Timestamps::Fixed(ocib_image::Timestamp::from_seconds(0)),
             cache: None,
+            verify_reuse: false,
         }
     }
 

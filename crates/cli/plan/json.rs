@@ -5,7 +5,7 @@ use ocib_build::{
     BaseOutline, DelegatedOutline, FilesFrom, InstructionOutline, LayerOutline, PartOutline, StageOutline,
     StepOutline, StepSize, TargetOutline,
 };
-use ocib_store::ArchiveFormat;
+use ocib_image::ArchiveFormat;
 use serde_json::{Map, Value, json};
 
 use super::{Shown, runtime_config, shown_value};

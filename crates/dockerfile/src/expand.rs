@@ -70,8 +70,8 @@ impl Expander {
     /// hold (BuildKit's `ProcessWord`).
     ///
     /// # Errors
-    /// [`ExpandError`] for quotes and braces that do not close, unknown operators, and `${v:?…}`
-    /// of a variable without a value.
+    /// [`ExpandError`] for quotes and braces that do not close, unknown operators, `${v:?…}` of a
+    /// variable without a value, and what becomes more than 1 MiB longer than `raw`.
     pub fn word(&self, raw: &str, variables: &(impl Variables + ?Sized)) -> Result<String, ExpandError> {
         self.expand(raw, variables).map(|expansion| expansion.text)
     }
@@ -166,6 +166,12 @@ pub enum ExpandReason {
     #[error("substitutions are nested more than {limit} deep")]
     TooDeep {
         /// How deep they may be.
+        limit: usize,
+    },
+    /// Substitutions that multiply what variables hold: 1 MiB more than the text's own length.
+    #[error("the expansion is longer than {limit} bytes")]
+    TooLong {
+        /// How long it may be, in bytes.
         limit: usize,
     },
 }

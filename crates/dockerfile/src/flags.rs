@@ -1,6 +1,6 @@
 //! The `--flags` between an instruction's keyword and its arguments.
 
-use crate::{Error, Span, Spanned, line::Slice, suggest};
+use crate::{Error, Span, Spanned, instruction::Keyword, line::Slice, suggest};
 
 /// A word that begins with two dashes.
 #[derive(Debug)]
@@ -25,17 +25,12 @@ pub(crate) struct Flags {
 }
 
 impl Flags {
-    /// Checks `words` against the flags that `instruction` has; those in `repeatable` may come
-    /// several times, those in `boolean` without a value (BuildKit, `BFlags.Parse`).
-    pub(crate) fn parse(
-        words: &[FlagWord<'_>],
-        instruction: &'static str,
-        known: &KnownFlags,
-    ) -> Result<Self, Error> {
-        let mut flags = Self { instruction, found: Vec::new() };
+    /// Checks `words` against the flags that the instruction has (BuildKit, `BFlags.Parse`).
+    pub(crate) fn parse(words: &[FlagWord<'_>], instruction: Keyword) -> Result<Self, Error> {
+        let mut flags = Self { instruction: instruction.name(), found: Vec::new() };
         for word in words {
             let flag = flag(word);
-            flags.check(&flag, known)?;
+            flags.check(&flag, instruction.flags())?;
             flags.found.push(flag);
         }
         Ok(flags)
@@ -84,7 +79,7 @@ impl Flags {
 }
 
 /// The flags that an instruction has.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct KnownFlags {
     /// With a value, at most once.
     pub(crate) text: &'static [&'static str],
@@ -95,7 +90,10 @@ pub(crate) struct KnownFlags {
 }
 
 impl KnownFlags {
-    fn all(&self) -> impl Iterator<Item = &'static str> {
+    /// For instructions without flags.
+    pub(crate) const NONE: Self = Self { text: &[], repeatable: &[], boolean: &[] };
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &'static str> {
         [self.text, self.repeatable, self.boolean].into_iter().flatten().copied()
     }
 }
@@ -173,9 +171,6 @@ mod tests {
     use super::*;
     use crate::line::LineReader;
 
-    const KNOWN: KnownFlags =
-        KnownFlags { text: &["chown", "from"], repeatable: &["exclude"], boolean: &["link"] };
-
     #[test]
     fn flags_end_where_arguments_begin() {
         let cases: [(&str, &[&str], &str); 8] = [
@@ -202,7 +197,7 @@ mod tests {
             .logical()
             .unwrap()
             .unwrap();
-        let mut flags = Flags::parse(&split(line.all(), '\\').0, "COPY", &KNOWN).unwrap();
+        let mut flags = Flags::parse(&split(line.all(), '\\').0, Keyword::Copy).unwrap();
         assert_eq!(flags.switch("link"), Ok(Some(true)));
         assert_eq!(flags.switch("link"), Ok(None));
         assert_eq!(flags.text("chown"), Some(Spanned::new("1".to_owned(), 20..21)));
@@ -223,7 +218,7 @@ mod tests {
             ("--exclude=\\\n --from", "missing a value on flag: --from", None, (13, 19)),
         ] {
             let line = LineReader::new(text).logical().unwrap().unwrap();
-            let error = Flags::parse(&split(line.all(), '\\').0, "COPY", &KNOWN).unwrap_err();
+            let error = Flags::parse(&split(line.all(), '\\').0, Keyword::Copy).unwrap_err();
             let found = (error.to_string(), error.help(), error.span());
             let expected = (message.to_owned(), help.map(str::to_owned), Some(Span { start, end }));
             assert_eq!(found, expected, "{text}");

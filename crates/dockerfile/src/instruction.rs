@@ -16,12 +16,14 @@ pub use pairs::{ArgPair, Pair};
 pub use run::{Mount, MountOption, Run};
 pub use transfer::Transfer;
 
+pub use keyword::instruction_flags;
+
 pub(crate) use keyword::Keyword;
 pub(crate) use statement::Statement;
 
 use crate::{
     Error, Heredoc, Span, Spanned,
-    flags::{Flags, KnownFlags},
+    flags::Flags,
     json,
     line::Slice,
     stage::{self, StageStart},
@@ -106,8 +108,8 @@ pub(crate) fn parse(statement: &Statement<'_>, heredocs: Vec<Heredoc>) -> Result
         Keyword::From => return stage::start(statement).map(Parsed::Stage),
         Keyword::Add | Keyword::Copy => transfer::parse(statement, keyword, &heredocs)?,
         Keyword::Arg => Command::Arg(pairs::arg(statement)?),
-        Keyword::Cmd => Command::Cmd(command_line(statement, "CMD")?),
-        Keyword::Entrypoint => Command::Entrypoint(command_line(statement, "ENTRYPOINT")?),
+        Keyword::Cmd => Command::Cmd(command_line(statement)?),
+        Keyword::Entrypoint => Command::Entrypoint(command_line(statement)?),
         Keyword::Env => Command::Env(pairs::env_or_label(statement, "ENV")?),
         Keyword::Expose => Command::Expose(expose(statement)?),
         Keyword::Healthcheck => Command::Healthcheck(healthcheck::parse(statement)?),
@@ -139,16 +141,17 @@ fn rest(statement: &Statement<'_>, instruction: &'static str) -> Result<Spanned<
 
 fn one(statement: &Statement<'_>, instruction: &'static str) -> Result<Spanned<String>, Error> {
     let argument = rest(statement, instruction)?;
-    no_flags(statement, instruction)?;
+    no_flags(statement)?;
     Ok(argument)
 }
 
-fn no_flags(statement: &Statement<'_>, instruction: &'static str) -> Result<(), Error> {
-    Flags::parse(&statement.flags, instruction, &KnownFlags::default()).map(drop)
+/// For instructions that have none.
+fn no_flags(statement: &Statement<'_>) -> Result<(), Error> {
+    Flags::parse(&statement.flags, statement.keyword()?).map(drop)
 }
 
-fn command_line(statement: &Statement<'_>, instruction: &'static str) -> Result<CommandLine, Error> {
-    no_flags(statement, instruction)?;
+fn command_line(statement: &Statement<'_>) -> Result<CommandLine, Error> {
+    no_flags(statement)?;
     json_or_shell(statement.args)
 }
 
@@ -170,12 +173,12 @@ fn expose(statement: &Statement<'_>) -> Result<Vec<Spanned<String>>, Error> {
     if statement.args.is_empty() {
         return Err(statement.count("EXPOSE", "at least one argument"));
     }
-    no_flags(statement, "EXPOSE")?;
+    no_flags(statement)?;
     Ok(words::blank_separated(statement.args).into_iter().map(Slice::spanned).collect())
 }
 
 fn shell(statement: &Statement<'_>) -> Result<Vec<String>, Error> {
-    no_flags(statement, "SHELL")?;
+    no_flags(statement)?;
     match json_or_shell(statement.args)? {
         CommandLine::Exec(words) if !words.is_empty() => Ok(words),
         CommandLine::Shell(text) if !text.is_empty() => {
@@ -190,7 +193,7 @@ fn volume(statement: &Statement<'_>) -> Result<Vec<Spanned<String>>, Error> {
     if volumes.is_empty() {
         return Err(statement.count("VOLUME", "at least one argument"));
     }
-    no_flags(statement, "VOLUME")?;
+    no_flags(statement)?;
     let trimmed = |volume: Spanned<String>| match volume.value.trim() {
         "" => Err(Error::EmptyVolume { span: volume.span }),
         path => Ok(Spanned::new(path.to_owned(), volume.span)),

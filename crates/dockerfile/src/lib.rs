@@ -42,10 +42,11 @@ pub use heredoc::Heredoc;
 pub use ignore::{Matches, Patterns};
 pub use instruction::{
     ArgPair, Command, CommandLine, Healthcheck, Instruction, Mount, MountOption, Pair, Run, Transfer,
+    instruction_flags,
 };
 pub use lint::{
     Linter, RULES, Rule, Shown, Warning, is_secret, lint, redacted, redacted_instruction, redacted_text,
-    warnings_are_errors,
+    warnings_are_errors, warns_of,
 };
 pub use parse::{Dockerfile, parse, parse_trigger};
 pub use span::{Position, Span, Spanned};

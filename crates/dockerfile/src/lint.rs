@@ -22,7 +22,7 @@ mod variables;
 
 use std::collections::BTreeMap;
 
-pub use options::warnings_are_errors;
+pub use options::{warnings_are_errors, warns_of};
 pub use rules::{RULES, Rule, Shown};
 pub use values::{is_secret, redacted, redacted_instruction, redacted_text};
 

@@ -3,7 +3,7 @@
 use crate::{
     Error, Instruction, Span, Spanned,
     flags::{Flags, KnownFlags},
-    instruction::Statement,
+    instruction::{Keyword, Statement},
     line::Slice,
     words,
 };
@@ -49,7 +49,7 @@ impl StageStart {
     }
 }
 
-const FLAGS: KnownFlags = KnownFlags { text: &["platform"], repeatable: &[], boolean: &[] };
+pub(crate) const FLAGS: KnownFlags = KnownFlags { text: &["platform"], repeatable: &[], boolean: &[] };
 
 pub(crate) fn start(statement: &Statement<'_>) -> Result<StageStart, Error> {
     let arguments = words::blank_separated(statement.args);
@@ -60,7 +60,7 @@ pub(crate) fn start(statement: &Statement<'_>) -> Result<StageStart, Error> {
         }
         _ => return Err(statement.count("FROM", "either one or three arguments")),
     };
-    let mut flags = Flags::parse(&statement.flags, "FROM", &FLAGS)?;
+    let mut flags = Flags::parse(&statement.flags, Keyword::From)?;
     let from = From {
         image: image.spanned(),
         platform: flags.text("platform"),

@@ -49,6 +49,15 @@ impl fmt::Display for Codec {
     }
 }
 
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Fixed(codec) => codec.fmt(f),
+        }
+    }
+}
+
 impl FromStr for Compression {
     type Err = Error;
 

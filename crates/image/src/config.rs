@@ -165,6 +165,11 @@ impl ContainerConfig {
         self.set("created", Some(created));
     }
 
+    /// When the image was made, as it was written; RFC 3339 is usual.
+    pub fn created(&self) -> Option<String> {
+        self.top("created").ok().flatten()
+    }
+
     /// Sets the author (MAINTAINER).
     pub fn set_author(&mut self, author: &str) {
         self.set("author", Some(author));

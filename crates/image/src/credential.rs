@@ -1,6 +1,6 @@
 //! Credentials: who ocib is to a registry.
 
-use std::fmt;
+use std::{fmt, time::Instant};
 
 use futures_core::future::BoxFuture;
 
@@ -38,6 +38,15 @@ pub enum Credential {
         /// The password or token.
         password: Secret,
     },
+    /// A name and a token of a session, whose owner gives another one when asked again.
+    Session {
+        /// The name.
+        user: String,
+        /// The token.
+        token: Secret,
+        /// When to ask again: some time before the token's end.
+        fresh_until: Instant,
+    },
     /// An OAuth2 refresh token, exchanged at the registry's token endpoint.
     IdentityToken(Secret),
 }
@@ -47,4 +56,11 @@ pub trait Credentials: Send + Sync {
     /// The credential for `repository`, or `None` to go there anonymously.
     fn find<'a>(&'a self, repository: &'a Reference)
     -> BoxFuture<'a, Result<Option<Credential>, PlaceError>>;
+
+    /// The registry took `credential`, which was found for `repository`, for expired or wrong: whoever
+    /// keeps it must not give it again. Nothing is to be done by those who look anew each time.
+    fn refused<'a>(&'a self, repository: &'a Reference, credential: &'a Credential) -> BoxFuture<'a, ()> {
+        let _ = (repository, credential);
+        Box::pin(std::future::ready(()))
+    }
 }

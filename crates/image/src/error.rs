@@ -22,6 +22,14 @@ pub enum Error {
         /// Which rule it breaks.
         why: &'static str,
     },
+    /// A git reference whose options cannot be followed.
+    #[error("{text} is not a git reference: {why}")]
+    BadGitReference {
+        /// The repository, without user and password.
+        text: String,
+        /// Which rule is broken.
+        why: String,
+    },
     /// A platform that is malformed or unknown.
     #[error("{text:?} is not a platform, expected OS/ARCH[/VARIANT] such as linux/arm64")]
     BadPlatform {

@@ -28,6 +28,19 @@ pub enum Event<'a> {
         /// How many bytes since the last event.
         bytes: u64,
     },
+    /// A piece of work is done once without moving its bytes, to learn its digest; the bytes that pass
+    /// count like others until [`Event::Sending`] or the end.
+    Hashing {
+        /// Which piece of work.
+        task: TaskId,
+        /// Why.
+        why: HashReason,
+    },
+    /// The bytes of a piece of work that was hashed first are sent now; they count from zero.
+    Sending {
+        /// Which piece of work.
+        task: TaskId,
+    },
     /// A piece of work starts over, e.g. after a connection broke.
     Restarted {
         /// Which piece of work.
@@ -60,6 +73,31 @@ pub enum Outcome {
     Mounted,
 }
 
+/// Why a layer's digest was found out before its bytes were stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum HashReason {
+    /// The user asked for it.
+    Asked,
+    /// An image that is there has a layer of the same recipe.
+    Recipe,
+    /// A push of a layer of the same recipe began before and may have got to its end.
+    Begun,
+    /// The place takes nothing of unknown digest or size.
+    Needed,
+}
+
+impl fmt::Display for HashReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Asked => "as asked for",
+            Self::Recipe => "the image that is there has a layer like it",
+            Self::Begun => "a push of it began before",
+            Self::Needed => "its digest is needed first",
+        })
+    }
+}
+
 /// Names a piece of work among the events of one build.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct TaskId(pub usize);
@@ -90,6 +128,16 @@ impl Progress {
     /// `bytes` more passed.
     pub fn advanced(&self, bytes: u64) {
         self.events.emit(Event::Advanced { task: self.task, bytes });
+    }
+
+    /// The work is done once for its digest alone.
+    pub fn hashing(&self, why: HashReason) {
+        self.events.emit(Event::Hashing { task: self.task, why });
+    }
+
+    /// What was hashed is sent now.
+    pub fn sending(&self) {
+        self.events.emit(Event::Sending { task: self.task });
     }
 
     /// The work starts over.

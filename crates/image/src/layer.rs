@@ -9,8 +9,8 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    Annotations, Budget, Codec, Compression, Descriptor, DiffId, Digester, LayerError, codec::Encoder,
-    pool::Pool,
+    Annotations, Budget, Codec, Compression, Descriptor, DiffId, Digest, Digester, LayerError, Reference,
+    codec::Encoder, pool::Pool,
 };
 
 /// Where a layer's uncompressed tar comes from.
@@ -36,7 +36,26 @@ pub struct Unsealed {
     pub compression: Compression,
     /// Annotations of its descriptor.
     pub annotations: Annotations,
+    /// What is known of it all the same.
+    pub foreknown: Foreknown,
 }
+
+/// What is known of a layer before it is made. All of it may be missing, and a sink may ignore it:
+/// it saves work and changes no byte.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Foreknown {
+    /// Equal for layers whose tars have equal headers (paths, types, modes, owners, times, sizes) and
+    /// that are stored in the same way, whatever the files contain. A place that has a layer of the
+    /// same recipe may well have this one, so that it is worth knowing the digest before sending.
+    pub recipe: Option<Digest>,
+    /// What the same inputs were sealed to before.
+    pub layer: Option<Layer>,
+    /// Repositories that have [`Foreknown::layer`].
+    pub repositories: Vec<Reference>,
+}
+
+/// The annotation of a layer's descriptor that holds its [`Foreknown::recipe`].
+pub const RECIPE_ANNOTATION: &str = "io.github.ocib.recipe";
 
 /// Content of a layer with all that a manifest and a config say of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -73,7 +92,9 @@ impl Unsealed {
     ///
     /// ```
     /// use std::{io::Write, sync::Arc};
-    /// use ocib_image::{Annotations, Budget, Codec, Compression, LayerError, LayerSource, Limits, Sealer, Unsealed};
+    /// use ocib_image::{
+    ///     Annotations, Budget, Codec, Compression, Foreknown, LayerError, LayerSource, Limits, Sealer, Unsealed,
+    /// };
     ///
     /// #[derive(Debug)]
     /// struct EmptyTar;
@@ -91,8 +112,12 @@ impl Unsealed {
     ///
     /// let limits = Limits { memory_bytes: 64 << 20, jobs: 1, cores: 1 };
     /// let sealer = Sealer::new(Budget::new(limits, Codec::Plain)?);
-    /// let compression = Compression::Fixed(Codec::Plain);
-    /// let unsealed = Unsealed { source: Arc::new(EmptyTar), compression, annotations: Annotations::new() };
+    /// let unsealed = Unsealed {
+    ///     source: Arc::new(EmptyTar),
+    ///     compression: Compression::Fixed(Codec::Plain),
+    ///     annotations: Annotations::new(),
+    ///     foreknown: Foreknown::default(),
+    /// };
     /// let mut stored = Vec::new();
     /// let layer = unsealed.seal(&sealer, &mut |piece| Ok(stored.extend_from_slice(&piece)))?;
     /// assert_eq!(layer.descriptor.size, 1024);
@@ -136,7 +161,7 @@ impl Unsealed {
 /// 55 %, bf16 weights to 78 % at 57 MB/s (far below any network), archives and media to 100 %.
 const WORTHWHILE_PERCENT: usize = 70;
 
-type Sealed = (crate::Digest, crate::Digest, u64);
+type Sealed = (Digest, Digest, u64);
 
 /// A plain layer is stored as it is, so its one digest is both.
 fn seal_plain(source: &dyn LayerSource, pieces: Pieces<'_>) -> Result<Sealed, LayerError> {

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Nothing here speaks HTTP, knows a registry or needs an async runtime: sources and codecs are
-//! plain blocking code, and the contracts that others implement ([`ImageSource`], [`Sink`],
-//! [`BlobSource`], [`Tree`], [`LayerSource`], [`RunBackend`], [`Fetch`], [`Credentials`], [`Events`]) return
+//! plain blocking code, and the contracts that others implement ([`ImageSource`], [`Origin`],
+//! [`Sink`], [`BlobSource`], [`Tree`], [`LayerSource`], [`RunBackend`], [`Fetch`], [`Credentials`], [`Events`]) return
 //! boxed futures where they wait for a network.
 //!
 //! Start with [`Unsealed::seal`], the path of every byte that ocib makes, then [`Sink`].
@@ -23,9 +23,11 @@ mod entry;
 mod error;
 mod event;
 mod fetch;
+mod git;
 mod layer;
 mod manifest;
 mod media_type;
+mod origin;
 mod place;
 mod platform;
 mod pool;
@@ -44,15 +46,20 @@ pub use descriptor::{Annotations, Descriptor};
 pub use digest::{DiffId, Digest, Digester};
 pub use entry::{Entry, EntryKind, Timestamp, Xattrs};
 pub use error::{Error, LayerError, PlaceError, PlaceErrorKind};
-pub use event::{Event, Events, Outcome, Progress, TaskId};
-pub use fetch::{Fetch, Fetched};
-pub use layer::{Layer, LayerSource, Sealer, Unsealed};
+pub use event::{Event, Events, HashReason, Outcome, Progress, TaskId};
+pub use fetch::{Fetch, Fetched, Remote};
+pub use git::{GitReference, GitTransport};
+pub use layer::{Foreknown, Layer, LayerSource, RECIPE_ANNOTATION, Sealer, Unsealed};
 pub use manifest::{Document, Index, MAX_DOCUMENT_BYTES, Manifest};
 pub use media_type::MediaType;
-pub use place::{Blob, BlobSource, ByteStream, Image, ImageName, ImageSource, Sink};
+pub use origin::Origin;
+pub use place::{
+    ArchiveFormat, Blob, BlobSource, ByteStream, Image, ImageName, ImageSource, LayerOutline, Outline,
+    Placed, Sealing, Sink,
+};
 pub use platform::Platform;
 pub use reference::Reference;
 pub use run::{RunBackend, RunJob};
 pub use tar::{TarWriter, archive_bytes, encode_header};
-pub use tree::{LinkGroup, Node, NodeKind, Tree};
+pub use tree::{Identity, LinkGroup, Node, NodeKind, Tree};
 pub use untar::{ArchiveCodec, ExpansionLimit, TarEntry, TarReader, decode_archive, is_archive};

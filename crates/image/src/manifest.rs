@@ -81,6 +81,16 @@ impl Manifest {
         &self.fields.annotations
     }
 
+    /// What the artifact is, if it is none that runs as a container (image-spec, "artifactType").
+    pub fn artifact_type(&self) -> Option<&str> {
+        self.fields.artifact_type.as_deref()
+    }
+
+    /// The manifest that this one is about, such as the image that a signature signs.
+    pub fn subject(&self) -> Option<&Descriptor> {
+        self.fields.subject.as_ref()
+    }
+
     /// Media type, digest and size of the manifest itself.
     pub fn descriptor(&self) -> Descriptor {
         Descriptor::of(self.media_type.clone(), &self.raw)
@@ -133,9 +143,21 @@ impl Index {
         Self { raw: write_document(&fields), media_type: MediaType::Index, fields: Arc::new(fields) }
     }
 
+    /// An index of `manifests` alone, with all else as it is here: media type, annotations, subject.
+    #[must_use]
+    pub fn with_manifests(&self, manifests: Vec<Descriptor>) -> Self {
+        let fields = IndexFields { manifests, ..(*self.fields).clone() };
+        Self { raw: write_document(&fields), media_type: self.media_type.clone(), fields: Arc::new(fields) }
+    }
+
     /// The bytes, as they were read or will be published.
     pub fn raw(&self) -> &Bytes {
         &self.raw
+    }
+
+    /// The index's annotations.
+    pub fn annotations(&self) -> &Annotations {
+        &self.fields.annotations
     }
 
     /// The listed manifests, in the index's order.
@@ -182,9 +204,7 @@ impl Document {
         let useful = served_as.filter(|media_type| media_type.is_index() || media_type.is_manifest());
         let media_type = match useful {
             Some(media_type) => media_type.clone(),
-            None => declared_type(&raw).ok_or_else(|| {
-                bad(served_as.unwrap_or(&MediaType::Manifest), "it is no manifest and no index")
-            })?,
+            None => declared_type(&raw).map_err(|why| bad(served_as.unwrap_or(&MediaType::Manifest), why))?,
         };
         match media_type.is_index() {
             true => Index::parse(&media_type, raw).map(Self::Index),
@@ -218,21 +238,31 @@ impl Document {
     }
 }
 
-fn declared_type(raw: &[u8]) -> Option<MediaType> {
+/// What a document says of itself, or why that is nothing that ocib reads.
+fn declared_type(raw: &[u8]) -> Result<MediaType, &'static str> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Outline {
+        schema_version: Option<u64>,
         media_type: Option<MediaType>,
         manifests: Option<serde::de::IgnoredAny>,
         config: Option<serde::de::IgnoredAny>,
     }
-    let outline: Outline = serde_json::from_slice(raw).ok()?;
+    const NEITHER: &str = "it is no manifest and no index";
+    let outline: Outline = serde_json::from_slice(raw).map_err(|_| NEITHER)?;
+    if outline.schema_version == Some(1) {
+        return Err(
+            "it is a manifest of Docker's schema 1, which registries and runtimes have given up: push \
+                    the image again from Docker 1.10 or later",
+        );
+    }
     let declared = outline.media_type.filter(|media_type| media_type.is_index() || media_type.is_manifest());
-    declared.or(match (outline.manifests, outline.config) {
+    let looks = match (outline.manifests, outline.config) {
         (Some(_), None) => Some(MediaType::Index),
         (None, Some(_)) => Some(MediaType::Manifest),
         _ => None,
-    })
+    };
+    declared.or(looks).ok_or(NEITHER)
 }
 
 /// A document that says of itself that it is something else may be read differently by others
@@ -313,6 +343,30 @@ mod tests {
             assert_eq!(chosen.as_deref(), expected, "{wanted}");
         }
         assert_eq!(index.platforms().count(), 4);
+    }
+
+    #[test]
+    fn an_index_of_fewer_manifests_keeps_the_rest() {
+        let list = br#"{"schemaVersion":2,"mediaType":"application/vnd.docker.distribution.manifest.list.v2+json","manifests":[],"annotations":{"a":"b"}}"#;
+        let list = Index::parse(&MediaType::DockerList, Bytes::from_static(list)).unwrap();
+        let entry = descriptor(MediaType::DockerManifest, Some("linux/amd64"));
+        let fewer = list.with_manifests(vec![entry.clone()]);
+        let again = Index::parse(&MediaType::DockerList, fewer.raw().clone()).unwrap();
+        assert_eq!((again.manifests(), again.annotations()), (&[entry][..], list.annotations()));
+        assert_eq!(fewer.descriptor().media_type, MediaType::DockerList);
+    }
+
+    #[test]
+    fn says_why_schema_1_is_not_read() {
+        let served = MediaType::from("application/vnd.docker.distribution.manifest.v1+prettyjws");
+        let old = br#"{"schemaVersion":1,"name":"a","tag":"1","fsLayers":[],"history":[],"signatures":[]}"#;
+        let error = Document::parse(Some(&served), Bytes::from_static(old)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "a document of type application/vnd.docker.distribution.manifest.v1+prettyjws cannot be read: it is a \
+             manifest of Docker's schema 1, which registries and runtimes have given up: push the image again from \
+             Docker 1.10 or later"
+        );
     }
 
     #[test]

@@ -70,6 +70,14 @@ impl MediaType {
         matches!(self, Self::Manifest | Self::DockerManifest)
     }
 
+    /// Whether a blob of this type is a layer that need not be where its manifest is, because its owner
+    /// does not allow others to distribute it (image-spec, "non-distributable layers").
+    pub fn is_foreign(&self) -> bool {
+        let text = self.as_str();
+        text.starts_with("application/vnd.oci.image.layer.nondistributable.v1.")
+            || text.starts_with("application/vnd.docker.image.rootfs.foreign.diff.tar")
+    }
+
     /// The OCI type for the same bytes: Docker's and OCI's types never mix in one manifest.
     pub fn to_oci(&self) -> Self {
         match self {
@@ -119,6 +127,18 @@ mod tests {
             assert_eq!(media_type.as_str(), *text);
         }
         assert_eq!(MediaType::from("a/b").as_str(), "a/b");
+    }
+
+    #[test]
+    fn foreign_layers() {
+        for (text, expected) in [
+            ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", true),
+            ("application/vnd.oci.image.layer.nondistributable.v1.tar", true),
+            ("application/vnd.oci.image.layer.v1.tar", false),
+            ("application/vnd.docker.image.rootfs.diff.tar.gzip", false),
+        ] {
+            assert_eq!(MediaType::from(text).is_foreign(), expected, "{text}");
+        }
     }
 
     #[test]

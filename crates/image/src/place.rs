@@ -1,14 +1,21 @@
 //! Places: where images are read from and written to. These are the contracts that registries,
 //! layouts and archives implement; the whole of it is judged by one suite (`ocib-store`'s tests).
 
-use std::{fmt, io::Read, path::PathBuf, pin::Pin, str::FromStr, sync::Arc};
+use std::{
+    fmt,
+    io::Read,
+    path::{Path, PathBuf},
+    pin::Pin,
+    str::FromStr,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use futures_core::{Stream, future::BoxFuture};
 
 use crate::{
-    Config, Descriptor, Digest, Document, Error, Layer, Manifest, MediaType, PlaceError, Platform, Progress,
-    Reference, Unsealed,
+    Config, Descriptor, Digest, Document, Error, HashReason, Layer, Manifest, MediaType, Outcome, PlaceError,
+    Platform, Progress, Reference, Unsealed,
 };
 
 /// Bytes of a blob as they arrive. Dropping the stream ends the transfer.
@@ -76,6 +83,26 @@ impl Stream for Once {
     }
 }
 
+/// What an archive of an image is for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum ArchiveFormat {
+    /// An OCI layout as a tar (`type=oci`, skopeo's `oci-archive:`).
+    Oci,
+    /// The same with the `manifest.json` that `docker load` and `podman load` read, as `docker save`
+    /// writes it since version 25 (`type=docker`). Holds one image.
+    Docker,
+}
+
+impl ArchiveFormat {
+    /// What names of images in such archives begin with.
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Self::Oci => "oci-archive://",
+            Self::Docker => "docker-archive://",
+        }
+    }
+}
+
 /// The name of an image in any place that images are read from.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum ImageName {
@@ -90,6 +117,17 @@ pub enum ImageName {
         /// The manifest or index to take, whatever its name.
         digest: Option<Digest>,
     },
+    /// In a tar file on this machine.
+    Archive {
+        /// What the archive is for. Archives that are read tell by themselves what they are.
+        format: ArchiveFormat,
+        /// The file.
+        file: PathBuf,
+        /// The tag or full reference to look for.
+        tag: Option<String>,
+        /// The manifest or index to take, whatever its name.
+        digest: Option<Digest>,
+    },
 }
 
 impl fmt::Display for ImageName {
@@ -97,9 +135,13 @@ impl fmt::Display for ImageName {
         match self {
             Self::Registry(reference) => reference.fmt(f),
             Self::Layout { directory, tag, digest } => {
-                write!(f, "oci-layout://{}", directory.display())?;
-                tag.iter().try_for_each(|tag| write!(f, ":{tag}"))?;
-                digest.iter().try_for_each(|digest| write!(f, "@{digest}"))
+                let local =
+                    Local { scheme: LAYOUT, path: directory, tag: tag.as_deref(), digest: digest.as_ref() };
+                local.fmt(f)
+            }
+            Self::Archive { format, file, tag, digest } => {
+                let (tag, digest) = (tag.as_deref(), digest.as_ref());
+                Local { scheme: format.scheme(), path: file, tag, digest }.fmt(f)
             }
         }
     }
@@ -108,22 +150,67 @@ impl fmt::Display for ImageName {
 impl FromStr for ImageName {
     type Err = Error;
 
-    /// Reads `oci-layout://DIR[:TAG][@DIGEST]`, `docker-image://REFERENCE` or a plain reference.
+    /// Reads `oci-layout://DIR[:TAG][@DIGEST]`, `oci-archive://FILE[:TAG][@DIGEST]`,
+    /// `docker-archive://FILE[:REFERENCE][@DIGEST]`, `docker-image://REFERENCE` or a plain reference.
     fn from_str(text: &str) -> Result<Self, Error> {
-        let Some(rest) = text.strip_prefix("oci-layout://") else {
-            let reference = text.strip_prefix("docker-image://").unwrap_or(text);
-            return reference.parse::<Reference>().map(|reference| Self::Registry(reference.or_latest()));
-        };
-        let (rest, digest) = match rest.split_once('@') {
-            Some((rest, digest)) => (rest, Some(digest.parse()?)),
-            None => (rest, None),
-        };
-        let (directory, tag) = match rest.rsplit_once(':') {
-            Some((directory, tag)) if !tag.contains('/') => (directory, Some(tag.to_owned())),
-            _ => (rest, None),
-        };
-        Ok(Self::Layout { directory: directory.into(), tag, digest })
+        if let Some(rest) = text.strip_prefix(LAYOUT) {
+            let (path, tag, digest) = local_parts(rest, last_tag)?;
+            return Ok(Self::Layout { directory: path.into(), tag, digest });
+        }
+        for (format, split) in
+            [(ArchiveFormat::Oci, last_tag as Split), (ArchiveFormat::Docker, first_reference)]
+        {
+            if let Some(rest) = text.strip_prefix(format.scheme()) {
+                let (path, tag, digest) = local_parts(rest, split)?;
+                return Ok(Self::Archive { format, file: path.into(), tag, digest });
+            }
+        }
+        let reference = text.strip_prefix("docker-image://").unwrap_or(text);
+        reference.parse::<Reference>().map(|reference| Self::Registry(reference.or_latest()))
     }
+}
+
+const LAYOUT: &str = "oci-layout://";
+
+/// A name on this machine, as it is written.
+struct Local<'a> {
+    scheme: &'static str,
+    path: &'a Path,
+    tag: Option<&'a str>,
+    digest: Option<&'a Digest>,
+}
+
+impl fmt::Display for Local<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.scheme, self.path.display())?;
+        self.tag.iter().try_for_each(|tag| write!(f, ":{tag}"))?;
+        self.digest.iter().try_for_each(|digest| write!(f, "@{digest}"))
+    }
+}
+
+/// Divides a path from the tag that follows it, if one does.
+type Split = fn(&str) -> Option<(&str, &str)>;
+
+/// What follows the last colon is a tag, unless it is part of a path.
+fn last_tag(text: &str) -> Option<(&str, &str)> {
+    text.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'))
+}
+
+/// A reference has slashes and colons of its own, so the path has none of the latter.
+fn first_reference(text: &str) -> Option<(&str, &str)> {
+    text.split_once(':')
+}
+
+fn local_parts(text: &str, split: Split) -> Result<(&str, Option<String>, Option<Digest>), Error> {
+    let (rest, digest) = match text.split_once('@') {
+        Some((rest, digest)) => (rest, Some(digest.parse()?)),
+        None => (text, None),
+    };
+    let (path, tag) = match split(rest) {
+        Some((path, tag)) => (path, Some(tag.to_owned())),
+        None => (rest, None),
+    };
+    Ok((path, tag, digest))
 }
 
 /// One image for one platform, read whole but for its layers.
@@ -152,6 +239,47 @@ pub trait ImageSource: Send + Sync {
     ) -> BoxFuture<'a, Result<Image, PlaceError>>;
 }
 
+/// What is known of an image before a byte of it is moved.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Outline {
+    /// What it is for.
+    pub platform: Platform,
+    /// Its layers, base first.
+    pub layers: Vec<LayerOutline>,
+}
+
+/// One layer of an [`Outline`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LayerOutline {
+    /// What it is, as progress shows it.
+    pub what: String,
+    /// How many bytes will be stored, where that is known: a layer that is compressed on its way is not.
+    pub stored_bytes: Option<u64>,
+}
+
+/// A layer that is in a place now, and how it got there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Placed {
+    /// What the layer is.
+    pub layer: Layer,
+    /// What became of its bytes.
+    pub outcome: Outcome,
+    /// How its digest was found.
+    pub sealing: Sealing,
+}
+
+/// How a sink found out a layer's digest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Sealing {
+    /// While its bytes were stored.
+    Streamed,
+    /// Before that, in a pass of its own.
+    HashedFirst(HashReason),
+    /// Not at all: it was foreknown, and the place has that layer.
+    Foreknown,
+}
+
 /// A place that images are written to: one repository, layout or archive, with the names that the
 /// image shall get there.
 ///
@@ -166,13 +294,26 @@ pub trait Sink: Send + Sync {
     /// are made one after another in the order of the plan (an archive is written front to back).
     fn concurrency(&self) -> usize;
 
-    /// Seals a layer into the place: makes its bytes once (or twice, if the place needs the digest
-    /// first) and stores them.
+    /// Whether the place takes such images, as far as it knows without being sent any of them. An
+    /// error says what it does not take.
+    fn check<'a>(&'a self, images: &'a [Outline]) -> BoxFuture<'a, Result<(), PlaceError>> {
+        let _ = images;
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// The repository that it writes to, if it is one of a registry: other sinks can mount from there.
+    fn repository(&self) -> Option<&Reference> {
+        None
+    }
+
+    /// Seals a layer into the place: makes its bytes once and stores them; or makes them before, for
+    /// their digest, where that may save storing them; or not at all, where the place has the layer
+    /// that is foreknown.
     fn put_layer<'a>(
         &'a self,
         layer: &'a Unsealed,
         progress: &'a Progress,
-    ) -> BoxFuture<'a, Result<Layer, PlaceError>>;
+    ) -> BoxFuture<'a, Result<Placed, PlaceError>>;
 
     /// Stores content of known digest, unless it is there already; verifies what it moves.
     fn put_blob<'a>(
@@ -201,6 +342,8 @@ mod tests {
             ("oci-layout:///x/y", "oci-layout:///x/y"),
             ("oci-layout://x:1.2", "oci-layout://x:1.2"),
             ("oci-layout:///a:b/c", "oci-layout:///a:b/c"),
+            ("oci-archive://x.tar:1.2", "oci-archive://x.tar:1.2"),
+            ("docker-archive://x.tar:a.b:5000/c:1", "docker-archive://x.tar:a.b:5000/c:1"),
         ] {
             assert_eq!(text.parse::<ImageName>().unwrap().to_string(), expected, "{text}");
         }

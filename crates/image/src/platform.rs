@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 
 /// An operating system and a CPU architecture in Go's names, with an optional variant: `linux/arm/v7`.
+/// The version of Windows stands in brackets, as containerd writes it: `windows(10.0.20348)/amd64`.
 ///
 /// Values made by [`FromStr`] and [`Platform::normalized`] are in containerd's normal form:
 /// `aarch64` is `arm64`, `arm64/v8` is `arm64`, `arm` is `arm/v7`, `x86_64` is `amd64`.
@@ -75,14 +76,14 @@ impl Platform {
 
     /// How well an image for `self` serves a machine of `wanted`: `None` not at all, else the lower
     /// the better. An `arm/v7` machine also runs v6 and v5, `arm64` runs 32-bit ARM only if asked
-    /// for, an amd64 of a higher level runs the lower ones (containerd/platforms, `Only`).
+    /// for, an amd64 of a higher level runs the lower ones (containerd/platforms, `Only`). Windows runs
+    /// images of its own build, whatever their revision, so a wanted version is met by its beginning.
     pub fn serves(&self, wanted: &Platform) -> Option<u32> {
         let (have, want) = (self.normalized(), wanted.normalized());
         if have.os != want.os || have.architecture != want.architecture {
             return None;
         }
-        let version_matters = want.os_version.is_some() && have.os_version != want.os_version;
-        if version_matters {
+        if !version_serves(have.os_version.as_deref(), want.os_version.as_deref()) {
             return None;
         }
         let level = |platform: &Platform| match (platform.architecture.as_str(), &platform.variant) {
@@ -99,9 +100,22 @@ impl Platform {
     }
 }
 
+/// Whether the version `have` of a system is the one that is wanted: its first three numbers decide,
+/// as the fourth is a revision that changes every month (containerd/platforms, `windowsVersionMatcher`).
+fn version_serves(have: Option<&str>, want: Option<&str>) -> bool {
+    let build = |version: &str| version.split('.').take(3).map(str::to_owned).collect::<Vec<_>>();
+    match (have, want) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        (Some(have), Some(want)) => build(have) == build(want),
+    }
+}
+
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.os, self.architecture)?;
+        f.write_str(&self.os)?;
+        self.os_version.iter().try_for_each(|version| write!(f, "({version})"))?;
+        write!(f, "/{}", self.architecture)?;
         self.variant.iter().try_for_each(|variant| write!(f, "/{variant}"))
     }
 }
@@ -109,15 +123,22 @@ impl fmt::Display for Platform {
 impl FromStr for Platform {
     type Err = Error;
 
-    /// Reads `os/arch[/variant]`, or one word that is a known system or architecture (then the
+    /// Reads `os[(version)]/arch[/variant]`, or one word that is a known system or architecture (then the
     /// other half is `linux` or `amd64`: never the host's).
     fn from_str(text: &str) -> Result<Self, Error> {
         let bad = || Error::BadPlatform { text: text.chars().take(100).collect() };
         let part_is_good = |part: &&str| {
             !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
         };
-        let parts: Vec<&str> = text.split('/').collect();
-        if !parts.iter().all(part_is_good) {
+        let mut parts: Vec<&str> = text.split('/').collect();
+        let os_version = match parts[0].split_once('(') {
+            Some((os, version)) if parts.len() > 1 => {
+                parts[0] = os;
+                Some(version.strip_suffix(')').ok_or_else(bad)?)
+            }
+            _ => None,
+        };
+        if !parts.iter().chain(&os_version).all(part_is_good) {
             return Err(bad());
         }
         let platform = match parts[..] {
@@ -127,7 +148,8 @@ impl FromStr for Platform {
             [os, arch, variant] => Self { variant: Some(variant.to_owned()), ..Self::new(os, arch) },
             _ => return Err(bad()),
         };
-        Ok(platform.normalized())
+        let os_version = os_version.map(str::to_owned);
+        Ok(Self { os_version, ..platform }.normalized())
     }
 }
 
@@ -154,10 +176,13 @@ mod tests {
             ("linux", "linux/amd64"),
             ("linux/riscv64", "linux/riscv64"),
             ("Linux/AMD64", "linux/amd64"),
+            ("windows(10.0.20348.2113)/amd64", "windows(10.0.20348.2113)/amd64"),
         ] {
             assert_eq!(text.parse::<Platform>().unwrap().to_string(), expected, "{text}");
         }
-        for text in ["", "a/b/c/d", "linux/", "x y", "nonsense"] {
+        for text in
+            ["", "a/b/c/d", "linux/", "x y", "nonsense", "windows(10/amd64", "windows()/amd64", "windows(1)"]
+        {
             assert!(text.parse::<Platform>().is_err(), "{text}");
         }
     }
@@ -171,6 +196,11 @@ mod tests {
             ("linux/arm64", "linux/amd64", None),
             ("linux/amd64", "linux/amd64/v3", Some(3)),
             ("linux/amd64/v3", "linux/amd64", None),
+            ("windows(10.0.20348.2113)/amd64", "windows/amd64", Some(0)),
+            ("windows(10.0.20348.2113)/amd64", "windows(10.0.20348)/amd64", Some(0)),
+            ("windows(10.0.20348.2113)/amd64", "windows(10.0.20348.1)/amd64", Some(0)),
+            ("windows(10.0.17763.1)/amd64", "windows(10.0.20348)/amd64", None),
+            ("windows/amd64", "windows(10.0.20348)/amd64", None),
         ] {
             let parse = |text: &str| text.parse::<Platform>().unwrap();
             assert_eq!(parse(have).serves(&parse(want)), expected, "{have} for {want}");

@@ -23,8 +23,36 @@ pub trait Tree: Send + Sync + fmt::Debug {
     /// tree has none.
     fn xattrs(&self, path: &[u8]) -> Result<Xattrs, LayerError>;
 
+    /// What says that the regular file at `path` is the same as at another time without its being
+    /// read; `None` where nothing does.
+    fn identity(&self, path: &[u8]) -> Result<Option<Identity>, LayerError> {
+        let _ = path;
+        Ok(None)
+    }
+
     /// The path as a user would name it in a message.
     fn display(&self, path: &[u8]) -> String;
+}
+
+/// Equal for files of equal content.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Identity {
+    /// A name that only this content has, such as a digest of it and what it is a digest of.
+    Content(Box<[u8]>),
+    /// The state of a file of this machine. A file that was changed so lately that its clock may not
+    /// have ticked since can have the same state and other content.
+    State {
+        /// The device that holds the file.
+        device: u64,
+        /// Its number there.
+        inode: u64,
+        /// Size in bytes.
+        size: u64,
+        /// Time of the last change of the content.
+        modified: Timestamp,
+        /// Time of the last change of anything, which nobody can set.
+        changed: Timestamp,
+    },
 }
 
 /// What is at a path of a tree.

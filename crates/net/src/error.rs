@@ -4,7 +4,7 @@ use std::{error::Error as StdError, time::Duration};
 
 use reqwest::{Method, StatusCode};
 
-use crate::{Redacted, Retry, Verdict};
+use crate::{Attempt, Redacted, Retry, Verdict, identity::Tried};
 
 /// Errors of HTTP. URLs are redacted, and what a server said is bounded and escaped.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +90,16 @@ pub enum Error {
         /// What is missing.
         why: String,
     },
+    /// Nobody in a cloud: every way to an identity led nowhere.
+    #[error("no identity for {cloud} was found: {}", Tried(tried))]
+    Unidentified {
+        /// The cloud.
+        cloud: &'static str,
+        /// What was tried, in its order; what was configured and failed is the last.
+        tried: Vec<Attempt>,
+        /// Whether nothing was configured at all, rather than something that failed.
+        is_absence: bool,
+    },
 }
 
 fn after_colon(said: &str) -> String {
@@ -103,6 +113,11 @@ impl Error {
             Self::Status { status, .. } => Some(*status),
             _ => None,
         }
+    }
+
+    /// Whether it says that nobody is configured in a cloud, so that one may go on anonymously.
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::Unidentified { is_absence: true, .. })
     }
 
     /// What `error` means for the request `method` `url`. Reqwest's own text repeats the URL with

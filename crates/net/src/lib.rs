@@ -7,12 +7,22 @@
 //! own: [`retry`] and [`Backoff`] are for those who know what may be done twice. [`read_blocking`] is
 //! how threads that may block read what arrives.
 //!
+//! With the feature `ecr`, `aws` knows who ocib is in AWS; with `google`, `google` who it is in Google
+//! Cloud. Both speak through [`Http`] and say of an [`Identity`] what supplied it and until when.
+//!
 //! Start with [`Http::send`].
 
+#[cfg(feature = "ecr")]
+pub mod aws;
 mod body;
 mod bridge;
+#[cfg(any(feature = "ecr", feature = "google"))]
+mod cloud;
 mod error;
+#[cfg(feature = "google")]
+pub mod google;
 mod http;
+mod identity;
 mod printable;
 mod redact;
 mod response;
@@ -20,8 +30,11 @@ mod retry;
 
 pub use body::Body;
 pub use bridge::read_blocking;
+#[cfg(any(feature = "ecr", feature = "google"))]
+pub use cloud::half_life;
 pub use error::Error;
 pub use http::{Http, HttpOptions, Request};
+pub use identity::{Attempt, Identity};
 pub use printable::printable;
 pub use redact::Redacted;
 pub use reqwest::{Method, StatusCode, Url, header};

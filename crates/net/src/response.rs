@@ -16,6 +16,8 @@ pub struct Response {
     inner: reqwest::Response,
     method: Method,
     idle: Duration,
+    /// What was read of the body to see what it says.
+    peeked: Bytes,
 }
 
 /// How much of an error's body is kept; registries' errors are a few hundred bytes.
@@ -24,7 +26,7 @@ const SAID_CHARS: usize = 500;
 
 impl Response {
     pub(crate) fn new(inner: reqwest::Response, method: Method, idle: Duration) -> Self {
-        Self { inner, method, idle }
+        Self { inner, method, idle, peeked: Bytes::new() }
     }
 
     /// The status.
@@ -60,6 +62,9 @@ impl Response {
 
     /// The next piece of the body, `None` after the last. A body that ends too early is an error.
     pub async fn piece(&mut self) -> Result<Option<Bytes>, Error> {
+        if !self.peeked.is_empty() {
+            return Ok(Some(std::mem::take(&mut self.peeked)));
+        }
         let piece = tokio::time::timeout(self.idle, self.inner.chunk()).await;
         let (method, url) = (&self.method, self.inner.url());
         match piece {
@@ -93,6 +98,19 @@ impl Response {
             }
         }
         all.freeze()
+    }
+
+    /// The beginning of the body, as far as it arrives, without taking it away.
+    pub async fn peek(&mut self) -> &Bytes {
+        let mut all = BytesMut::new();
+        while let Ok(Some(piece)) = self.piece().await {
+            all.extend_from_slice(&piece);
+            if all.len() >= SAID_BYTES {
+                break;
+            }
+        }
+        self.peeked = all.freeze();
+        &self.peeked
     }
 
     /// The answer as an error.

@@ -26,10 +26,10 @@ use ocib_image::{ArchiveCodec, LayerError, Node, TarReader, Tree, Xattrs};
 
 pub use self::spool::Scratch;
 use self::{
-    content::{Checked, Span},
+    content::Checked,
     index::{Content, Index, Place},
 };
-use crate::{Error, state::State};
+use crate::{Error, span::Span, state::State};
 
 /// Headers are read from buffers of this size.
 const READ_BYTES: usize = 64 << 10;

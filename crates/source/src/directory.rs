@@ -16,7 +16,7 @@ use std::{
     },
 };
 
-use ocib_image::{LayerError, Node, NodeKind, Timestamp, Tree, Xattrs};
+use ocib_image::{Identity, LayerError, Node, NodeKind, Timestamp, Tree, Xattrs};
 use rustix::{
     fd::OwnedFd,
     fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat},
@@ -194,6 +194,22 @@ impl Tree for Directory {
         }
     }
 
+    fn identity(&self, path: &[u8]) -> Result<Option<Identity>, LayerError> {
+        let found = self.parent(path).and_then(|(parent, name)| match name {
+            b"" => rustix::fs::fstat(&*parent),
+            name => rustix::fs::statat(&*parent, name, AtFlags::SYMLINK_NOFOLLOW),
+        });
+        let stat = found.map_err(|error| self.failure(path, error))?;
+        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        Ok(is_file.then(|| Identity::State {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: stat.st_size.cast_unsigned(),
+            modified: timestamp(stat.st_mtime, stat.st_mtime_nsec),
+            changed: timestamp(stat.st_ctime, stat.st_ctime_nsec),
+        }))
+    }
+
     fn display(&self, path: &[u8]) -> String {
         self.path.join(OsStr::from_bytes(path)).display().to_string()
     }
@@ -231,12 +247,13 @@ fn node(stat: &Stat, target: Vec<u8>) -> Node {
         mode: stat.st_mode & 0o7777,
         uid: stat.st_uid,
         gid: stat.st_gid,
-        mtime: Timestamp {
-            seconds: stat.st_mtime,
-            nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or_default(),
-        },
+        mtime: timestamp(stat.st_mtime, stat.st_mtime_nsec),
         link_group: is_linked.then_some((stat.st_dev, stat.st_ino)),
     }
+}
+
+fn timestamp(seconds: i64, nanoseconds: u64) -> Timestamp {
+    Timestamp { seconds, nanoseconds: u32::try_from(nanoseconds).unwrap_or_default() }
 }
 
 /// A file that fails at its end if it was changed since it was opened.

@@ -5,6 +5,8 @@ use std::{io, net::IpAddr, path::PathBuf};
 use ocib_image::{Digest, LayerError, PlaceError, PlaceErrorKind};
 use ocib_net::{Redacted, Retry, Verdict};
 
+use crate::GitProblem;
+
 /// Errors of sources. Secrets are in none of them.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -77,6 +79,22 @@ pub enum Error {
         /// Which rule it breaks.
         why: &'static str,
     },
+    /// A repository, or what is meant of it, cannot be had.
+    #[error("{url}: {problem}")]
+    Git {
+        /// The repository.
+        url: Redacted,
+        /// What is wrong.
+        problem: Box<GitProblem>,
+    },
+    /// A repository at a place that cannot be asked.
+    #[error("{name} cannot be fetched: {problem}")]
+    GitPlace {
+        /// The repository, as written but for user and password.
+        name: String,
+        /// What is wrong.
+        problem: Box<GitProblem>,
+    },
     /// A directory that what cannot be read twice should have been kept in.
     #[error(
         "{name} cannot be spooled to {}: {source}, expected room in a directory that can be written (--scratch-dir)",
@@ -128,6 +146,7 @@ impl Error {
             Self::LinkLocal { .. } | Self::PlainCredentials { .. } => Refused,
             Self::BadUrl { .. } | Self::Changed { .. } => Input,
             Self::Archive { .. } | Self::BadMember { .. } | Self::Scratch { .. } => Input,
+            Self::Git { problem, .. } | Self::GitPlace { problem, .. } => problem.kind(),
             Self::Layer(LayerError::Place(inner)) => inner.kind,
             Self::Layer(_) => Input,
             Self::WrongDigest { .. } | Self::Encoding { .. } => Corrupt,

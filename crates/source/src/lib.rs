@@ -5,6 +5,8 @@
 //! | [`Directory`] | a directory of this machine, such as a build context |
 //! | [`Archive`] | a context that came as a tar archive, from a file or a pipe |
 //! | [`Web`] | brings what `ADD` names by a URL |
+//! | [`Git`] | a commit of a repository, for `ADD` and as a context |
+//! | [`Fetcher`] | both of them, as a build wants them |
 //!
 //! All of them are seen as an [`ocib_image::Tree`], which can be read again and again. Object stores
 //! and model hubs will stand beside them.
@@ -12,12 +14,20 @@
 //! Start with [`Directory`], the simplest, then [`Web`], whose trees are not on this machine.
 
 mod archive;
+mod client;
 mod directory;
 mod error;
+mod fetcher;
+mod git;
+mod span;
 mod state;
+mod userinfo;
+mod watched;
 mod web;
 
 pub use archive::{Archive, Scratch};
 pub use directory::Directory;
 pub use error::Error;
+pub use fetcher::Fetcher;
+pub use git::{Git, GitCredentials, GitOptions, GitProblem};
 pub use web::Web;

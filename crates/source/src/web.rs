@@ -11,7 +11,6 @@
 //! does not say how long its answer is, or compresses it although it was asked not to, the content is
 //! read through once just to be measured, and its digest then guards every later reading.
 
-mod client;
 mod download;
 mod file;
 mod remote;
@@ -19,18 +18,20 @@ mod target;
 
 use std::{fmt, sync::Arc};
 
-use futures_core::future::BoxFuture;
-use ocib_image::{Digest, Fetch, Fetched, PlaceError};
+use ocib_image::{Digest, Fetched, PlaceError};
 use ocib_net::{Backoff, HttpOptions, retry};
 use tokio::runtime::Handle;
 
+pub(crate) use self::remote::failure;
 use self::{
-    client::Client,
     file::{Found, WebFile},
     remote::Remote,
     target::Target,
 };
-use crate::Error;
+use crate::{
+    Error,
+    client::{Client, PlainHttp},
+};
 
 /// Fetches `http://` and `https://` URLs, as `ADD` names them. Must be used within a runtime of tokio,
 /// which must live as long as the trees that it gives.
@@ -60,7 +61,7 @@ pub struct Web {
 impl Web {
     /// Speaks HTTP as `http` says, and tries again what broke off as `backoff` says.
     pub fn new(http: HttpOptions, backoff: Backoff) -> Self {
-        Self { client: Arc::new(Client::new(http)), backoff }
+        Self { client: Arc::new(Client::new(http, PlainHttp::AsWritten)), backoff }
     }
 
     async fn find(&self, url: &str, digest: Option<&Digest>) -> Result<Fetched, Error> {
@@ -80,21 +81,16 @@ impl Web {
         };
         Ok(Fetched { file: Some(name), tree: Arc::new(file) })
     }
-}
 
-impl Fetch for Web {
-    /// Size and time are the server's, or measured. A `digest` is verified at the end of each reading
-    /// that began at the start; if the content had to be measured, before this returns.
+    /// The file at `url`, found and measured. Size and time are the server's, or measured. A `digest` is
+    /// verified at the end of each reading that began at the start; if the content had to be measured,
+    /// before this returns.
     ///
     /// # Errors
     /// By kind: `NotFound` and `Denied` as the server says, `Unreachable` after all attempts,
     /// `Refused` for what is not asked, `Corrupt` for another digest, `Input` for what is no URL.
-    fn fetch<'a>(
-        &'a self,
-        url: &'a str,
-        digest: Option<&'a Digest>,
-    ) -> BoxFuture<'a, Result<Fetched, PlaceError>> {
-        Box::pin(async move { Ok(self.find(url, digest).await?) })
+    pub async fn fetch(&self, url: &str, digest: Option<&Digest>) -> Result<Fetched, PlaceError> {
+        Ok(self.find(url, digest).await?)
     }
 }
 

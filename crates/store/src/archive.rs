@@ -1,5 +1,6 @@
 //! Archives: an image in one tar file, for `skopeo`, `docker load` and `podman load`.
 
+mod read;
 mod writer;
 
 use std::{
@@ -11,7 +12,8 @@ use std::{
 
 use futures_core::future::BoxFuture;
 use ocib_image::{
-    Blob, Document, Layer, Manifest, Outcome, PlaceError, Progress, Reference, Sealer, Sink, Unsealed,
+    ArchiveFormat, Blob, Document, Manifest, Outcome, PlaceError, Placed, Progress, Reference, Sealer, Sink,
+    Unsealed,
 };
 use serde::Serialize;
 
@@ -20,17 +22,8 @@ use crate::{
     blocking::{Wanted, blocking},
     layout::{BLOBS, INDEX, IndexFile, Name},
 };
+pub(crate) use read::Archived;
 use writer::{ArchiveWriter, Watch};
-
-/// What an archive is for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ArchiveFormat {
-    /// An OCI layout as a tar (`type=oci`, skopeo's `oci-archive:`).
-    Oci,
-    /// The same with the `manifest.json` that `docker load` and `podman load` read, as `docker save`
-    /// writes it since version 25 (`type=docker`). Holds one image.
-    Docker,
-}
 
 /// Where an archive goes.
 pub enum Destination {
@@ -174,19 +167,14 @@ impl ArchiveSink {
     }
 
     fn pinned(&self, root: &Document) -> Vec<String> {
-        let transport = match self.format {
-            ArchiveFormat::Oci => "oci-archive",
-            ArchiveFormat::Docker => "docker-archive",
-        };
-        let digest = root.descriptor().digest;
+        let (scheme, digest) = (self.format.scheme(), root.descriptor().digest);
         let name_of = |name: &Name| match self.format {
             ArchiveFormat::Oci => name.tag().to_owned(),
             ArchiveFormat::Docker => name.image().unwrap_or(name.tag()).to_owned(),
         };
-        let names =
-            self.names.iter().map(|name| format!("{transport}:{}:{}@{digest}", self.name, name_of(name)));
+        let names = self.names.iter().map(|name| format!("{scheme}{}:{}@{digest}", self.name, name_of(name)));
         match self.names[..] {
-            [] => vec![format!("{transport}:{}@{digest}", self.name)],
+            [] => vec![format!("{scheme}{}@{digest}", self.name)],
             _ => names.collect(),
         }
     }
@@ -205,16 +193,16 @@ impl Sink for ArchiveSink {
         &'a self,
         layer: &'a Unsealed,
         progress: &'a Progress,
-    ) -> BoxFuture<'a, Result<Layer, PlaceError>> {
+    ) -> BoxFuture<'a, Result<Placed, PlaceError>> {
         Box::pin(async move {
             let (unsealed, sealer, watched) = (layer.clone(), self.sealer.clone(), progress.clone());
             let put = self.with_writer(move |writer, wanted| {
                 let watch = Watch { progress: &watched, wanted };
                 writer.put_layer(&mut |take| unsealed.seal(&sealer, take), watch)
             });
-            let layer = put.await?;
-            progress.finished(Outcome::Stored);
-            Ok(layer)
+            let placed = put.await?;
+            progress.finished(placed.outcome);
+            Ok(placed)
         })
     }
 
@@ -249,7 +237,7 @@ impl Sink for ArchiveSink {
         })
     }
 
-    /// References are `oci-archive:FILE[:TAG]@DIGEST` or `docker-archive:FILE[:REFERENCE]@DIGEST`.
+    /// References are `oci-archive://FILE[:TAG]@DIGEST` or `docker-archive://FILE[:REFERENCE]@DIGEST`.
     /// Writes the archive's end: after it, only what is there already can be put again.
     fn finish<'a>(&'a self, root: &'a Document) -> BoxFuture<'a, Result<Vec<String>, PlaceError>> {
         Box::pin(async move {

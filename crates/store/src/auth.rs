@@ -1,7 +1,10 @@
 //! Credentials from Docker's and Podman's files and helpers.
 
 mod file;
+#[cfg(feature = "google")]
+mod google;
 mod helper;
+mod logins;
 
 use std::{
     env::split_paths,
@@ -12,6 +15,9 @@ use std::{
 use futures_core::future::BoxFuture;
 use ocib_image::{Credential, Credentials, PlaceError, Reference};
 
+#[cfg(feature = "google")]
+pub use self::google::GoogleAuth;
+pub use self::logins::{Cloud, Login, Logins, OnLogin};
 use self::{file::CredentialFile, helper::Helper};
 use crate::Error;
 
@@ -75,13 +81,14 @@ impl DockerAuth {
         Self { files: files.into_iter().flatten().collect(), is_first_named, programs }
     }
 
-    async fn find_in_files(&self, repository: &Reference) -> Result<Option<Credential>, Error> {
+    /// The credential for `repository`, and where it was.
+    async fn find_in_files(&self, repository: &Reference) -> Result<Option<(Credential, String)>, Error> {
         let keys = keys(repository);
         for (at, path) in self.files.iter().enumerate() {
             let must_exist = at == 0 && self.is_first_named;
             let Some(file) = CredentialFile::read(path, must_exist)? else { continue };
-            if let Some(credential) = self.find_in(&file, path, &keys).await? {
-                return Ok(Some(credential));
+            if let Some(found) = self.find_in(&file, path, &keys).await? {
+                return Ok(Some(found));
             }
         }
         Ok(None)
@@ -92,17 +99,18 @@ impl DockerAuth {
         file: &CredentialFile,
         path: &Path,
         keys: &[String],
-    ) -> Result<Option<Credential>, Error> {
+    ) -> Result<Option<(Credential, String)>, Error> {
         let registry = keys.last().expect("a repository has at least the key of its registry");
         let by_registry = keys.iter().find_map(|key| Some((file.helper(key)?, key)));
         let in_store = file.store().map(|store| (store, registry));
         for (name, key) in by_registry.into_iter().chain(in_store) {
             let helper = Helper { name, programs: &self.programs, file: path };
             if let Some(credential) = helper.ask(server(key)).await? {
-                return Ok(Some(credential));
+                return Ok(Some((credential, helper.to_string())));
             }
         }
-        keys.iter().find_map(|key| file.entry(key, path)).transpose()
+        let entry = keys.iter().find_map(|key| file.entry(key, path)).transpose()?;
+        Ok(entry.map(|credential| (credential, path.display().to_string())))
     }
 }
 
@@ -117,7 +125,7 @@ impl Credentials for DockerAuth {
         &'a self,
         repository: &'a Reference,
     ) -> BoxFuture<'a, Result<Option<Credential>, PlaceError>> {
-        Box::pin(async move { Ok(self.find_in_files(repository).await?) })
+        Box::pin(async move { Ok(self.find_in_files(repository).await?.map(|(credential, _)| credential)) })
     }
 }
 

@@ -11,6 +11,8 @@ use futures_util::stream;
 use ocib_image::{ByteStream, Layer, LayerError, PlaceError, PlaceErrorKind, Progress, Sealer, Unsealed};
 use tokio::{sync::mpsc::channel, task::spawn_blocking};
 
+use crate::blocking::blocking;
+
 /// Makes `layer` on a blocking thread. The stream gives its stored bytes and counts them to
 /// `progress`; the future says what they turned out to be, once the stream has ended or was dropped.
 /// A layer that fails breaks the stream off with an error. Must be called within a runtime.
@@ -24,7 +26,8 @@ pub(crate) fn seal(
     let thread = spawn_blocking(move || {
         let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "the upload broke off");
         let layer = layer.seal(&sealer, &mut |piece| pieces.blocking_send(Some(piece)).map_err(gone))?;
-        pieces.blocking_send(None).map_err(gone).map_err(LayerError::Output)?;
+        // Whoever was promised this many bytes need not look for an end.
+        let _ = pieces.blocking_send(None);
         Ok(layer)
     });
     let stream =
@@ -41,12 +44,25 @@ pub(crate) fn seal(
     (Box::pin(stream), made)
 }
 
+/// Makes `layer` on a blocking thread for its digest alone, and counts its stored bytes to `progress`.
+/// Ends soon after the future is dropped. Must be called within a runtime.
+pub(crate) async fn hash(layer: Unsealed, sealer: Sealer, progress: Progress) -> Result<Layer, PlaceError> {
+    let work = blocking(move |wanted| {
+        let sealed = layer.seal(&sealer, &mut |piece| {
+            progress.advanced(piece.len() as u64);
+            wanted.check()
+        });
+        Ok(sealed?)
+    });
+    work.await
+}
+
 #[cfg(test)]
 mod tests {
     use std::{io::Write, sync::Arc};
 
     use futures_util::TryStreamExt;
-    use ocib_image::{Annotations, Budget, Codec, Compression, LayerSource, Limits};
+    use ocib_image::{Annotations, Budget, Codec, Compression, Foreknown, LayerSource, Limits};
 
     use super::*;
 
@@ -83,6 +99,7 @@ mod tests {
             source: Arc::new(Written(Box::new(write))),
             compression: Compression::Fixed(Codec::Plain),
             annotations: Annotations::new(),
+            foreknown: Foreknown::default(),
         };
         seal(layer, sealer, Progress::unwatched())
     }

@@ -2,8 +2,10 @@
 
 use std::{fmt, io, path::PathBuf, time::Duration};
 
-use ocib_image::{Digest, LayerError, PlaceError, PlaceErrorKind};
+use ocib_image::{Digest, LayerError, PlaceError, PlaceErrorKind, Platform};
 use ocib_net::{Method, Redacted, Retry, StatusCode, Verdict};
+
+use crate::IamDenial;
 
 /// Errors of places. Secrets are in none of them; what a registry said is bounded and escaped.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +67,30 @@ pub enum Error {
         bytes: u64,
         /// The limit in bytes.
         limit: u64,
+    },
+    /// An image with more layers than the registry takes.
+    #[error("the image for {platform} has {count} layers, {registry} takes at most {limit}")]
+    TooManyLayers {
+        /// What the image is for.
+        platform: Box<Platform>,
+        /// How many layers it has.
+        count: usize,
+        /// The registry's host.
+        registry: String,
+        /// How many it takes.
+        limit: usize,
+    },
+    /// A tag that the registry does not take.
+    #[error("the tag {tag} has {count} characters, {registry} takes at most {limit}")]
+    TagTooLong {
+        /// The tag.
+        tag: String,
+        /// How many characters it has.
+        count: usize,
+        /// The registry's host.
+        registry: String,
+        /// How many it takes.
+        limit: usize,
     },
     /// A manifest, index or config that cannot be read.
     #[error("{name}: {source}")]
@@ -134,6 +160,24 @@ pub enum Error {
         /// What went wrong, without its output.
         why: String,
     },
+    /// A credential helper that is not installed.
+    #[error("credential helper {helper:?}, named in {}: there is no such program in PATH", file.display())]
+    NoHelper {
+        /// The program.
+        helper: String,
+        /// The file that names it.
+        file: PathBuf,
+    },
+    /// An API of AWS refused what was asked of it.
+    #[error("{action} failed{}", After(code, message))]
+    Aws {
+        /// What was asked, by the name of its permission, such as `ecr:CreateRepository`.
+        action: &'static str,
+        /// AWS's code, such as `AccessDeniedException`; empty if it sent none.
+        code: String,
+        /// AWS's words.
+        message: String,
+    },
     /// A local file or directory that cannot be read or written.
     #[error("cannot {verb} {}: {source}", path.display())]
     File {
@@ -161,6 +205,22 @@ pub enum Error {
         wanted: String,
         /// The images that are there, by name or digest.
         there: Vec<String>,
+    },
+    /// A file that is no archive of images.
+    #[error("{} is not an archive of images: {why}", path.display())]
+    BadArchive {
+        /// The file.
+        path: PathBuf,
+        /// What is missing or wrong.
+        why: String,
+    },
+    /// A blob that an archive does not have.
+    #[error("{} has no blob {digest}", path.display())]
+    NotInArchive {
+        /// The file.
+        path: PathBuf,
+        /// The blob.
+        digest: Digest,
     },
     /// A name that cannot stand in a docker archive.
     #[error("{name:?} cannot name an image in a docker archive, expected REPOSITORY[:TAG]")]
@@ -202,6 +262,21 @@ pub struct RegistryCode {
     pub message: String,
 }
 
+impl RegistryCode {
+    /// Whether it says that a token is past its end, as ECR does with the status 403.
+    pub(crate) fn says_expired(&self) -> bool {
+        self.message.contains("expired") || self.message.contains("Expired")
+    }
+}
+
+struct After<'a>(&'a str, &'a str);
+
+impl fmt::Display for After<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        [self.0, self.1].iter().filter(|text| !text.is_empty()).try_for_each(|text| write!(f, ": {text}"))
+    }
+}
+
 struct Images<'a>(&'a [String]);
 
 impl fmt::Display for Images<'_> {
@@ -240,6 +315,26 @@ impl Error {
         matches!(self, Self::Registry { codes, .. } if codes.iter().any(|said| said.code == code))
     }
 
+    /// Whether the registry takes the proof of identity for expired, so that a new one may help.
+    pub fn is_stale(&self) -> bool {
+        match self {
+            Self::Registry { status, codes, .. } => {
+                *status == StatusCode::UNAUTHORIZED
+                    || *status == StatusCode::FORBIDDEN && codes.iter().any(RegistryCode::says_expired)
+            }
+            _ => false,
+        }
+    }
+
+    /// The permission that is missing, where AWS names it: in answers of ECR as a registry and of its API.
+    pub fn denial(&self) -> Option<IamDenial> {
+        match self {
+            Self::Registry { codes, .. } => codes.iter().find_map(|said| IamDenial::parse(&said.message)),
+            Self::Aws { message, .. } => IamDenial::parse(message),
+            _ => None,
+        }
+    }
+
     fn kind(&self) -> PlaceErrorKind {
         use PlaceErrorKind::{Corrupt, Denied, Input, Local, NotFound, Refused, Unreachable};
         match self {
@@ -252,28 +347,51 @@ impl Error {
             },
             Self::Http(ocib_net::Error::TooLong { .. }) => Corrupt,
             Self::Http(ocib_net::Error::Forbidden { .. } | ocib_net::Error::Redirect { .. }) => Refused,
+            Self::Http(ocib_net::Error::Unidentified { .. }) => Denied,
             Self::Http(_) => Unreachable,
             Self::BadRealm { .. }
             | Self::Incomplete { .. }
             | Self::WrongDigest { .. }
             | Self::WrongSize { .. }
             | Self::Document { .. } => Corrupt,
-            Self::TooLarge { .. } | Self::ForeignLayer { .. } => Refused,
+            Self::TooLarge { .. }
+            | Self::TooManyLayers { .. }
+            | Self::TagTooLong { .. }
+            | Self::ForeignLayer { .. } => Refused,
             Self::NoPlatform { .. } | Self::NoRegistryName { .. } => NotFound,
             Self::ForeignRealm { .. }
             | Self::NeedsPassword { .. }
             | Self::CredentialFile { .. }
+            | Self::NoHelper { .. }
             | Self::CredentialHelper { .. } => Denied,
+            Self::Aws { code, .. } => match code.as_str() {
+                "RepositoryNotFoundException" => NotFound,
+                code if AWS_DENIALS.contains(&code) => Denied,
+                _ => Refused,
+            },
             Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound => NotFound,
             Self::File { .. } | Self::ArchiveBroken { .. } => Local,
-            Self::BadLayout { .. } => Input,
-            Self::NotInLayout { .. } => NotFound,
+            Self::BadLayout { .. } | Self::BadArchive { .. } => Input,
+            Self::NotInLayout { .. } | Self::NotInArchive { .. } => NotFound,
             Self::BadArchiveName { .. } | Self::ManyPlatforms | Self::ArchiveFinished { .. } => Refused,
             Self::Layer(LayerError::Place(inner)) | Self::Place(inner) => inner.kind,
             Self::Layer(_) => Input,
         }
     }
 }
+
+/// Codes that all of AWS's APIs use for who may not ask ("Common errors").
+const AWS_DENIALS: [&str; 9] = [
+    "AccessDenied",
+    "AccessDeniedException",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "IncompleteSignature",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+];
 
 impl Retry for Error {
     fn verdict(&self) -> Verdict {

@@ -1,9 +1,17 @@
 //! Images by any name.
 
-use futures_core::future::BoxFuture;
-use ocib_image::{Image, ImageName, ImageSource, PlaceError, Platform};
+use std::sync::Arc;
 
-use crate::{LayoutSelector, Registries, resolve_in_layout};
+use futures_core::future::BoxFuture;
+use ocib_image::{Image, ImageName, ImageSource, Origin, PlaceError, Platform};
+
+use crate::{
+    LayoutSelector, Registries,
+    archive::Archived,
+    blocking::blocking,
+    layout::{Files, LayoutOrigin},
+    origin,
+};
 
 /// Reads images from wherever their names say.
 ///
@@ -18,22 +26,36 @@ pub struct Images {
     pub registries: Registries,
 }
 
+impl Images {
+    /// Opens the place that `name` is in, to read the image as it is stored. A registry is not asked
+    /// yet, nor is a directory looked at; of an archive the headers are read, and it must be a file
+    /// in which any place can be gone to. Must be called within a runtime of tokio.
+    ///
+    /// An archive that cannot be read is [`ocib_image::PlaceErrorKind::Input`], one that is not there
+    /// [`ocib_image::PlaceErrorKind::NotFound`].
+    pub async fn open(&self, name: &ImageName) -> Result<Arc<dyn Origin>, PlaceError> {
+        let (tag, digest, files) = match name {
+            ImageName::Registry(reference) => return Ok(Arc::new(self.registries.open(reference))),
+            ImageName::Layout { directory, tag, digest } => {
+                (tag, digest, Files::Directory(directory.clone()))
+            }
+            ImageName::Archive { file, tag, digest, .. } => {
+                let path = file.clone();
+                let archived = blocking(move |wanted| Archived::open(&path, wanted)).await?;
+                (tag, digest, Files::Archive(Arc::new(archived)))
+            }
+        };
+        let selector = LayoutSelector::new(tag.as_deref(), *digest);
+        Ok(Arc::new(LayoutOrigin::new(name.clone(), selector, files)))
+    }
+}
+
 impl ImageSource for Images {
     fn resolve<'a>(
         &'a self,
         name: &'a ImageName,
         platform: &'a Platform,
     ) -> BoxFuture<'a, Result<Image, PlaceError>> {
-        match name {
-            ImageName::Registry(_) => self.registries.resolve(name, platform),
-            ImageName::Layout { directory, tag, digest } => {
-                let selector = match (digest, tag) {
-                    (Some(digest), _) => LayoutSelector::Digest(*digest),
-                    (None, Some(tag)) => LayoutSelector::Tag(tag.clone()),
-                    (None, None) => LayoutSelector::Only,
-                };
-                Box::pin(async move { resolve_in_layout(directory, &selector, platform).await })
-            }
-        }
+        Box::pin(async move { origin::image(&*self.open(name).await?, platform).await })
     }
 }

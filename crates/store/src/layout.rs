@@ -5,14 +5,15 @@ mod blob;
 mod directory;
 mod index_file;
 mod name;
-mod resolve;
+mod origin;
 mod sink;
 
-pub(crate) use blob::{Verified, source_error};
+pub(crate) use blob::{FileBlob, Part, Verified, source_error};
 pub(crate) use directory::Partial;
 pub(crate) use index_file::IndexFile;
 pub(crate) use name::Name;
-pub use resolve::{LayoutSelector, resolve_in_layout};
+pub(crate) use origin::{Files, LayoutOrigin};
+pub use origin::{LayoutSelector, resolve_in_layout};
 pub use sink::LayoutSink;
 
 /// The file that marks a layout, and all that is in it.

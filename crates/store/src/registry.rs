@@ -5,10 +5,13 @@ mod blob;
 mod challenge;
 mod endpoint;
 mod manifest;
+mod pace;
+mod present;
 mod profile;
 mod pull;
 mod push;
 mod token;
+mod transfer;
 mod upload;
 mod verified;
 
@@ -22,7 +25,11 @@ use ocib_image::{Credentials, Reference};
 use ocib_net::{Backoff, Http, HttpOptions, Method, Request, Response, StatusCode, Url, header};
 use tokio::sync::OnceCell;
 
-pub use self::{blob::RegistryBlob, push::RegistrySink};
+pub use self::{
+    blob::RegistryBlob,
+    pull::RegistryOrigin,
+    push::{HashFirst, PushOptions, RegistrySink},
+};
 use self::{endpoint::Endpoint, token::Scopes};
 use crate::{Anonymous, Error};
 
@@ -91,6 +98,9 @@ impl Registries {
     }
 }
 
+/// How often a request is sent that the registry wants later, each time at a slower pace.
+const TOO_SOON_MAX: usize = 12;
+
 /// One repository, and what is to be done in it.
 #[derive(Clone, Debug)]
 struct Repository {
@@ -126,23 +136,45 @@ impl Repository {
         Arc::clone(endpoints.entry(self.name.registry().to_owned()).or_default())
     }
 
-    /// Sends `request` once and returns the answer, whatever its status. The registry's own hosts
-    /// get a proof of identity; if it turns out stale, a new one is made and the request is sent
-    /// again, unless its body can be sent only once: the caller then gets the 401 and can start over.
+    /// Sends `request` and returns the answer, whatever its status. Requests to the registry's own
+    /// hosts keep its pace: one that comes too soon is sent again later, unless its body can be sent
+    /// only once.
     async fn exchange(&self, mut request: Request) -> Result<Response, Error> {
         let cell = self.cell();
         let endpoint = self.endpoint(&cell).await?;
-        let http = &self.options().http;
         if !endpoint.is_at(&request.url) {
-            return Ok(http.send(request).await?);
+            return Ok(self.options().http.send(request).await?);
         }
+        for _ in 0..TOO_SOON_MAX {
+            let began = endpoint.pace.turn().await;
+            let again = request.again();
+            let response = self.exchange_proven(endpoint, request).await?;
+            if response.status() != StatusCode::TOO_MANY_REQUESTS {
+                endpoint.pace.speed_up();
+                return Ok(response);
+            }
+            endpoint.pace.slow_down(began, response.retry_after());
+            match again {
+                Some(again) => request = again,
+                None => return Ok(response),
+            }
+        }
+        endpoint.pace.turn().await;
+        self.exchange_proven(endpoint, request).await
+    }
+
+    /// Sends `request` once, with a proof of identity; if that turns out stale, a new one is made and
+    /// the request is sent again, unless its body can be sent only once: the caller then gets the 401
+    /// and can start over.
+    async fn exchange_proven(&self, endpoint: &Endpoint, mut request: Request) -> Result<Response, Error> {
+        let http = &self.options().http;
         let again = request.again();
         let proof = endpoint.prove(self).await?;
         proof.iter().for_each(|proof| {
             request.headers.insert(header::AUTHORIZATION, proof.clone());
         });
-        let response = http.send(request).await?;
-        if response.status() != StatusCode::UNAUTHORIZED || !endpoint.is_at(response.url()) {
+        let mut response = http.send(request).await?;
+        if !endpoint.is_at(response.url()) || !answer::is_stale(&mut response).await {
             return Ok(response);
         }
         endpoint.learn(response.headers());
@@ -164,11 +196,20 @@ impl Repository {
         }
         let response = match explained {
             Some(request) if status.is_client_error() => {
+                let again = request.again();
                 let explained = self.exchange(Request { method: Method::GET, ..request }).await?;
-                if explained.status().is_success() { response } else { explained }
+                match again {
+                    // The reason was a stale proof, which is renewed by now.
+                    Some(again) if explained.status().is_success() => self.exchange(again).await?,
+                    _ => explained,
+                }
             }
             _ => response,
         };
+        let status = response.status();
+        if status.is_success() || accepted.contains(&status.as_u16()) {
+            return Ok(response);
+        }
         Err(answer::failure(response).await)
     }
 }

@@ -1,8 +1,11 @@
 //! What ocib's tests need from outside: real registries, real readers of images, faults on the
 //! wire, files of any size, and judges that trust nothing of what ocib says of itself.
 //!
-//! - [`Registry`]: Debian's `docker-registry` on a loopback port; [`FaultProxy`] breaks the
-//!   connections to it at a chosen byte.
+//! - [`Registry`]: Debian's `docker-registry` on a loopback port; [`FaultProxy`] breaks,
+//!   slows, alters or answers what passes to it.
+//! - [`EcrEmulator`]: Amazon ECR's dialect, its API, STS and IAM, and faults on request;
+//!   [`GoogleEmulator`]: where Google's tokens come from.
+//! - [`GitServer`]: git's own `http-backend` on a loopback port; [`PackBuilder`] makes what git never sends.
 //! - [`skopeo`], [`umoci`], [`Podman`]: other people's readers.
 //! - [`verify_layout`] and [`rootfs`]: every digest and every file of an image, derived again from
 //!   its bytes.
@@ -12,6 +15,10 @@
 //! Debian package, never pass. Start with [`Registry::start`].
 
 mod content;
+mod ecr;
+mod git;
+mod google;
+mod http;
 mod layout;
 mod machine;
 mod peers;
@@ -21,10 +28,16 @@ mod registry;
 mod sinks;
 
 pub use content::{Noise, noise_file, safetensors_file, sparse_file};
+pub use ecr::{
+    AccessKey, AwsAction, EcrCall, EcrEmulator, EcrFault, EcrOptions, EcrRepository, MissingRepository,
+    Policy, SecondPatch, Trust, UploadSession,
+};
+pub use git::{GitRequest, GitServer, GitServerOptions, PackBuilder, git, git_answer, git_oid, seal_pack};
+pub use google::GoogleEmulator;
 pub use layout::{FileType, RootfsFile, rootfs, verify_layout};
 pub use machine::{arm64_busybox, checkout, is_full, run_arm64};
 pub use peers::{Podman, skopeo, umoci, untar};
 pub use process::{require, run, run_command};
-pub use proxy::{Fault, FaultProxy};
+pub use proxy::{Fault, FaultProxy, RequestKind};
 pub use registry::{Registry, RegistryOptions, Request, Served};
 pub use sinks::{SinkCase, file_layer, program_layer, sealer, sink_suite};

@@ -144,7 +144,8 @@ async fn several_at_a_time(case: SinkCase) {
     let mut sealed = Vec::new();
     for group in unsealed.chunks(case.sink.concurrency()) {
         let puts = group.iter().map(|layer| case.sink.put_layer(layer, &progress));
-        sealed.extend(join_all(puts).await.into_iter().map(|layer| layer.expect("the layer is good")));
+        sealed
+            .extend(join_all(puts).await.into_iter().map(|placed| placed.expect("the layer is good").layer));
     }
     assert_eq!(sealed[0], sealed[1]);
     let image = put_documents(&case, "linux/amd64", sealed).await;
@@ -201,7 +202,7 @@ async fn put_image(case: &SinkCase, platform: &str) -> PutImage {
 }
 
 async fn put_layer(case: &SinkCase, unsealed: &Unsealed, progress: &Progress) -> Layer {
-    case.sink.put_layer(unsealed, progress).await.expect("the layer is good")
+    case.sink.put_layer(unsealed, progress).await.expect("the layer is good").layer
 }
 
 async fn put_documents(case: &SinkCase, platform: &str, layers: Vec<Layer>) -> PutImage {

@@ -13,8 +13,9 @@ use ocib_image::{Blob, DiffId, EntryKind, Image, LayerError, LinkGroup, Node, No
 
 use super::{
     content::{Content, Packed},
-    headers::{Header, HeaderCache, headers, unreadable},
+    headers::{Header, headers, unreadable},
     layer::{OPAQUE, WHITEOUT},
+    memory::Memory,
     rootfs::{Files, Found, follow},
 };
 use crate::path;
@@ -23,7 +24,7 @@ use crate::path;
 #[derive(Debug)]
 pub(crate) struct Base {
     layers: Vec<Arc<Packed>>,
-    cache: Option<HeaderCache>,
+    memory: Option<Memory>,
     listing: OnceLock<Listing>,
 }
 
@@ -38,12 +39,12 @@ struct Listed {
 
 impl Base {
     /// The files of `image`, whose layers have these diff IDs; nothing is read yet.
-    pub(crate) fn new(image: &Image, diff_ids: &[DiffId], name: &str, cache: Option<HeaderCache>) -> Self {
+    pub(crate) fn new(image: &Image, diff_ids: &[DiffId], name: &str, memory: Option<Memory>) -> Self {
         let packed = |(blob, diff_id): (&Blob, &DiffId)| {
             Arc::new(Packed { blob: blob.clone(), diff_id: *diff_id, image: name.to_owned() })
         };
         let layers = image.layers.iter().zip(diff_ids).map(packed).collect();
-        Self { layers, cache, listing: OnceLock::new() }
+        Self { layers, memory, listing: OnceLock::new() }
     }
 
     fn listing(&self) -> Result<&Listing, LayerError> {
@@ -52,7 +53,7 @@ impl Base {
         }
         let mut listing = Listing::new();
         for (number, layer) in self.layers.iter().enumerate() {
-            let headers = headers(layer, self.cache.as_ref())?;
+            let headers = headers(layer, self.memory.as_ref())?;
             apply(&mut listing, number as u64, layer, headers)?;
         }
         Ok(self.listing.get_or_init(|| listing))

@@ -1,23 +1,15 @@
 //! What a base layer's headers say, and where that is remembered between builds.
 //!
 //! A layer's diff ID fixes its tar, and so its headers and where each file starts in it. They are
-//! kept in a file of that name; whoever finds it need not fetch the layer. The file is not trusted
-//! further than its checksum: one that is broken, foreign or of another version is read again from
-//! the layer and replaced. Without a directory, or if it cannot be written, nothing is remembered.
+//! remembered under that name; whoever finds them need not fetch the layer.
 
-use std::{
-    fs,
-    io::{self, BufReader, Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
-    path::{Path, PathBuf},
-};
+use std::io::{self, BufReader, Read};
 
 use ocib_image::{
-    DiffId, Digest, Entry, EntryKind, Error, LayerError, PlaceError, PlaceErrorKind, TarReader, Timestamp,
-    Xattrs, decode,
+    Entry, EntryKind, Error, LayerError, PlaceError, PlaceErrorKind, TarReader, Timestamp, Xattrs, decode,
 };
 
-use super::content::Packed;
+use super::{content::Packed, memory::Memory};
 use crate::path;
 
 /// Files that owners are looked up in: their content is kept with the headers, which saves a second
@@ -29,8 +21,8 @@ const ACCOUNTS_MAX: u64 = 1 << 20;
 const HEADERS_MAX: usize = 5_000_000;
 /// Headers are read from buffers of this size.
 const READ_BYTES: usize = 64 << 10;
-/// Changes whenever the form of the file does.
-const MAGIC: &[u8] = b"ocib layer headers 1\n";
+/// What the memory calls them; changes whenever their form does.
+const KIND: &str = "headers-1";
 const NOWHERE: u64 = u64::MAX;
 
 /// One entry of a base layer.
@@ -44,68 +36,14 @@ pub(crate) struct Header {
     pub(crate) content: Option<Box<[u8]>>,
 }
 
-/// Where headers are remembered.
-#[derive(Clone, Debug)]
-pub(crate) struct HeaderCache {
-    directory: PathBuf,
-    access: Access,
-}
-
-/// What may be done with what is remembered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Access {
-    /// Found, and added to.
-    Write,
-    /// Only found: whoever just looks leaves nothing behind.
-    Read,
-}
-
-impl HeaderCache {
-    pub(crate) fn new(directory: &Path, access: Access) -> Self {
-        Self { directory: directory.to_owned(), access }
-    }
-
-    fn path(&self, diff_id: DiffId) -> PathBuf {
-        self.directory.join(format!("{}.headers", diff_id.0.hex()))
-    }
-
-    fn load(&self, diff_id: DiffId) -> Option<Vec<Header>> {
-        let file = fs::File::open(self.path(diff_id)).ok()?;
-        // What others may have written is not believed.
-        let own = file.metadata().ok()?.uid() == fs::metadata("/proc/self").ok()?.uid();
-        let mut bytes = Vec::new();
-        (&file).read_to_end(&mut bytes).ok()?;
-        if own { parse(&bytes) } else { None }
-    }
-
-    fn store(&self, diff_id: DiffId, headers: &[Header]) -> io::Result<()> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
-        let temporary = self.directory.join(format!(".{}.{}", diff_id.0.hex(), std::process::id()));
-        let write = || {
-            let mut file =
-                fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-            file.write_all(&write(headers))?;
-            fs::rename(&temporary, self.path(diff_id))
-        };
-        let result = write();
-        if result.is_err() {
-            // Another build may have put the same file there; either way nothing is left behind.
-            let _ = fs::remove_file(&temporary);
-        }
-        result
-    }
-}
-
 /// The headers of a layer, from the cache or from the layer itself.
-pub(crate) fn headers(layer: &Packed, cache: Option<&HeaderCache>) -> Result<Vec<Header>, LayerError> {
-    if let Some(known) = cache.and_then(|cache| cache.load(layer.diff_id)) {
-        return Ok(known);
+pub(crate) fn headers(layer: &Packed, memory: Option<&Memory>) -> Result<Vec<Header>, LayerError> {
+    let known = memory.and_then(|memory| memory.load(layer.diff_id.0, KIND));
+    if let Some(headers) = known.and_then(|bytes| parse(&bytes)) {
+        return Ok(headers);
     }
     let headers = read(layer)?;
-    if let Some(cache) = cache.filter(|cache| cache.access == Access::Write) {
-        // Only a convenience: a read-only home is no reason to fail.
-        let _ = cache.store(layer.diff_id, &headers);
-    }
+    memory.iter().for_each(|memory| memory.store(layer.diff_id.0, KIND, write(&headers)));
     Ok(headers)
 }
 
@@ -146,10 +84,9 @@ pub(crate) fn unreadable(layer: &Packed, error: &dyn std::fmt::Display) -> Layer
     LayerError::Place(PlaceError::new(PlaceErrorKind::Corrupt, format!("{layer:?} cannot be read: {error}")))
 }
 
-/// The file: magic, entries, and the SHA-256 of both. Numbers are little-endian; names give how many
-/// bytes they share with the one before.
+/// Names give how many bytes they share with the one before.
 fn write(headers: &[Header]) -> Vec<u8> {
-    let mut out = MAGIC.to_vec();
+    let mut out = Vec::new();
     let mut before: &[u8] = &[];
     put(&mut out, headers.len() as u64);
     for Header { entry, offset, content } in headers {
@@ -183,8 +120,6 @@ fn write(headers: &[Header]) -> Vec<u8> {
         out.push(u8::from(content.is_some()));
         put_bytes(&mut out, content.as_deref().unwrap_or_default());
     }
-    let digest = Digest::of(&out).to_string();
-    out.extend_from_slice(digest.as_bytes());
     out
 }
 
@@ -203,12 +138,7 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 fn parse(file: &[u8]) -> Option<Vec<Header>> {
-    let digest_bytes = Digest::of(b"").to_string().len();
-    let (body, digest) = file.split_at_checked(file.len().checked_sub(digest_bytes)?)?;
-    if Digest::of(body).to_string().as_bytes() != digest {
-        return None;
-    }
-    let mut rest = Parser(body.strip_prefix(MAGIC)?);
+    let mut rest = Parser(file);
     let count = rest.number()?;
     let mut headers = Vec::new();
     let mut before: Box<[u8]> = Box::default();
@@ -313,21 +243,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stored_is_loaded_and_what_is_broken_is_not() {
-        let directory = tempfile::tempdir().unwrap();
-        let cache = HeaderCache::new(&directory.path().join("sub/dir"), Access::Write);
-        let diff_id = DiffId(Digest::of(b"x"));
-        assert_eq!(cache.load(diff_id), None);
-        cache.store(diff_id, &samples()).unwrap();
-        assert_eq!(cache.load(diff_id), Some(samples()));
-        assert_eq!(fs::read_dir(&cache.directory).unwrap().count(), 1);
-        let mode = fs::metadata(&cache.directory).unwrap().mode();
-        assert_eq!(format!("{:o}", mode & 0o777), "700");
+    fn what_is_written_is_parsed_and_what_is_cut_off_is_not() {
         let good = write(&samples());
+        assert_eq!(parse(&good), Some(samples()));
         for at in 0..good.len() {
-            let mut bad = good.clone();
-            bad[at] ^= 1;
-            assert_eq!(parse(&bad), None, "byte {at}");
             assert_eq!(parse(&good[..at]), None, "cut at {at}");
         }
     }

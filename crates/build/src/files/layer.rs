@@ -9,8 +9,8 @@ use std::{
 };
 
 use ocib_image::{
-    Digest, Digester, Entry, EntryKind, LayerError, LayerSource, TarWriter, archive_bytes, decode,
-    encode_header,
+    Compression, Digest, Digester, Entry, EntryKind, LayerError, LayerSource, TarWriter, archive_bytes,
+    decode, encode_header,
 };
 
 use super::{
@@ -64,7 +64,7 @@ impl FilesLayer {
         }
     }
 
-    fn in_order(&self) -> Box<dyn Iterator<Item = (&[u8], &LayerEntry)> + '_> {
+    pub(crate) fn in_order(&self) -> Box<dyn Iterator<Item = (&[u8], &LayerEntry)> + '_> {
         let by_name = self.entries.iter().map(|(name, entry)| (&**name, entry));
         match &self.order {
             None => Box::new(by_name),
@@ -75,10 +75,10 @@ impl FilesLayer {
         }
     }
 
-    /// Equal for layers that will have equal bytes because they are made of the same files: headers
-    /// and places of the content, not the content itself.
-    pub(crate) fn key(&self) -> Result<Digest, LayerError> {
-        let mut digester = Digester::new();
+    /// What the layer can be told by before it is made.
+    pub(crate) fn keys(&self, compression: Compression) -> Result<Keys, LayerError> {
+        let (mut digester, mut recipe) = (Digester::new(), Digester::new());
+        recipe.update(compression.to_string().as_bytes());
         let mut header = Vec::new();
         for (name, entry) in self.in_order() {
             header.clear();
@@ -90,10 +90,11 @@ impl FilesLayer {
                 Content::Archived { archive, number } => format!("{} {number}", archive.display()),
                 Content::Inline(bytes) => Digest::of(bytes).to_string(),
             };
+            recipe.update(&header);
             digester.update(&header);
             digester.update(place.as_bytes());
         }
-        Ok(digester.finish())
+        Ok(Keys { same_files: digester.finish(), recipe: recipe.finish() })
     }
 
     fn write_all(&self, out: &mut dyn Write) -> Result<(), LayerError> {
@@ -109,6 +110,16 @@ impl FilesLayer {
         open.layer.map_or(Ok(()), Unpacking::verify)?;
         tar.finish().map(drop)
     }
+}
+
+/// What tells a layer before it is made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keys {
+    /// Equal for layers of one build that will have equal bytes because they are made of the same
+    /// files: headers and places of the content, not the content itself.
+    pub(crate) same_files: Digest,
+    /// See [`ocib_image::Foreknown::recipe`].
+    pub(crate) recipe: Digest,
 }
 
 /// As a level of a file system.

@@ -11,8 +11,8 @@ use std::{
 };
 
 use ocib_image::{
-    EntryKind, Error, ExpansionLimit, LayerError, NodeKind, TarEntry, TarReader, Tree, decode_archive,
-    is_archive,
+    EntryKind, Error, ExpansionLimit, Identity, LayerError, NodeKind, TarEntry, TarReader, Tree,
+    decode_archive, is_archive,
 };
 
 use super::{
@@ -48,6 +48,11 @@ impl Archive {
     pub(crate) fn at(tree: &Arc<dyn Tree>, path: &[u8]) -> Result<Option<Self>, LayerError> {
         let archive = Self { tree: Arc::clone(tree), path: path.to_vec() };
         Ok(is_archive(tree.open(path, 0)?).then_some(archive))
+    }
+
+    /// What says that the archive is the same as before without its being read.
+    pub(crate) fn identity(&self) -> Result<Option<Identity>, LayerError> {
+        self.tree.identity(&self.path)
     }
 
     pub(crate) fn display(&self) -> String {
@@ -175,8 +180,10 @@ impl Unpacking<'_, '_> {
     }
 
     fn hard_link(&mut self, place: &[u8], target: &[u8]) -> Result<(), CopyError> {
-        let missing =
-            || CopyError::NotFound(format!("the target /{} of a hard link", String::from_utf8_lossy(target)));
+        let missing = || {
+            let shown = String::from_utf8_lossy(target);
+            CopyError::NotFound(format!("the target /{} of a hard link", shown.trim_start_matches('/')))
+        };
         let target = self.place(target)?.ok_or_else(missing)?;
         let found = self.into.find(&target)?.ok_or_else(missing)?;
         if found.node.kind == NodeKind::Directory {

@@ -2,6 +2,8 @@
 
 use std::fmt::{Display, Formatter, Result};
 
+use ocib_image::Remote;
+
 use super::{
     Act, Action, CopyPlan, Delegated, MountSource, Plan, RunPlan, Source, StagePart, StagePlan, Start, Step,
 };
@@ -106,11 +108,7 @@ impl Display for CopyPlan {
         for source in &self.sources {
             match source {
                 Source::Path(path) => writeln!(f, "      {} out of {from}", path.value)?,
-                // The address may hold a secret; history shows it without.
-                Source::Remote(remote) => {
-                    let digest = remote.value.digest.map(|digest| format!(" with {digest}"));
-                    writeln!(f, "      a file from the network{}", digest.unwrap_or_default())?;
-                }
+                Source::Remote(remote) => writeln!(f, "      {}", fetched(&remote.value))?,
             }
         }
         for (name, content) in &self.inline {
@@ -137,6 +135,23 @@ impl Display for Origin {
             Self::Stage(index) => write!(f, "stage {index}"),
             Self::Image(key) => write!(f, "{} for {}", key.0, key.1),
             Self::Tree(name) => write!(f, "build context {name}"),
+        }
+    }
+}
+
+/// What is fetched, but for its address: that may hold a secret, and history shows it without.
+fn fetched(remote: &Remote) -> String {
+    match remote {
+        Remote::Url { digest, .. } => {
+            format!(
+                "a file from the network{}",
+                digest.map(|digest| format!(" with {digest}")).unwrap_or_default()
+            )
+        }
+        Remote::Git(git) => {
+            let commit = git.checksum.as_ref().map(|commit| format!(" at {commit}")).unwrap_or_default();
+            let keeps = if git.keep_git_dir == Some(true) { " with its .git" } else { "" };
+            format!("a repository from the network{commit}{keeps}")
         }
     }
 }

@@ -1,8 +1,10 @@
 //! Plans as text, without disk or network.
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use ocib_image::{
-    Annotations, Blob, Config, ContainerConfig, Image, ImageName, Manifest, MediaType, Platform,
+    Annotations, Blob, Config, ContainerConfig, GitReference, Image, ImageName, Manifest, MediaType,
+    Platform, Remote,
 };
 
 use super::plan;
@@ -103,8 +105,8 @@ fn urls_are_remembered_whole_and_shown_without_secrets() {
     let request = Request::new(ocib_dockerfile::parse(dockerfile.as_bytes()).unwrap());
     let stages = Stages::new(&request, &Platform::linux_amd64()).unwrap();
     let plan = plan(&stages, &Images::new()).unwrap();
-    let urls: Vec<&str> = plan.remotes().map(|remote| remote.value.url.as_str()).collect();
-    assert_eq!(urls, ["https://u:p@h/x?sig=tok"]);
+    let remotes: Vec<&Remote> = plan.remotes().map(|remote| &remote.value).collect();
+    assert_eq!(remotes, [&Remote::Url { url: "https://u:p@h/x?sig=tok".to_owned(), digest: None }]);
     assert!(plan.to_string().contains("    ADD https://h/x local /x/\n"), "{plan}");
 }
 
@@ -207,6 +209,43 @@ fn a_run_has_no_backend() {
     assert_eq!(error.to_string(), "RUN needs a container, and no backend that could run it is configured");
 }
 
+/// What ADD of `words` would fetch, and how history shows it.
+fn fetched(words: &str) -> (Option<GitReference>, String) {
+    let dockerfile = format!("FROM scratch\nADD {words} /x/\n");
+    let request = Request::new(ocib_dockerfile::parse(dockerfile.as_bytes()).unwrap());
+    let stages = Stages::new(&request, &Platform::linux_amd64()).unwrap();
+    let plan = plan(&stages, &Images::new()).unwrap();
+    let remote = plan.remotes().next().map(|remote| remote.value.clone());
+    let git = remote.and_then(|remote| match remote {
+        Remote::Git(git) => Some(git),
+        Remote::Url { .. } => None,
+    });
+    (git, plan.stages[0].native_steps().unwrap()[0].created_by.clone())
+}
+
+#[test]
+fn repositories_are_told_from_files() {
+    for (words, expected, history) in [
+        ("https://me:pw@h/a.git#v1:sub", Some((Some("v1"), None, None)), "https://h/a.git#v1:sub"),
+        ("--checksum=abc https://h/a.git", Some((None, Some("abc"), None)), "https://h/a.git"),
+        (
+            "--checksum=abc --keep-git-dir https://h/a.git?commit=abc&keep-git-dir=1",
+            Some((Some("abc"), Some("abc"), Some(true))),
+            "https://h/a.git?commit=abc&keep-git-dir=1",
+        ),
+        ("--keep-git-dir=false git@h:a", Some((None, None, Some(false))), "git@h:a"),
+        ("https://h/a.git/", None, "https://h/a.git/"),
+        // In ADD this is a path.
+        ("github.com/o/r", None, "github.com/o/r"),
+    ] {
+        let (git, created_by) = fetched(words);
+        let git = git.as_ref();
+        let actual = git.map(|git| (git.reference.as_deref(), git.checksum.as_deref(), git.keep_git_dir));
+        assert_eq!(actual, expected, "{words}");
+        assert_eq!(created_by, format!("ADD {history} /x/ # buildkit"), "{words}");
+    }
+}
+
 #[test]
 fn errors_say_what_and_where() {
     for (dockerfile, place, message) in [
@@ -246,6 +285,28 @@ fn errors_say_what_and_where() {
             "sha256:0",
             "checksum requires HTTP(S) or Git sources",
         ),
+        (
+            "FROM scratch\nADD --checksum=abc github.com/o/r /x\n",
+            "abc",
+            "checksum requires HTTP(S) or Git sources",
+        ),
+        (
+            "FROM scratch\nADD https://me:pw@h/a.git?x=y /x\n",
+            "https://me:pw@h/a.git?x=y",
+            "https://h/a.git is not a git reference: unexpected query \"x\"",
+        ),
+        (
+            "FROM scratch\nADD --keep-git-dir=false https://h/a.git?keep-git-dir=1 /x\n",
+            "https://h/a.git?keep-git-dir=1",
+            "inconsistent keep-git-dir configuration",
+        ),
+        (
+            "FROM scratch\nADD --checksum=abc https://h/a.git?commit=def /x\n",
+            "abc",
+            "checksum mismatch \"abc\" != \"def\"",
+        ),
+        ("FROM scratch\nCOPY https://h/a /x\n", "https://h/a", "source can't be a URL for COPY"),
+        ("FROM scratch\nCOPY a host:b /x\n", "host:b", "source can't be a git ref for COPY"),
     ] {
         // The first stage is what is wrong, so it is what is asked for.
         let error = planned(dockerfile, |request| request.target = Some("0".into()), &[]).unwrap_err();
@@ -256,4 +317,43 @@ fn errors_say_what_and_where() {
             "{dockerfile}"
         );
     }
+}
+
+#[test]
+fn a_url_without_anybody_to_fetch_it() {
+    let dockerfile = "FROM scratch\nADD https://h/x /x/\n";
+    let request = Request::new(ocib_dockerfile::parse(dockerfile.as_bytes()).unwrap());
+    let stages = Stages::new(&request, &Platform::linux_amd64()).unwrap();
+    let plan = plan(&stages, &Images::new()).unwrap();
+    let error = crate::fetch_all(&[plan], None).now_or_never().unwrap().unwrap_err();
+    let span = error.span().unwrap();
+    assert_eq!(
+        (&dockerfile[span.start..span.end], error.to_string().as_str(), error.help().as_deref()),
+        (
+            "https://h/x",
+            "there is nothing here that could fetch a URL or repository",
+            Some("download it into the context first, then COPY it")
+        )
+    );
+}
+
+#[test]
+fn an_artifact_is_no_base() {
+    let dockerfile = "FROM scratch AS a\nFROM base\n";
+    let request = Request::new(ocib_dockerfile::parse(dockerfile.as_bytes()).unwrap());
+    let stages = Stages::new(&request, &Platform::linux_amd64()).unwrap();
+    let mut images = images(&Platform::linux_amd64(), &[("base", "{}")]);
+    let media_type = MediaType::from("application/vnd.cncf.model.config.v1+json");
+    for image in images.values_mut() {
+        image.config = Config::Artifact(media_type.clone(), Bytes::from_static(b"{}"));
+    }
+    let error = plan(&stages, &images).unwrap_err();
+    let span = error.span().unwrap();
+    assert_eq!(
+        (&dockerfile[span.start..span.end], error.to_string().as_str()),
+        (
+            "base",
+            "base@sha256:0 is an artifact of type application/vnd.cncf.model.config.v1+json, not a container image"
+        )
+    );
 }

@@ -2,9 +2,9 @@
 
 use ocib_dockerfile::{Span, Spanned, Transfer};
 
-use ocib_image::Digest;
+use ocib_image::{Digest, GitReference, Remote};
 
-use super::{Action, CopyPlan, Dispatcher, Remote, Source, Step};
+use super::{Action, CopyPlan, Dispatcher, Source, Step};
 use crate::{Error, Problem, files::Mode, path};
 
 impl Dispatcher<'_> {
@@ -21,16 +21,13 @@ impl Dispatcher<'_> {
         let mut shown = Vec::new();
         for source in &transfer.sources {
             let value = self.expand(source)?;
-            shown.push(redacted(&value));
-            let is_remote = name == "ADD" && is_remote(&value);
-            sources.push(match (is_remote, &checksum) {
-                (true, checksum) => {
-                    let digest = checksum.as_ref().map(parse_checksum).transpose()?;
-                    Source::Remote(Spanned::new(Remote { url: value, digest }, source.span))
-                }
-                (false, None) => Source::Path(Spanned::new(value, source.span)),
-                (false, Some(checksum)) => return Err(Problem::LocalChecksum.at(checksum.span)),
-            });
+            let source = Spanned::new(value, source.span);
+            let (source, text) = match name {
+                "ADD" => added(source, checksum.as_ref(), transfer)?,
+                _ => copied(source)?,
+            };
+            sources.push(source);
+            shown.push(text);
         }
         if let (Some(checksum), [_, _, ..]) = (&checksum, &sources[..]) {
             return Err(Problem::ManyChecksummed.at(checksum.span));
@@ -93,28 +90,94 @@ impl Dispatcher<'_> {
     }
 }
 
+/// A source of COPY, which takes nothing from afar, and how history shows it.
+fn copied(source: Spanned<String>) -> Result<(Source, String), Error> {
+    let text = source.value.clone();
+    match parse_git(&source)? {
+        Some(git) if !git.is_like_path => Err(Problem::CopiedGit.at(source.span)),
+        _ if is_http(&text) => Err(Problem::CopiedUrl.at(source.span)),
+        _ => Ok((Source::Path(source), text)),
+    }
+}
+
+/// A source of ADD, and how history shows it: URLs without what may be secret.
+fn added(
+    source: Spanned<String>,
+    checksum: Option<&Spanned<String>>,
+    transfer: &Transfer,
+) -> Result<(Source, String), Error> {
+    let text = source.value.clone();
+    let remote = match parse_git(&source)? {
+        Some(git) if !git.is_like_path => Remote::Git(with_flags(git, checksum, transfer, source.span)?),
+        _ if is_url(&text) => {
+            let digest = checksum.map(parse_checksum).transpose()?;
+            Remote::Url { url: text.clone(), digest }
+        }
+        _ => {
+            return match checksum {
+                Some(checksum) => Err(Problem::LocalChecksum.at(checksum.span)),
+                None => Ok((Source::Path(source), text)),
+            };
+        }
+    };
+    let text = match &remote {
+        Remote::Git(_) => without_user(&text),
+        Remote::Url { url, .. } => redacted(url),
+    };
+    Ok((Source::Remote(Spanned::new(remote, source.span)), text))
+}
+
+fn parse_git(source: &Spanned<String>) -> Result<Option<GitReference>, Error> {
+    GitReference::parse(&source.value).map_err(|error| Problem::BadGitReference(error).at(source.span))
+}
+
+/// What flags and options say must be the same (BuildKit, `dispatchCopy`).
+fn with_flags(
+    mut git: GitReference,
+    checksum: Option<&Spanned<String>>,
+    transfer: &Transfer,
+    span: Span,
+) -> Result<GitReference, Error> {
+    if let (Some(flag), Some(option)) = (transfer.keep_git_dir, git.keep_git_dir)
+        && flag != option
+    {
+        return Err(Problem::KeepGitDirConflict.at(span));
+    }
+    if let (Some(flag), Some(option)) = (checksum, &git.checksum)
+        && flag.value != *option
+    {
+        let (flag_value, option) = (flag.value.clone(), option.clone());
+        return Err(Problem::ChecksumConflict { flag: flag_value, option }.at(flag.span));
+    }
+    git.keep_git_dir = git.keep_git_dir.or(transfer.keep_git_dir);
+    git.checksum = git.checksum.or_else(|| checksum.map(|flag| flag.value.clone()));
+    Ok(git)
+}
+
 fn parse_checksum(written: &Spanned<String>) -> Result<Digest, Error> {
     let digest = written.value.parse();
     digest.map_err(|error| Problem::BadChecksum(error).at(written.span))
 }
 
-/// Whether ADD would fetch it (BuildKit: HTTP URLs, and what its git reference parser takes).
-fn is_remote(source: &str) -> bool {
-    let has_scheme = ["http://", "https://", "git://", "ssh://", "git@", "ftp://", "s3://", "hf://"]
-        .iter()
-        .any(|scheme| source.starts_with(scheme));
-    has_scheme || source.starts_with("github.com/")
+fn is_http(source: &str) -> bool {
+    ["http://", "https://"].iter().any(|scheme| source.starts_with(scheme))
 }
 
-/// A source as history may show it: of a URL, not the user, password and query, which may be secret.
+/// Whether it is meant to be fetched: BuildKit takes what is neither http nor git for a path, and then
+/// finds nothing there.
+fn is_url(source: &str) -> bool {
+    is_http(source) || ["ftp://", "s3://", "hf://"].iter().any(|scheme| source.starts_with(scheme))
+}
+
+/// A URL as history may show it: not the user, password and query, which may be secret.
 fn redacted(url: &str) -> String {
-    if !is_remote(url) {
-        return url.to_owned();
-    }
-    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
-    let rest = rest.split(['?', '#']).next().unwrap_or_default();
-    let (host, path) =
-        rest.split_once('/').map_or((rest, String::new()), |(host, path)| (host, format!("/{path}")));
-    let host = host.rsplit('@').next().unwrap_or_default();
-    if scheme.is_empty() { format!("{host}{path}") } else { format!("{scheme}://{host}{path}") }
+    without_user(url.split(['?', '#']).next().unwrap_or_default())
+}
+
+/// A repository as history may show it: all options of its query are known, and no secrets.
+fn without_user(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (host, rest) = rest.split_at(end);
+    format!("{scheme}://{}{rest}", host.rsplit('@').next().unwrap_or_default())
 }

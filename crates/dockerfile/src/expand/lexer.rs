@@ -6,6 +6,10 @@ use super::{ExpandError, ExpandReason, Expansion, Variables, pattern::Pattern};
 
 /// BuildKit recurses as deep as Go's heap allows; here the stack is finite.
 const DEEPEST: usize = 128;
+/// How much longer a text may become by expansion, in bytes. Substitutions within substitutions
+/// multiply: without a limit a line of a hundred characters fills any memory. Linux starts no process
+/// with a variable of more than 128 KiB (`MAX_ARG_STRLEN`).
+const LONGER_BYTES_MAX: usize = 1 << 20;
 
 /// How a lexer treats what is not a variable.
 #[derive(Debug, Clone, Copy)]
@@ -40,13 +44,17 @@ pub(crate) struct Lexer<'t, V: ?Sized> {
     quoting: Quoting,
     undefined: BTreeSet<String>,
     depth: usize,
+    /// The longest text, in bytes.
+    longest: usize,
 }
 
 impl<'t, V: Variables + ?Sized> Lexer<'t, V> {
     pub(crate) fn new(text: &'t str, variables: &'t V, quoting: Quoting) -> Self {
         // Go's scanner, through which BuildKit reads words, drops a byte order mark.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        Self { chars: text.chars().peekable(), variables, quoting, undefined: BTreeSet::new(), depth: 0 }
+        let longest = text.len() + LONGER_BYTES_MAX;
+        let chars = text.chars().peekable();
+        Self { chars, variables, quoting, undefined: BTreeSet::new(), depth: 0, longest }
     }
 
     pub(crate) fn run(mut self, source: &str) -> Result<Expansion, ExpandError> {
@@ -80,9 +88,15 @@ impl<'t, V: Variables + ?Sized> Lexer<'t, V> {
                 return Ok(pieces);
             }
             match c {
-                '$' => pieces.push_value(&self.dollar()?),
+                '$' => {
+                    let value = self.dollar()?;
+                    pieces.push_value(self.fitting(pieces.text.len(), &value)?);
+                }
                 '\'' if !self.quoting.ignore_quotes => pieces.push_quoted(&self.single_quoted()?),
-                '"' if !self.quoting.ignore_quotes => pieces.push_quoted(&self.double_quoted()?),
+                '"' if !self.quoting.ignore_quotes => {
+                    let text = self.double_quoted()?;
+                    pieces.push_quoted(self.fitting(pieces.text.len(), &text)?);
+                }
                 _ => {
                     self.chars.next();
                     if c == self.quoting.escape { self.escaped(&mut pieces) } else { pieces.push(c) }
@@ -91,6 +105,14 @@ impl<'t, V: Variables + ?Sized> Lexer<'t, V> {
         }
         // Whoever asked for a stop character replaces this by what it misses.
         if stop.is_some() { Err(ExpandReason::MissingBrace) } else { Ok(pieces) }
+    }
+
+    /// `more`, if it may be added to a text of `length` bytes.
+    fn fitting<'m>(&self, length: usize, more: &'m str) -> Result<&'m str, ExpandReason> {
+        match length.saturating_add(more.len()) > self.longest {
+            true => Err(ExpandReason::TooLong { limit: self.longest }),
+            false => Ok(more),
+        }
     }
 
     fn escaped(&mut self, pieces: &mut Pieces) {
@@ -124,7 +146,10 @@ impl<'t, V: Variables + ?Sized> Lexer<'t, V> {
                     self.chars.next();
                     return Ok(self.close_quote(text, '"'));
                 }
-                Some('$') => text.push_str(&self.dollar()?),
+                Some('$') => {
+                    let value = self.dollar()?;
+                    text.push_str(self.fitting(text.len(), &value)?);
+                }
                 Some(&c) => {
                     self.chars.next();
                     if c == escape && self.quoting.keep_escapes {
@@ -263,11 +288,10 @@ impl<'t, V: Variables + ?Sized> Lexer<'t, V> {
         }
         let value = self.or_empty(name, value);
         let pattern = Pattern::parse(&pattern)?;
-        Ok(if all {
-            pattern.replace_all(&value, &replacement)
-        } else {
-            pattern.replace_first(&value, &replacement)
-        })
+        if all {
+            return pattern.replace_all(&value, &replacement, self.longest);
+        }
+        Ok(pattern.replace_first(&value, &replacement))
     }
 
     fn or_empty(&mut self, name: &str, value: Option<String>) -> String {
@@ -287,7 +311,7 @@ impl<'t, V: Variables + ?Sized> Lexer<'t, V> {
     ) -> Result<String, ExpandReason> {
         match self.until(Some(stop), keep_escapes) {
             Ok(pieces) => Ok(pieces.text),
-            Err(reason @ ExpandReason::TooDeep { .. }) => Err(reason),
+            Err(reason @ (ExpandReason::TooDeep { .. } | ExpandReason::TooLong { .. })) => Err(reason),
             Err(_) if self.chars.peek().is_none() => Err(missing),
             Err(reason) => Err(reason),
         }

@@ -72,8 +72,13 @@ impl Pattern {
     }
 
     /// Go's `Regexp.ReplaceAllString`: an empty match right behind another one does not count, and
-    /// the replacement is a template.
-    pub(super) fn replace_all(&self, value: &str, replacement: &str) -> String {
+    /// the replacement is a template. An error if it becomes longer than `longest` bytes.
+    pub(super) fn replace_all(
+        &self,
+        value: &str,
+        replacement: &str,
+        longest: usize,
+    ) -> Result<String, ExpandReason> {
         let chars: Vec<char> = value.chars().collect();
         let (mut text, mut copied, mut from) = (String::new(), 0, 0);
         while let Some((start, end)) = self.find(&chars, from) {
@@ -81,26 +86,50 @@ impl Pattern {
             if end > copied || start == 0 {
                 push_template(&mut text, replacement, &chars[start..end]);
             }
+            if text.len() > longest {
+                return Err(ExpandReason::TooLong { limit: longest });
+            }
             copied = end;
             from = end.max(from + 1);
         }
         text.extend(&chars[copied..]);
-        text
+        Ok(text)
     }
 
-    /// The leftmost match at or behind `from`, the longest of those.
+    /// The leftmost match at or behind `from`, the longest of those. One pass: each state holds the
+    /// first place where a match could have begun that is in it now.
     fn find(&self, chars: &[char], from: usize) -> Option<(usize, usize)> {
-        (from..=chars.len()).find_map(|start| Some((start, start + self.match_end(&chars[start..], true)?)))
+        let mut starts: Vec<Option<usize>> = vec![None; self.0.len() + 1];
+        let mut found: Option<(usize, usize)> = None;
+        for at in from..=chars.len() {
+            if found.is_none() {
+                starts[0] = starts[0].or(Some(at));
+            }
+            self.skip_empty(&mut starts);
+            if let Some(start) = starts[self.0.len()]
+                && found.is_none_or(|(first, _)| start <= first)
+            {
+                found = Some((start, at));
+                // What began later can no longer win.
+                starts.iter_mut().for_each(|state| *state = state.filter(|&other| other <= start));
+            }
+            let Some(&c) = chars.get(at) else { break };
+            starts = self.step(&starts, c);
+            if found.is_some() && starts.iter().all(Option::is_none) {
+                break;
+            }
+        }
+        found
     }
 
     /// Where the shortest or longest match ends that begins at the first of `chars`.
     fn match_end(&self, chars: &[char], longest: bool) -> Option<usize> {
-        let mut states = vec![false; self.0.len() + 1];
-        states[0] = true;
+        let mut states = vec![None; self.0.len() + 1];
+        states[0] = Some(0);
         let mut end = None;
         for at in 0..=chars.len() {
             self.skip_empty(&mut states);
-            if states[self.0.len()] {
+            if states[self.0.len()].is_some() {
                 end = Some(at);
                 if !longest {
                     break;
@@ -108,29 +137,39 @@ impl Pattern {
             }
             let Some(&c) = chars.get(at) else { break };
             states = self.step(&states, c);
-            if !states.contains(&true) {
+            if states.iter().all(Option::is_none) {
                 break;
             }
         }
         end
     }
 
-    fn skip_empty(&self, states: &mut [bool]) {
+    fn skip_empty(&self, states: &mut [Option<usize>]) {
         for (at, part) in self.0.iter().enumerate() {
-            states[at + 1] |= states[at] && *part == Part::Any;
+            if *part == Part::Any {
+                states[at + 1] = earlier(states[at + 1], states[at]);
+            }
         }
     }
 
-    fn step(&self, states: &[bool], c: char) -> Vec<bool> {
-        let mut next = vec![false; states.len()];
-        for (at, part) in self.0.iter().enumerate().filter(|&(at, _)| states[at]) {
+    fn step(&self, states: &[Option<usize>], c: char) -> Vec<Option<usize>> {
+        let mut next = vec![None; states.len()];
+        for (at, part) in self.0.iter().enumerate() {
             match part {
-                Part::Any => next[at] |= c != '\n',
-                Part::One => next[at + 1] |= c != '\n',
-                Part::Char(wanted) => next[at + 1] |= c == *wanted,
+                Part::Any if c != '\n' => next[at] = earlier(next[at], states[at]),
+                Part::One if c != '\n' => next[at + 1] = earlier(next[at + 1], states[at]),
+                Part::Char(wanted) if c == *wanted => next[at + 1] = earlier(next[at + 1], states[at]),
+                Part::Any | Part::One | Part::Char(_) => {}
             }
         }
         next
+    }
+}
+
+fn earlier(one: Option<usize>, other: Option<usize>) -> Option<usize> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
 

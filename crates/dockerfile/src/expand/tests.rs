@@ -222,3 +222,31 @@ fn deep_nesting_is_an_error() {
     let deep = format!("{}x{}", "${U:-".repeat(50_000), "}".repeat(50_000));
     assert_eq!(word(&deep), "ERROR substitutions are nested more than 128 deep");
 }
+
+/// Each level makes as many times as much as the value has characters.
+#[test]
+fn expansions_that_multiply_are_an_error() {
+    let nested = |levels: usize| format!("{}x{}", "${SP//?/".repeat(levels), "}".repeat(levels));
+    assert_eq!(word(&nested(1)), "x".repeat(6));
+    let long = nested(20);
+    let expected = format!("ERROR the expansion is longer than {} bytes", (1 << 20) + long.len());
+    assert_eq!(word(&long), expected);
+    let large = |_: &str| Some("v".repeat(1 << 18));
+    for (raw, fits) in
+        [("$A$A$A$A", true), ("$A$A$A$A$A", false), ("\"$A$A\"$A$A$A", false), ("${B:-$A$A$A$A}", true)]
+    {
+        let expanded = Expander::new('\\').word(raw, &large);
+        let length = expanded.as_ref().map(String::len).map_err(|error| error.reason.clone());
+        let limit = (1 << 20) + raw.len();
+        assert_eq!(length.is_ok(), fits, "{raw}: {length:?}");
+        assert!(fits || length == Err(ExpandReason::TooLong { limit }), "{raw}");
+    }
+}
+
+#[test]
+fn replacing_takes_one_pass() {
+    // With a search from each place anew this would take hours.
+    let large = |_: &str| Some("a".repeat(1 << 19));
+    let replaced = Expander::new('\\').word("${A//a*b/x}${A/a*b/x}", &large).unwrap();
+    assert_eq!(replaced.len(), 1 << 20);
+}

@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn patterns_of_a_file() {
-        let text = "\u{feff}*.md\r\n# no\n\n  top.txt  \n\td\t\n #name\n!  k.log\n/abs\n!/abs/x/\nlogs/../k\n./a//b/.\n/\n!\n";
+        let text = "\u{feff}*.md\r\n# no\n\n  top.txt  \n\td\t\n #name\n!  k.log\n/abs\n!/abs/x/\nlogs/../k\n./a//b/.\n/\n!\n! /in/x";
         let expected = [
             (1, "*.md"),
             (4, "top.txt"),
@@ -76,6 +76,7 @@ mod tests {
             (11, "a/b"),
             (12, "/"),
             (13, "!"),
+            (14, "!in/x"),
         ];
         assert_eq!(lines(text.as_bytes()), Ok(expected.map(|(line, text)| (line, text.to_owned())).to_vec()));
     }

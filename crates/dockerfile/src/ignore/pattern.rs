@@ -67,7 +67,9 @@ impl Pattern {
         let mut elements = self.text.split('/');
         for name in directory.split(|&byte| byte == b'/') {
             let Some(element) = elements.next() else { return false };
-            if element.contains("**") || element.contains(['[', '\\', '^']) {
+            // Where an expression may match what `filepath.Match` does not: U+FFFD is any byte that is no
+            // UTF-8 to the one, and its own three bytes to the other.
+            if element.contains("**") || element.contains(['[', '\\', '^', char::REPLACEMENT_CHARACTER]) {
                 return true;
             }
             if !glob::matches(element, name).unwrap_or(true) {

@@ -47,6 +47,40 @@ fn single_patterns() {
         ("a(b)c/def", "a(b)c/def", true),
         ("a.|)$(}+{bc", "a.|)$(}+{bc", true),
         ("dist/*.whl", "dist/p-2.4.0rc3.dev36+g08acad9-none-any.whl", true),
+        ("**/", "sub/f", true),
+        ("**/**/*.md", "top.md", true),
+        ("**/top*.md", "x/y/top.md", true),
+        ("m**/*.md", "m/n/x.md", true),
+        ("m/*.md", "m/x.md", true),
+        ("k[b-d]m", "kam", false),
+        ("k.m", "km", false),
+        ("k.m", "k.m", true),
+        ("**/x/y", "x/y", true),
+        ("**/x/y", "d/x/y", true),
+        ("xyz/**", "xyz/f", true),
+        ("x(y)z/f", "x(y)z/g", false),
+        ("d/p-1.0+g1.whl", "d/p-1.0+g1.whl", true),
+        ("*", "name", true),
+        ("*e", "name", true),
+        // What is below a match is meant as well.
+        ("n*", "name/below", true),
+        ("n*/b", "n/x/b", false),
+        ("n*a*m*/f", "nxaxm/f", true),
+        ("n*a*m*/f", "nxa/m/f", false),
+        ("n*a?m*x", "nabaxmzzx", true),
+        ("n[e-g]", "nc", false),
+        ("n[^c]", "nc", false),
+        ("n[^b-d]", "nc", false),
+        ("n[^e-g]", "nc", true),
+        ("n\\*b", "nb", false),
+        ("n[^a][^a][^a]b", "n\u{263a}b", false),
+        ("*[a-\u{3b6}]", "A", false),
+        ("n?b", "n/b", false),
+        ("n*b", "n/b", false),
+        ("[\\-]", "-", true),
+        ("[\\-n]", "n", true),
+        ("[\\-n]", "a", false),
+        ("[n\\-]", "z", false),
         ("a\\\\", "a\\", true),
         ("a\\*b", "a*b", true),
         ("a\\*b", "axb", false),
@@ -86,7 +120,12 @@ fn single_patterns() {
 
 #[test]
 fn exceptions() {
-    let cases: [(&[&str], &str, bool); 10] = [
+    let cases: [(&[&str], &str, bool); 15] = [
+        (&[], "any/path", false),
+        (&["docs/", "!docs/README.md"], "docs/README.md", false),
+        (&["docs", "  !docs/a"], "docs/a", false),
+        (&["docs", "!docs/a  "], "docs/a", false),
+        (&["**", "!d/p-1.0+g1.whl"], "d/p-1.0+g1.whl", false),
         (&["**", "!util/docker/web"], "util/docker/web/foo", false),
         (&["**", "!util/docker/web", "util/docker/web/foo"], "util/docker/web/foo", true),
         (&["**", "!dist/*.whl"], "dist/a-1+b.whl", false),
@@ -130,6 +169,16 @@ fn walking() {
     }
 }
 
+/// Found by the fuzz target: such a byte is U+FFFD to an expression, but not to `filepath.Match`.
+#[test]
+fn names_that_are_no_utf_8_are_not_left_out() {
+    let patterns = patterns(&["*\u{fffd}*/s", "**", "!*\u{fffd}/t"]);
+    assert!(patterns.matches(b"a\xffb/s"));
+    assert!(patterns.matches_below(b"a\xffb"));
+    assert!(!patterns.matches(b"\xff/t"));
+    assert!(patterns.exceptions_below(b"\xff"));
+}
+
 #[test]
 fn including() {
     for (pattern, directory, expected) in [
@@ -151,6 +200,13 @@ fn bad_patterns() {
     for (text, message) in [
         ("a\n[\n", "bad pattern in line 2: \"[\""),
         ("!", "bad pattern in line 1: \"!\""),
+        ("a\n! ", "bad pattern in line 2: \"!\""),
+        ("[-]", "bad pattern in line 1: \"[-]\""),
+        ("[-a]", "bad pattern in line 1: \"[-a]\""),
+        ("[a-b-c]", "bad pattern in line 1: \"[a-b-c]\""),
+        ("[^", "bad pattern in line 1: \"[^\""),
+        ("[^bc", "bad pattern in line 1: \"[^bc\""),
+        ("a[", "bad pattern in line 1: \"a[\""),
         ("# x\n\n  a\\ \n", "bad pattern in line 3: \"a\\\\\""),
         ("[]a]", "bad pattern in line 1: \"[]a]\""),
         ("[a-]", "bad pattern in line 1: \"[a-]\""),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{CommandLine, Statement, json_or_shell};
+use super::{CommandLine, Keyword, Statement, json_or_shell};
 use crate::{
     Error, Spanned, duration,
     flags::{Flags, KnownFlags},
@@ -36,7 +36,7 @@ pub enum Healthcheck {
 /// `container.MinimumDuration` of the Docker API.
 const SHORTEST_NANOSECONDS: i64 = 1_000_000;
 
-const FLAGS: KnownFlags = KnownFlags {
+pub(super) const FLAGS: KnownFlags = KnownFlags {
     text: &["interval", "timeout", "start-period", "start-interval", "retries"],
     repeatable: &[],
     boolean: &[],
@@ -59,7 +59,7 @@ pub(super) fn parse(statement: &Statement<'_>) -> Result<Healthcheck, Error> {
             }),
         };
     }
-    let mut flags = Flags::parse(&statement.flags, "HEALTHCHECK", &FLAGS)?;
+    let mut flags = Flags::parse(&statement.flags, Keyword::Healthcheck)?;
     if !kind.text().eq_ignore_ascii_case("CMD") {
         return Err(Error::BadHealthcheck { found: kind.text().to_owned(), span: kind.span() });
     }

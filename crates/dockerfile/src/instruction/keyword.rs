@@ -1,4 +1,7 @@
-//! The names of the instructions.
+//! The names of the instructions, and their flags.
+
+use super::{healthcheck, run, transfer};
+use crate::{flags::KnownFlags, stage};
 
 /// An instruction's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +68,31 @@ impl Keyword {
     pub(crate) fn name(self) -> &'static str {
         NAMES[self as usize]
     }
+
+    /// What it may have before its arguments. ARG and STOPSIGNAL take any flag, as nobody looks at them.
+    pub(crate) fn flags(self) -> &'static KnownFlags {
+        match self {
+            Self::Add => &transfer::ADD,
+            Self::Copy => &transfer::COPY,
+            Self::From => &stage::FLAGS,
+            Self::Healthcheck => &healthcheck::FLAGS,
+            Self::Run => &run::FLAGS,
+            _ => &KnownFlags::NONE,
+        }
+    }
+}
+
+/// All instructions in the order of their names, each with the names of the flags that it has, without
+/// dashes.
+///
+/// ```
+/// use ocib_dockerfile::instruction_flags;
+///
+/// let from = instruction_flags().find(|(instruction, _)| *instruction == "FROM");
+/// assert_eq!(from, Some(("FROM", vec!["platform"])));
+/// ```
+pub fn instruction_flags() -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
+    ALL.into_iter().map(|(name, keyword)| (name, keyword.flags().all().collect()))
 }
 
 #[cfg(test)]

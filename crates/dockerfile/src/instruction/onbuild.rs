@@ -14,7 +14,7 @@ pub(super) fn parse(statement: &Statement<'_>, heredocs: &[Heredoc]) -> Result<S
     if keyword != Some(Keyword::Onbuild) {
         check(&trigger, keyword)?;
     }
-    no_flags(statement, "ONBUILD")?;
+    no_flags(statement)?;
     let span = trigger.word.span();
     match keyword {
         Some(Keyword::Onbuild) => return Err(Error::ChainedOnBuild { span }),

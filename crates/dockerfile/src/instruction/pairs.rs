@@ -44,7 +44,7 @@ pub(super) fn arg(statement: &Statement<'_>) -> Result<Vec<ArgPair>, Error> {
 
 pub(super) fn env_or_label(statement: &Statement<'_>, instruction: &'static str) -> Result<Vec<Pair>, Error> {
     let pairs = pairs(statement, instruction)?;
-    no_flags(statement, instruction)?;
+    no_flags(statement)?;
     if pairs.is_empty() {
         return Err(statement.count(instruction, "at least one argument"));
     }

@@ -1,6 +1,6 @@
 //! RUN. Nothing of it is done here, but enough understood to hand it on whole or to refuse it.
 
-use super::{CommandLine, Statement, json_or_shell};
+use super::{CommandLine, Keyword, Statement, json_or_shell};
 use crate::{
     Error, Heredoc, Spanned,
     flags::{Flags, KnownFlags},
@@ -60,11 +60,11 @@ pub struct MountOption {
     pub value: Option<String>,
 }
 
-const FLAGS: KnownFlags =
+pub(super) const FLAGS: KnownFlags =
     KnownFlags { text: &["network", "security"], repeatable: &["mount", "device"], boolean: &[] };
 
 pub(super) fn parse(statement: &Statement<'_>, heredocs: Vec<Heredoc>) -> Result<Run, Error> {
-    let mut flags = Flags::parse(&statement.flags, "RUN", &FLAGS)?;
+    let mut flags = Flags::parse(&statement.flags, Keyword::Run)?;
     let network = one_of(&mut flags, "network", &["default", "none", "host"], "default, none or host")?;
     let security = one_of(&mut flags, "security", &["sandbox", "insecure"], "sandbox or insecure")?;
     Ok(Run {

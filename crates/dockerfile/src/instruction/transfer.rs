@@ -39,13 +39,13 @@ pub struct Transfer {
     pub destination: Spanned<String>,
 }
 
-const ADD: KnownFlags = KnownFlags {
+pub(super) const ADD: KnownFlags = KnownFlags {
     text: &["chown", "chmod", "checksum"],
     repeatable: &["exclude"],
     boolean: &["link", "keep-git-dir", "unpack"],
 };
 
-const COPY: KnownFlags =
+pub(super) const COPY: KnownFlags =
     KnownFlags { text: &["chown", "chmod", "from"], repeatable: &["exclude"], boolean: &["link", "parents"] };
 
 pub(super) fn parse(
@@ -63,8 +63,7 @@ pub(super) fn parse(
             return Err(statement.count(instruction, wanted));
         }
     };
-    let known = if keyword == Keyword::Add { ADD } else { COPY };
-    let mut flags = Flags::parse(&statement.flags, instruction, &known)?;
+    let mut flags = Flags::parse(&statement.flags, keyword)?;
     if is_heredoc(&destination.value) {
         return Err(Error::HeredocDestination { instruction, span: destination.span });
     }

@@ -81,6 +81,20 @@ pub fn warnings_are_errors(dockerfile: &Dockerfile) -> bool {
     CheckOptions::of(dockerfile, &mut Vec::new()).is_error
 }
 
+/// Whether findings of a rule are wanted during a build: for whoever finds what this crate cannot, since it
+/// knows no images. The rule may be one that is not in [`RULES`].
+///
+/// ```
+/// use ocib_dockerfile::{parse, warns_of};
+///
+/// let dockerfile = parse(b"# check=skip=InvalidBaseImagePlatform\nFROM alpine\n")?;
+/// assert!(!warns_of(&dockerfile, "InvalidBaseImagePlatform"));
+/// # Ok::<(), ocib_dockerfile::Error>(())
+/// ```
+pub fn warns_of(dockerfile: &Dockerfile, rule: &str) -> bool {
+    CheckOptions::of(dockerfile, &mut Vec::new()).shows(rule, false)
+}
+
 /// Go's `strconv.ParseBool`.
 fn boolean(text: &str) -> Option<bool> {
     match text {

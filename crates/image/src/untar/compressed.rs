@@ -152,7 +152,8 @@ pub fn decode_archive(
 
 /// Whether a file is an archive that `ADD` unpacks: decompressed by its content its first header can
 /// be read, as BuildKit's `isArchivePath` has it. So an empty file, one of zeros and a compressed text
-/// are none, and a whole file is needed: of some codecs a MiB must be read before anything comes out.
+/// are none, and a whole file is needed: of some codecs a MiB must be read before anything comes out. One
+/// whose decoder would need too much memory counts as an archive, so that it is refused and not copied.
 /// What cannot be read is no archive; whoever reads it again learns why.
 ///
 /// ```
@@ -167,9 +168,17 @@ pub fn is_archive(stored: Box<dyn Read + Send>) -> bool {
         Ok(Some(_)) => true,
         // An archive all right, which fails when it is unpacked, not a file to copy in silence.
         Err(Error::UnknownEntryType { .. } | Error::ArchiveLimit { .. }) => true,
+        // Nobody knows what is in it, and others would unpack it.
+        Err(Error::UnreadableArchive { source, .. }) if is_refused(&source) => true,
         // Go takes a global header for an entry.
         _ => reader.has_global_header(),
     }
+}
+
+/// Whether a decoder was not given the memory that it asked for.
+fn is_refused(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    matches!(inner, Some(Error::DecoderMemory { .. }))
 }
 
 /// What `decoder` makes of `stored`, within `limit`.
@@ -375,7 +384,8 @@ mod tests {
             (zstd::bulk::compress(&file, 3).unwrap(), true),
             (BZIP2.to_vec(), false),
             (xz(XZ_64_MIB), false),
-            (xz(XZ_128_MIB), false),
+            (xz(XZ_128_MIB), true),
+            (ZSTD_128_MIB.to_vec(), true),
             (b"BZh9".to_vec(), false),
         ] {
             let shown = stored[..stored.len().min(20)].escape_ascii().to_string();

@@ -3,36 +3,13 @@
 use std::{
     fs::File,
     io::{self, BufReader, Read},
-    os::unix::fs::FileExt,
     sync::Arc,
 };
 
 use ocib_image::{Error, TarReader};
 
 use super::{READ_BYTES, index::SparseFile};
-use crate::state::State;
-
-/// A part of a file, read without moving the file's own position: many may read at a time.
-pub(super) struct Span {
-    file: Arc<File>,
-    at: u64,
-    end: u64,
-}
-
-impl Span {
-    pub(super) fn new(file: Arc<File>, at: u64, end: u64) -> Self {
-        Self { file, at, end }
-    }
-}
-
-impl Read for Span {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let wanted = usize::try_from(self.end - self.at).unwrap_or(usize::MAX).min(buffer.len());
-        let got = self.file.read_at(&mut buffer[..wanted], self.at)?;
-        self.at += got as u64;
-        Ok(got)
-    }
-}
+use crate::{span::Span, state::State};
 
 /// Reads the sparse file of which `file` says where it is, from `offset` on. Fails where the archive
 /// is not what it was when it was indexed.

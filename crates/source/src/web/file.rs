@@ -3,17 +3,19 @@
 use std::{
     fmt,
     io::{self, Read},
-    panic::resume_unwind,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use flate2::read::MultiGzDecoder;
-use ocib_image::{Digest, Digester, LayerError, Node, NodeKind, Timestamp, Tree, Xattrs};
+use ocib_image::{Digest, Digester, Identity, LayerError, Node, NodeKind, Timestamp, Tree, Xattrs};
 use ocib_net::{Backoff, Response, read_blocking};
-use tokio::{runtime::Handle, task::spawn_blocking};
+use tokio::runtime::Handle;
 
 use super::{download::Download, remote::Remote};
-use crate::Error;
+use crate::{
+    Error,
+    watched::{Watch, watched},
+};
 
 /// BuildKit's mode of what it fetched (`source/http`, `save`).
 const MODE: u32 = 0o600;
@@ -74,24 +76,16 @@ impl WebFile {
 
 /// Size and digest of the content. Dropping the future ends the transfer at its next piece.
 async fn measured(found: &Found, first: Response) -> Result<(u64, Digest), Error> {
-    let wanted = Arc::new(());
-    let (work, watch) = (found.clone(), Arc::downgrade(&wanted));
-    match spawn_blocking(move || measure_blocking(&work, first, &watch)).await {
-        Ok(result) => result,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => resume_unwind(panic),
-            // Only a runtime that is shutting down cancels blocking work, and nobody sees this.
-            Err(_) => Err(found.broken_off()),
-        },
-    }
+    let work = found.clone();
+    watched(move |watch| measure_blocking(&work, first, watch), || found.broken_off()).await
 }
 
-fn measure_blocking(found: &Found, first: Response, wanted: &Weak<()>) -> Result<(u64, Digest), Error> {
+fn measure_blocking(found: &Found, first: Response, watch: &Watch) -> Result<(u64, Digest), Error> {
     let mut content = found.content(found.download(0).with(first));
     let (mut digester, mut size) = (Digester::new(), 0);
     let mut buffer = vec![0; MEASURE_BYTES];
     loop {
-        if wanted.strong_count() == 0 {
+        if watch.is_over() {
             return Err(found.broken_off());
         }
         match content.read(&mut buffer).map_err(|error| found.failure(error))? {
@@ -184,6 +178,13 @@ impl Tree for WebFile {
 
     fn xattrs(&self, _: &[u8]) -> Result<Xattrs, LayerError> {
         Ok(Xattrs::new())
+    }
+
+    fn identity(&self, path: &[u8]) -> Result<Option<Identity>, LayerError> {
+        let expected = self.expected.filter(|_| *path == *self.found.name);
+        Ok(expected.map(|(Expected::Given(digest) | Expected::Measured(digest))| {
+            Identity::Content(digest.to_string().into_bytes().into())
+        }))
     }
 
     fn display(&self, _: &[u8]) -> String {

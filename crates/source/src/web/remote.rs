@@ -12,8 +12,8 @@ use ocib_net::{
     },
 };
 
-use super::{client::Client, target::Target};
-use crate::Error;
+use super::target::Target;
+use crate::{Error, client::Client};
 
 /// A file that was found on a server.
 pub(super) struct Remote {
@@ -177,7 +177,7 @@ impl Seen {
 }
 
 /// An answer that means failure. What servers say of it is worth showing unless it is a page for browsers.
-async fn failure(response: Response) -> ocib_net::Error {
+pub(crate) async fn failure(response: Response) -> ocib_net::Error {
     let is_page = response.header(CONTENT_TYPE.as_str()).is_some_and(|kind| kind.starts_with("text/html"));
     let mut error = response.into_error().await;
     if let ocib_net::Error::Status { said, .. } = &mut error

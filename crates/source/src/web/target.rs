@@ -1,10 +1,11 @@
 //! What a URL says before anybody is asked.
 
-use base64::{Engine, prelude::BASE64_STANDARD};
 use ocib_net::{Redacted, Url, header::HeaderValue};
 
-use super::client::is_loopback;
-use crate::Error;
+use crate::{
+    Error,
+    userinfo::{basic, percent_decoded},
+};
 
 /// A URL as written, taken apart.
 pub(super) struct Target {
@@ -45,23 +46,6 @@ fn without_secrets(text: &str) -> &str {
     text.rsplit('@').next().unwrap_or_default()
 }
 
-/// RFC 7617.
-fn basic(url: &Url) -> Result<Option<HeaderValue>, Error> {
-    if url.username().is_empty() && url.password().is_none() {
-        return Ok(None);
-    }
-    if url.scheme() != "https" && !is_loopback(url) {
-        return Err(Error::PlainCredentials { url: Redacted::of(url) });
-    }
-    let mut pair = percent_decoded(url.username());
-    pair.push(b':');
-    pair.extend(percent_decoded(url.password().unwrap_or_default()));
-    let mut value = HeaderValue::from_str(&format!("Basic {}", BASE64_STANDARD.encode(pair)))
-        .expect("base64 is visible ASCII");
-    value.set_sensitive(true);
-    Ok(Some(value))
-}
-
 /// Go decodes the path before it looks for the last part (`path.Base(u.Path)`), so `a%2fb` is `b`.
 fn file_name(path: &str) -> Vec<u8> {
     let decoded = percent_decoded(path);
@@ -71,27 +55,6 @@ fn file_name(path: &str) -> Vec<u8> {
         name if name.contains(&0) => UNNAMED.to_vec(),
         name => name.to_vec(),
     }
-}
-
-/// RFC 3986, section 2.1; a percent sign without two hex digits stands for itself (WHATWG URL).
-fn percent_decoded(text: &str) -> Vec<u8> {
-    let hex = |byte: Option<&u8>| byte.and_then(|&b| char::from(b).to_digit(16));
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        match (byte, hex(bytes.get(at + 1)), hex(bytes.get(at + 2))) {
-            (b'%', Some(high), Some(low)) => {
-                decoded.push((high * 16 + low) as u8);
-                at += 3;
-            }
-            _ => {
-                decoded.push(byte);
-                at += 1;
-            }
-        }
-    }
-    decoded
 }
 
 #[cfg(test)]

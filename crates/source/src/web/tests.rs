@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use ocib_image::{Digest, Digester, Fetch, Fetched, LayerError, Node, NodeKind, PlaceErrorKind, Timestamp};
+use ocib_image::{Digest, Digester, Fetched, LayerError, Node, NodeKind, PlaceErrorKind, Timestamp};
 use ocib_net::{Backoff, HttpOptions};
 use tokio::task::spawn_blocking;
 

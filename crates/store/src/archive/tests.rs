@@ -7,7 +7,8 @@ use std::{
 };
 
 use ocib_image::{
-    Annotations, Codec, Compression, ContainerConfig, Descriptor, Digest, Index, MediaType, PlaceErrorKind,
+    Annotations, ArchiveFormat, Codec, Compression, ContainerConfig, Descriptor, Digest, Index, MediaType,
+    PlaceErrorKind,
 };
 use ocib_testkit::{
     Noise, Podman, SinkCase, file_layer, program_layer, require, rootfs, run_command, sealer, sink_suite,
@@ -36,7 +37,7 @@ async fn build(sink: &ArchiveSink) -> (Document, Vec<String>) {
     let mut config = ContainerConfig::scratch(&"linux/amd64".parse().unwrap());
     let mut descriptors = Vec::new();
     for layer in &layers {
-        let layer = sink.put_layer(layer, &Progress::unwatched()).await.unwrap();
+        let layer = sink.put_layer(layer, &Progress::unwatched()).await.unwrap().layer;
         config.diff_ids.push(layer.diff_id);
         descriptors.push(layer.descriptor);
     }
@@ -188,7 +189,8 @@ async fn skopeo_reads_both_formats() {
         let path = dir.path().join(transport);
         let (root, names) = build(&file_sink(format, &path, &[name])).await;
         let source = format!("{transport}:{}:{tag}", path.display());
-        assert_eq!(names, [format!("{source}@{}", root.descriptor().digest)]);
+        let own = source.replacen(':', "://", 1);
+        assert_eq!(names, [format!("{own}@{}", root.descriptor().digest)]);
         let copy = dir.path().join(format!("{transport}-copy"));
         skopeo(&["copy", &source, &format!("oci:{}:x", copy.display())]);
         verify_layout(&copy);

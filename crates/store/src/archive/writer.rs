@@ -9,8 +9,8 @@ use std::{
 
 use bytes::Bytes;
 use ocib_image::{
-    Descriptor, Digest, Document, Entry, EntryKind, Layer, LayerError, PlaceError, Progress, Timestamp,
-    encode_header,
+    Descriptor, Digest, Document, Entry, EntryKind, HashReason, Layer, LayerError, Outcome, PlaceError,
+    Placed, Progress, Sealing, Timestamp, encode_header,
 };
 
 use super::Destination;
@@ -88,7 +88,7 @@ impl ArchiveWriter {
     }
 
     /// Stores the layer that `seal` makes.
-    pub(super) fn put_layer(&mut self, seal: Seal<'_>, watch: Watch<'_>) -> Result<Layer, PlaceError> {
+    pub(super) fn put_layer(&mut self, seal: Seal<'_>, watch: Watch<'_>) -> Result<Placed, PlaceError> {
         match self.out {
             Out::File(_) => self.put_layer_once(seal, watch),
             Out::Stream(_) | Out::Closed => self.put_layer_twice(seal, watch),
@@ -96,27 +96,29 @@ impl ArchiveWriter {
     }
 
     /// Leaves room for the header, which is written when digest and size are known.
-    fn put_layer_once(&mut self, seal: Seal<'_>, watch: Watch<'_>) -> Result<Layer, PlaceError> {
+    fn put_layer_once(&mut self, seal: Seal<'_>, watch: Watch<'_>) -> Result<Placed, PlaceError> {
         let start = self.position;
         self.write(&[0; BLOCK as usize])?;
         let layer = self.seal_into(seal, watch)?;
+        let sealing = Sealing::Streamed;
         if self.has(&layer.descriptor.digest) {
             self.rewind(start)?;
-            return Ok(layer);
+            return Ok(Placed { layer, outcome: Outcome::Present, sealing });
         }
         let after = self.position;
         self.seek(start)?;
         self.write(&blob_header(&layer.descriptor))?;
         self.seek(after)?;
         self.end_blob(layer.descriptor.digest)?;
-        Ok(layer)
+        Ok(Placed { layer, outcome: Outcome::Stored, sealing })
     }
 
     /// Makes the layer once for its digest and size, and once for its bytes.
-    fn put_layer_twice(&mut self, seal: Seal<'_>, watch: Watch<'_>) -> Result<Layer, PlaceError> {
+    fn put_layer_twice(&mut self, seal: Seal<'_>, watch: Watch<'_>) -> Result<Placed, PlaceError> {
+        let sealing = Sealing::HashedFirst(HashReason::Needed);
         let layer = seal(&mut |_| watch.wanted.check()).map_err(|error| self.layer_error(error))?;
         if self.has(&layer.descriptor.digest) {
-            return Ok(layer);
+            return Ok(Placed { layer, outcome: Outcome::Present, sealing });
         }
         self.write(&blob_header(&layer.descriptor))?;
         let again = self.seal_into(seal, watch)?;
@@ -126,7 +128,7 @@ impl ArchiveWriter {
             return Err(LayerError::Changed { name: "a layer".to_owned(), what }.into());
         }
         self.end_blob(layer.descriptor.digest)?;
-        Ok(layer)
+        Ok(Placed { layer, outcome: Outcome::Stored, sealing })
     }
 
     fn seal_into(&mut self, seal: Seal<'_>, watch: Watch<'_>) -> Result<Layer, PlaceError> {

@@ -1,7 +1,7 @@
 //! Credential helpers: programs that keep credentials (docker-credential-helpers' protocol).
 
 use std::{
-    io,
+    fmt, io,
     path::{Path, PathBuf},
     process::{Output, Stdio},
     time::Duration,
@@ -66,12 +66,21 @@ impl Helper<'_> {
         }
         let file = format!("docker-credential-{}", self.name);
         let found = self.programs.iter().map(|directory| directory.join(&file)).find(|path| path.is_file());
-        found.ok_or_else(|| self.failed("there is no such program in PATH".to_owned()))
+        found.ok_or_else(|| Error::NoHelper { helper: self.shown(), file: self.file.to_owned() })
+    }
+
+    fn shown(&self) -> String {
+        printable(format!("docker-credential-{}", self.name).as_bytes(), 100)
     }
 
     fn failed(&self, why: String) -> Error {
-        let helper = printable(format!("docker-credential-{}", self.name).as_bytes(), 100);
-        Error::CredentialHelper { helper, file: self.file.to_owned(), why }
+        Error::CredentialHelper { helper: self.shown(), file: self.file.to_owned(), why }
+    }
+}
+
+impl fmt::Display for Helper<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, named in {}", self.shown(), self.file.display())
     }
 }
 

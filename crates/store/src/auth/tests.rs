@@ -46,6 +46,7 @@ impl Home {
         let found = auth.find(&repository.parse().unwrap()).await?;
         Ok(found.map(|credential| match credential {
             Credential::Basic { user, password } => format!("{user}:{}", password.reveal()),
+            Credential::Session { user, .. } => panic!("{user} has a session, but files have none"),
             Credential::IdentityToken(token) => format!("token {}", token.reveal()),
         }))
     }

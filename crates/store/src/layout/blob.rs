@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read},
+    io::{self, Cursor, Read, Seek, SeekFrom},
     path::PathBuf,
 };
 
@@ -18,22 +18,64 @@ use crate::{Error, blocking::blocking};
 /// Pieces in which a file is streamed: as large as those that layers are made in.
 const PIECE_BYTES: u64 = 256 << 10;
 
-/// A blob of a layout.
+/// A blob of a layout, or of the archive of one.
 #[derive(Clone, Debug)]
-pub(super) struct FileBlob {
-    pub(super) path: PathBuf,
-    pub(super) descriptor: Descriptor,
+pub(crate) struct FileBlob {
+    pub(crate) path: PathBuf,
+    pub(crate) part: Part,
+    pub(crate) descriptor: Descriptor,
+}
+
+/// Which part of a file a blob is.
+#[derive(Clone, Debug)]
+pub(crate) enum Part {
+    /// The whole file.
+    Whole,
+    /// So many bytes of an archive.
+    Member {
+        /// Where they begin.
+        start: u64,
+        /// How many there are.
+        bytes: u64,
+    },
+    /// None: it was made of other parts of the archive.
+    Made(Bytes),
+    /// The archive does not have it.
+    Missing,
 }
 
 impl FileBlob {
-    fn open(&self) -> Result<Verified<File>, PlaceError> {
-        let file = File::open(&self.path);
-        let file = file.map_err(|source| Error::File { verb: "open", path: self.path.clone(), source })?;
-        Ok(Verified::new(file, &self.descriptor, self.path.display().to_string()))
+    /// What the blob is called in messages.
+    pub(crate) fn name(&self) -> String {
+        match self.part {
+            Part::Whole => self.path.display().to_string(),
+            _ => format!("{} in {}", self.descriptor.digest, self.path.display()),
+        }
+    }
+
+    fn open(&self) -> Result<Verified<Box<dyn Read + Send>>, PlaceError> {
+        let file = || {
+            let file = File::open(&self.path);
+            file.map_err(|source| Error::File { verb: "open", path: self.path.clone(), source })
+        };
+        let bytes: Box<dyn Read + Send> = match &self.part {
+            Part::Whole => Box::new(file()?),
+            Part::Member { start, bytes } => {
+                let mut file = file()?;
+                file.seek(SeekFrom::Start(*start)).map_err(|error| self.error(error))?;
+                Box::new(file.take(*bytes))
+            }
+            Part::Made(bytes) => Box::new(Cursor::new(bytes.clone())),
+            Part::Missing => {
+                let (path, digest) = (self.path.clone(), self.descriptor.digest);
+                return Err(Error::NotInArchive { path, digest }.into());
+            }
+        };
+        Ok(Verified::new(bytes, &self.descriptor, self.name()))
     }
 
     /// All of it. For documents: the caller has looked at the size.
-    pub(super) fn read_whole(&self) -> Result<Bytes, PlaceError> {
+    pub(crate) fn read_whole(&self) -> Result<Bytes, PlaceError> {
         let mut bytes = Vec::new();
         self.open()?.read_to_end(&mut bytes).map_err(|error| self.error(error))?;
         Ok(bytes.into())

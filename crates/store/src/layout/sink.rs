@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use futures_core::future::BoxFuture;
-use ocib_image::{Blob, Document, ImageName, Layer, Outcome, PlaceError, Progress, Sealer, Sink, Unsealed};
+use ocib_image::{
+    Blob, Document, ImageName, Outcome, PlaceError, Placed, Progress, Sealer, Sealing, Sink, Unsealed,
+};
 
 use super::{Name, directory::Directory};
 use crate::blocking::blocking;
@@ -68,14 +70,21 @@ impl Sink for LayoutSink {
         &'a self,
         layer: &'a Unsealed,
         progress: &'a Progress,
-    ) -> BoxFuture<'a, Result<Layer, PlaceError>> {
+    ) -> BoxFuture<'a, Result<Placed, PlaceError>> {
         Box::pin(async move {
             let (directory, sealer) = (self.directory.clone(), self.sealer.clone());
             let (unsealed, watched) = (layer.clone(), progress.clone());
-            let work = blocking(move |wanted| directory.write_layer(&unsealed, &sealer, &watched, wanted));
-            let layer = work.await?;
-            progress.finished(Outcome::Stored);
-            Ok(layer)
+            let work = blocking(move |wanted| {
+                let known = unsealed.foreknown.layer.clone().filter(|known| directory.has(&known.descriptor));
+                if let Some(layer) = known {
+                    return Ok(Placed { layer, outcome: Outcome::Present, sealing: Sealing::Foreknown });
+                }
+                let layer = directory.write_layer(&unsealed, &sealer, &watched, wanted)?;
+                Ok(Placed { layer, outcome: Outcome::Stored, sealing: Sealing::Streamed })
+            });
+            let placed = work.await?;
+            progress.finished(placed.outcome);
+            Ok(placed)
         })
     }
 

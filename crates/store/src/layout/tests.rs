@@ -25,7 +25,7 @@ fn sink(dir: &Path, names: &[&str]) -> LayoutSink {
 async fn put_image(sink: &LayoutSink, platform: &str, seed: u64) -> Manifest {
     let progress = Progress::unwatched();
     let layer = file_layer("file", Noise::bytes(seed, 600_000), Compression::Fixed(Codec::GZIP));
-    let layer = sink.put_layer(&layer, &progress).await.unwrap();
+    let layer = sink.put_layer(&layer, &progress).await.unwrap().layer;
     let mut config = ContainerConfig::scratch(&platform.parse().unwrap());
     config.diff_ids = vec![layer.diff_id];
     let config = Blob::in_memory(MediaType::Config, config.to_bytes());

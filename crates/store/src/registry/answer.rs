@@ -1,7 +1,7 @@
 //! Answers that mean failure, and what stands in the headers of the others.
 
 use ocib_image::Digest;
-use ocib_net::{Redacted, Response, header, printable};
+use ocib_net::{Redacted, Response, StatusCode, header, printable};
 use serde::Deserialize;
 
 use crate::{Error, RegistryCode};
@@ -19,6 +19,16 @@ pub(super) async fn failure(response: Response) -> Error {
     let (status, retry_after) = (response.status(), response.retry_after());
     let codes = codes(&response.said().await);
     Error::Registry { method, url, status, codes, retry_after }
+}
+
+/// Whether `response` says that the proof of identity is no longer good: a 401, or ECR's 403 whose
+/// text says that it is expired. A 403 to HEAD says nothing.
+pub(super) async fn is_stale(response: &mut Response) -> bool {
+    match response.status() {
+        StatusCode::UNAUTHORIZED => true,
+        StatusCode::FORBIDDEN => codes(response.peek().await).iter().any(RegistryCode::says_expired),
+        _ => false,
+    }
 }
 
 /// The digest that the registry says the content has.

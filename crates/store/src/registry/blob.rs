@@ -101,6 +101,8 @@ impl Download {
         let size = self.blob.descriptor.size;
         let mut response = match self.response.take() {
             Some(response) => response,
+            // A connection that broke behind the last byte: there is no range to ask for.
+            None if self.at > 0 && self.at == size => return Ok(None),
             None => self.open().await?,
         };
         loop {
@@ -138,19 +140,23 @@ impl Download {
             }
             response => response?,
         };
-        let starts_here = response
-            .header(CONTENT_RANGE.as_str())
-            .is_some_and(|range| range.starts_with(&format!("bytes {}-", self.at)));
-        self.skip = match response.status() == StatusCode::PARTIAL_CONTENT && starts_here {
-            true => 0,
-            false => self.at,
-        };
+        self.skip = self.at - start(&response).filter(|start| *start <= self.at).unwrap_or(0);
         Ok(response)
     }
 
     fn wrong_size(&self, actual: u64) -> Error {
         Error::WrongSize { what: self.blob.name(), expected: self.blob.descriptor.size, actual }
     }
+}
+
+/// Where in the blob the body of `response` begins (RFC 9110, section 14.4). No `If-Range` was sent: the
+/// same digest is the same bytes, whatever their entity tag, and all of them are verified at the end.
+fn start(response: &Response) -> Option<u64> {
+    if response.status() != StatusCode::PARTIAL_CONTENT {
+        return Some(0);
+    }
+    let range = response.header(CONTENT_RANGE.as_str())?.strip_prefix("bytes ")?;
+    range.split_once('-')?.0.parse().ok()
 }
 
 /// A reader whose end is an error unless all that was read has the blob's digest.

@@ -10,7 +10,7 @@ use ocib_net::{
     header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE},
 };
 
-use super::{Repository, Scopes, challenge::Challenge, token::Proof};
+use super::{Repository, Scopes, challenge::Challenge, pace::Pace, token::Proof};
 use crate::Error;
 
 /// Docker Hub's registry has another name than its images.
@@ -21,6 +21,8 @@ const DOCKER_HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
 pub(super) struct Endpoint {
     /// Scheme, host and port; the API is below `/v2/`.
     pub(super) base: Url,
+    /// How fast it may be asked.
+    pub(super) pace: Pace,
     challenge: Mutex<Option<Challenge>>,
     proofs: Mutex<BTreeMap<(String, Scopes), ProofSlot>>,
 }
@@ -66,7 +68,7 @@ impl Endpoint {
     }
 
     fn at(base: Url) -> Self {
-        Self { base, challenge: Mutex::default(), proofs: Mutex::default() }
+        Self { base, pace: Pace::default(), challenge: Mutex::default(), proofs: Mutex::default() }
     }
 
     /// A URL of the API; `path` is made of repository names, digests and tags, which need no escaping.
@@ -103,12 +105,16 @@ impl Endpoint {
         Ok(slot.as_ref().map(|proof| proof.header.clone()))
     }
 
-    /// Drops the proof that was refused, unless somebody has already replaced it.
+    /// Drops the proof that was refused, unless somebody has already replaced it, and tells the owner
+    /// of the credential in it.
     pub(super) async fn forget(&self, repository: &Repository, refused: Option<&HeaderValue>) {
         let slot = self.slot(repository);
         let mut slot = slot.lock().await;
-        if slot.as_ref().map(|proof| &proof.header) == refused {
-            *slot = None;
+        if slot.as_ref().map(|proof| &proof.header) != refused {
+            return;
+        }
+        if let Some(credential) = slot.take().and_then(|proof| proof.credential) {
+            repository.options().credentials.refused(&repository.name, &credential).await;
         }
     }
 

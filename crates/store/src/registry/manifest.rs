@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use ocib_image::{Digest, Document, MAX_DOCUMENT_BYTES, MediaType};
 use ocib_net::{
-    Body, Method, Redacted, Request,
+    Body, Method, Request,
     header::{ACCEPT, CONTENT_TYPE, HeaderValue},
     retry,
 };
@@ -78,23 +78,6 @@ impl Repository {
         let accept = HeaderValue::from_str(&accept).expect("media types have only visible characters");
         request.headers.insert(ACCEPT, accept);
         Ok(request)
-    }
-
-    /// A blob that is small enough to be held, such as a config.
-    pub(super) async fn small_blob(&self, digest: Digest, limit: usize) -> Result<Bytes, Error> {
-        let raw = retry(self.options().backoff, async || {
-            let request = Request::new(Method::GET, self.url(&format!("blobs/{digest}")).await?);
-            Ok::<_, Error>(self.expect(request, &[]).await?.bytes(limit).await?)
-        })
-        .await?;
-        let actual = Digest::of(&raw);
-        match actual == digest {
-            true => Ok(raw),
-            false => {
-                let what = Redacted::of(&self.url(&format!("blobs/{digest}")).await?).to_string();
-                Err(Error::WrongDigest { what, expected: digest, actual })
-            }
-        }
     }
 
     /// Whether the repository has the blob, as far as it says.

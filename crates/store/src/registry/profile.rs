@@ -9,16 +9,32 @@ pub(super) struct Profile {
     pub(super) mounts: bool,
     /// Largest blob in bytes.
     pub(super) blob_bytes_max: u64,
+    /// Most layers of an image.
+    pub(super) layers_max: usize,
+    /// Longest tag in characters.
+    pub(super) tag_chars_max: usize,
 }
 
 /// What is assumed of registries that are not in the table.
-const DEFAULT: Profile = Profile { host: "", mounts: true, blob_bytes_max: u64::MAX };
+const DEFAULT: Profile = Profile {
+    host: "",
+    mounts: true,
+    blob_bytes_max: u64::MAX,
+    layers_max: usize::MAX,
+    // distribution-spec, "Pulling manifests".
+    tag_chars_max: 128,
+};
+
+/// What ECR's private registries take, in whatever partition ("Service quotas"). Mounting is off for
+/// most accounts: that is a 202 with a session that works. Images of 500 layers and more were refused
+/// (spin#1787).
+const ECR: Profile = Profile { blob_bytes_max: 52_000 << 20, layers_max: 500, tag_chars_max: 300, ..DEFAULT };
 
 /// The first row that fits counts.
-const PROFILES: [Profile; 5] = [
-    // ECR, "Service quotas": 52,000 MiB a layer. Mounting off is a 202 with a session that works.
-    Profile { host: ".amazonaws.com", blob_bytes_max: 52_000 << 20, ..DEFAULT },
-    Profile { host: ".amazonaws.com.cn", blob_bytes_max: 52_000 << 20, ..DEFAULT },
+const PROFILES: [Profile; 6] = [
+    Profile { host: ".amazonaws.com", ..ECR },
+    Profile { host: ".amazonaws.com.cn", ..ECR },
+    Profile { host: ".on.aws", ..ECR },
     // ECR Public, "Service quotas": 10,000 MiB a layer.
     Profile { host: "public.ecr.aws", blob_bytes_max: 10_000 << 20, ..DEFAULT },
     // GitHub, "Working with the Container registry": 10 GB a layer.
@@ -33,6 +49,12 @@ impl Profile {
         let fits = |profile: &&Self| host.ends_with(profile.host);
         PROFILES.iter().find(fits).copied().unwrap_or(DEFAULT)
     }
+
+    /// The same for a way of uploading that takes no larger blobs than `bytes`.
+    #[cfg(feature = "ecr")]
+    pub(super) fn with_blobs_up_to(self, bytes: u64) -> Self {
+        Self { blob_bytes_max: self.blob_bytes_max.min(bytes), ..self }
+    }
 }
 
 #[cfg(test)]
@@ -43,6 +65,8 @@ mod tests {
     fn rows_by_host() {
         for (host, mounts, blob_bytes_max) in [
             ("1234.dkr.ecr.eu-west-1.amazonaws.com", true, 52_000 << 20),
+            ("1234.dkr.ecr.cn-north-1.amazonaws.com.cn", true, 52_000 << 20),
+            ("1234.dkr-ecr.eu-west-1.on.aws", true, 52_000 << 20),
             ("public.ecr.aws", true, 10_000 << 20),
             ("ghcr.io", true, 10 << 30),
             ("acme.jfrog.io", false, u64::MAX),

@@ -1,19 +1,16 @@
 //! Pulling: from a name to an image whose layers are still in the registry.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use futures_core::future::BoxFuture;
 use ocib_image::{
-    Blob, Config, Descriptor, Document, Image, ImageName, ImageSource, Index, Manifest, PlaceError, Platform,
+    Blob, Descriptor, Digest, Document, Image, ImageName, ImageSource, Origin, PlaceError, Platform,
     Reference,
 };
 use tokio::runtime::Handle;
 
 use super::{Registries, RegistryBlob, Repository, Scopes};
-use crate::Error;
-
-/// Largest config that is held: real ones have some 10 KiB, and artifacts may put more there.
-const CONFIG_BYTES_MAX: usize = 16 << 20;
+use crate::{Error, origin};
 
 impl ImageSource for Registries {
     fn resolve<'a>(
@@ -23,71 +20,71 @@ impl ImageSource for Registries {
     ) -> BoxFuture<'a, Result<Image, PlaceError>> {
         Box::pin(async move {
             match name {
-                ImageName::Registry(reference) => Ok(self.image(reference, platform).await?),
-                ImageName::Layout { .. } => Err(Error::NoRegistryName { name: name.to_string() }.into()),
+                ImageName::Registry(reference) => origin::image(&self.open(reference), platform).await,
+                _ => Err(Error::NoRegistryName { name: name.to_string() }.into()),
             }
         })
     }
 }
 
 impl Registries {
-    async fn image(&self, reference: &Reference, platform: &Platform) -> Result<Image, Error> {
+    /// The image that `reference` names, opened for reading: nothing is asked yet. Must be called
+    /// within a runtime.
+    pub fn open(&self, reference: &Reference) -> RegistryOrigin {
         let repository = self.repository(reference, Scopes::pull(reference));
-        let root = repository.document(&reference.target(), reference.digest().copied()).await?;
-        let pinned = reference.pinned(root.descriptor().digest).to_string();
-        let manifest = match root {
-            Document::Manifest(manifest) => manifest,
-            Document::Index(index) => repository.chosen(reference, &index, platform).await?,
-        };
-        let config = repository.config(manifest.config()).await?;
-        let runtime = Handle::current();
-        let layer = |descriptor: &Descriptor| Blob {
-            descriptor: descriptor.clone(),
-            source: Arc::new(RegistryBlob::new(repository.clone(), descriptor.clone(), runtime.clone())),
-        };
-        let layers = manifest.layers().iter().map(layer).collect();
-        Ok(Image { manifest, config, layers, pinned })
+        RegistryOrigin { repository, runtime: Handle::current() }
     }
 }
 
-impl Repository {
-    async fn chosen(
-        &self,
-        reference: &Reference,
-        index: &Index,
-        platform: &Platform,
-    ) -> Result<Manifest, Error> {
-        let Some(descriptor) = index.choose(platform) else {
-            let mut have: Vec<String> = index.platforms().map(Platform::to_string).collect();
-            have.dedup();
-            let have = have.join(", ");
-            return Err(Error::NoPlatform {
-                name: reference.to_string(),
-                wanted: platform.to_string(),
-                have,
-            });
-        };
-        match self.document(&descriptor.digest.to_string(), Some(descriptor.digest)).await? {
-            Document::Manifest(manifest) => Ok(manifest),
-            Document::Index(inner) => {
-                let media_type = inner.descriptor().media_type;
-                let why = "it is an index within an index, expected a manifest".to_owned();
-                let source = ocib_image::Error::BadDocument { media_type, why };
-                Err(Error::Document { name: reference.pinned(descriptor.digest).to_string(), source })
-            }
-        }
+/// An image in a registry, opened for reading.
+#[derive(Clone)]
+pub struct RegistryOrigin {
+    repository: Repository,
+    runtime: Handle,
+}
+
+impl RegistryOrigin {
+    fn reference(&self) -> &Reference {
+        &self.repository.name
+    }
+}
+
+impl fmt::Debug for RegistryOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RegistryOrigin({})", self.reference())
+    }
+}
+
+impl Origin for RegistryOrigin {
+    fn name(&self) -> String {
+        self.reference().to_string()
     }
 
-    async fn config(&self, descriptor: &Descriptor) -> Result<Config, Error> {
-        let name = || format!("the config of {}", self.name);
-        if descriptor.size > CONFIG_BYTES_MAX as u64 {
-            return Err(Error::TooLarge {
-                what: name(),
-                bytes: descriptor.size,
-                limit: CONFIG_BYTES_MAX as u64,
-            });
-        }
-        let raw = self.small_blob(descriptor.digest, CONFIG_BYTES_MAX).await?;
-        Config::parse(descriptor, raw).map_err(|source| Error::Document { name: name(), source })
+    fn pinned(&self, digest: Digest) -> String {
+        self.reference().pinned(digest).to_string()
+    }
+
+    fn root(&self) -> BoxFuture<'_, Result<Document, PlaceError>> {
+        Box::pin(async move {
+            let reference = self.reference();
+            Ok(self.repository.document(&reference.target(), reference.digest().copied()).await?)
+        })
+    }
+
+    fn document<'a>(&'a self, descriptor: &'a Descriptor) -> BoxFuture<'a, Result<Document, PlaceError>> {
+        Box::pin(async move {
+            let digest = descriptor.digest;
+            let document = self.repository.document(&digest.to_string(), Some(digest)).await?;
+            let (expected, actual) = (descriptor.size, document.raw().len() as u64);
+            match expected == actual {
+                true => Ok(document),
+                false => Err(Error::WrongSize { what: self.pinned(digest), expected, actual }.into()),
+            }
+        })
+    }
+
+    fn blob(&self, descriptor: &Descriptor) -> Blob {
+        let blob = RegistryBlob::new(self.repository.clone(), descriptor.clone(), self.runtime.clone());
+        Blob { descriptor: descriptor.clone(), source: Arc::new(blob) }
     }
 }

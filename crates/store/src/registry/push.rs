@@ -1,39 +1,26 @@
 //! Pushing: layers and blobs into one repository, and names at the end.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use futures_core::future::BoxFuture;
 use ocib_image::{
-    Blob, Codec, Compression, Digest, Document, Layer, LayerError, Outcome, PlaceError, Progress, Reference,
-    Sealer, Sink, Unsealed,
+    Blob, Codec, Compression, Digest, Document, HashReason, Layer, MediaType, Outcome, Outline, PlaceError,
+    Placed, Progress, Reference, Sealer, Sealing, Sink, Unsealed,
 };
-use ocib_net::{Retry, StatusCode, Verdict};
+use tokio::sync::OnceCell;
 
-use super::{Registries, Repository, Scopes, profile::Profile, upload::Session, verified::verified};
+use super::{
+    Registries, Repository, Scopes,
+    present::Present,
+    profile::Profile,
+    transfer::{LayerTransfer, Restarts, send_blob},
+    upload::Session,
+};
 use crate::{Error, bridge};
 
-/// Writes one image, or several under one index, into a repository of a registry.
-///
-/// A layer is made while it is sent, and never stored on the way. A transfer that breaks begins
-/// again from the layer's source; one whose source fails is given up at once. Must be used within
-/// a runtime of tokio.
-///
-/// ```
-/// use ocib_image::{Budget, Codec, Limits, Sealer, Sink};
-/// use ocib_store::{Registries, RegistriesOptions, RegistrySink};
-///
-/// let limits = Limits { memory_bytes: 64 << 20, jobs: 2, cores: 1 };
-/// let sink = RegistrySink {
-///     registries: Registries::new(RegistriesOptions::default()),
-///     repository: "registry.example/team/app".parse()?,
-///     tags: vec!["1.0".to_owned()],
-///     sealer: Sealer::new(Budget::new(limits, Codec::GZIP)?),
-/// };
-/// assert_eq!(sink.name(), "registry.example/team/app");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// Where an image goes, and how.
 #[derive(Clone, Debug)]
-pub struct RegistrySink {
+pub struct PushOptions {
     /// The client.
     pub registries: Registries,
     /// The repository; a tag or digest of the reference has no meaning here.
@@ -42,26 +29,81 @@ pub struct RegistrySink {
     pub tags: Vec<String>,
     /// What makes the layers.
     pub sealer: Sealer,
+    /// When a layer's digest is found out before its bytes are sent.
+    pub hash_first: HashFirst,
+    /// Images whose layers the new one may share, besides those that the tags name now.
+    pub cache_from: Vec<Reference>,
+}
+
+/// When a layer's digest is found out before its bytes are sent: one more pass over its source, and
+/// nothing to send if the registry has it.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum HashFirst {
+    /// Where an image that is there, or a push that began before, makes it likely.
+    #[default]
+    Auto,
+    /// Each layer.
+    Always,
+    /// None.
+    Never,
+}
+
+/// Writes one image, or several under one index, into a repository of a registry.
+///
+/// A layer is made while it is sent, and never stored on the way. A transfer that breaks begins
+/// again from the layer's source; one whose source fails is given up at once. What the images have
+/// that the tags name now is not sent again. Must be used within a runtime of tokio.
+///
+/// ```
+/// use ocib_image::{Budget, Codec, Limits, Sealer, Sink};
+/// use ocib_store::{HashFirst, PushOptions, Registries, RegistriesOptions, RegistrySink};
+///
+/// let limits = Limits { memory_bytes: 64 << 20, jobs: 2, cores: 1 };
+/// let sink = RegistrySink::new(PushOptions {
+///     registries: Registries::new(RegistriesOptions::default()),
+///     repository: "registry.example/team/app".parse()?,
+///     tags: vec!["1.0".to_owned()],
+///     sealer: Sealer::new(Budget::new(limits, Codec::GZIP)?),
+///     hash_first: HashFirst::Auto,
+///     cache_from: Vec::new(),
+/// });
+/// assert_eq!(sink.name(), "registry.example/team/app");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct RegistrySink {
+    options: PushOptions,
+    present: Arc<OnceCell<Present>>,
+    #[cfg(feature = "ecr")]
+    layer_api: Option<crate::LayerApi>,
 }
 
 impl Sink for RegistrySink {
     fn name(&self) -> String {
-        self.repository.name()
+        self.options.repository.name()
     }
 
     fn concurrency(&self) -> usize {
-        self.sealer.budget().layers
+        self.options.sealer.budget().layers
+    }
+
+    fn check<'a>(&'a self, images: &'a [Outline]) -> BoxFuture<'a, Result<(), PlaceError>> {
+        Box::pin(async move { Ok(self.check_limits(images)?) })
+    }
+
+    fn repository(&self) -> Option<&Reference> {
+        Some(&self.options.repository)
     }
 
     fn put_layer<'a>(
         &'a self,
         layer: &'a Unsealed,
         progress: &'a Progress,
-    ) -> BoxFuture<'a, Result<Layer, PlaceError>> {
+    ) -> BoxFuture<'a, Result<Placed, PlaceError>> {
         Box::pin(async move {
-            let (layer, outcome) = self.push_layer(layer, progress).await?;
-            progress.finished(outcome);
-            Ok(layer)
+            let placed = self.push_layer(layer, progress).await?;
+            progress.finished(placed.outcome);
+            Ok(placed)
         })
     }
 
@@ -77,30 +119,73 @@ impl Sink for RegistrySink {
     }
 
     fn put_manifest<'a>(&'a self, document: &'a Document) -> BoxFuture<'a, Result<(), PlaceError>> {
-        let digest = document.descriptor().digest;
-        Box::pin(async move { Ok(self.name_document(&digest.to_string(), digest, document).await?) })
+        Box::pin(async move { Ok(self.put_document(document).await?) })
     }
 
     fn finish<'a>(&'a self, root: &'a Document) -> BoxFuture<'a, Result<Vec<String>, PlaceError>> {
         Box::pin(async move {
+            self.put_document(root).await?;
             let digest = root.descriptor().digest;
-            self.name_document(&digest.to_string(), digest, root).await?;
-            for tag in &self.tags {
+            for tag in &self.options.tags {
                 self.name_document(tag, digest, root).await?;
             }
-            let pinned = self.repository.pinned(digest).to_string();
-            Ok(vec![pinned; self.tags.len().max(1)])
+            let pinned = self.options.repository.pinned(digest).to_string();
+            Ok(vec![pinned; self.options.tags.len().max(1)])
         })
     }
 }
 
 impl RegistrySink {
+    /// A sink that has spoken to nobody yet.
+    pub fn new(options: PushOptions) -> Self {
+        Self {
+            options,
+            present: Arc::default(),
+            #[cfg(feature = "ecr")]
+            layer_api: None,
+        }
+    }
+
+    /// The same sink, which sends layers through ECR's own API: slower, but what one process has sent
+    /// the next one need not send again.
+    #[cfg(feature = "ecr")]
+    #[must_use]
+    pub fn with_layer_api(mut self, api: crate::LayerApi) -> Self {
+        self.layer_api = Some(api);
+        self
+    }
+
     fn open(&self) -> Repository {
-        self.registries.repository(&self.repository, Scopes::push(&self.repository))
+        self.options.registries.repository(&self.options.repository, Scopes::push(&self.options.repository))
     }
 
     fn profile(&self) -> Profile {
-        Profile::of(self.repository.registry())
+        let profile = Profile::of(self.options.repository.registry());
+        #[cfg(feature = "ecr")]
+        if self.layer_api.is_some() {
+            return profile.with_blobs_up_to(crate::LayerApi::LAYER_BYTES_MAX);
+        }
+        profile
+    }
+
+    /// What is known to be there, asked for once.
+    async fn present(&self) -> Result<&Present, Error> {
+        self.present.get_or_try_init(|| Present::read(&self.options)).await
+    }
+
+    /// Whether the repository has the blob.
+    async fn has(&self, repository: &Repository, digest: Digest) -> Result<bool, Error> {
+        Ok(self.present().await?.has(digest) || repository.has_blob(digest).await?)
+    }
+
+    async fn put_document(&self, document: &Document) -> Result<(), Error> {
+        let digest = document.descriptor().digest;
+        let present = self.present().await?;
+        if !present.has(digest) {
+            self.name_document(&digest.to_string(), digest, document).await?;
+            present.add(digest);
+        }
+        Ok(())
     }
 
     /// Makes `target` name the document. Where it does already nothing is sent: a registry with
@@ -113,61 +198,132 @@ impl RegistrySink {
         }
     }
 
-    async fn push_layer(&self, layer: &Unsealed, progress: &Progress) -> Result<(Layer, Outcome), Error> {
+    async fn push_layer(&self, layer: &Unsealed, progress: &Progress) -> Result<Placed, Error> {
         if let (Compression::Fixed(Codec::Plain), Some(bytes)) = (layer.compression, layer.source.bytes()) {
             self.check_size(bytes)?;
         }
         let repository = self.open();
+        if let Some(known) = &layer.foreknown.layer {
+            let digest = known.descriptor.digest;
+            if let Some(outcome) = self.find(&repository, digest, &layer.foreknown.repositories).await? {
+                return Ok(Placed { layer: known.clone(), outcome, sealing: Sealing::Foreknown });
+            }
+        }
+        let mut sealing = Sealing::Streamed;
+        let mut sealed = None;
+        if let Some(reason) = self.reason_to_hash(&repository, layer).await? {
+            progress.hashing(reason);
+            sealing = Sealing::HashedFirst(reason);
+            let hashed = bridge::hash(layer.clone(), self.options.sealer.clone(), progress.clone()).await?;
+            if let Some(outcome) = self.find(&repository, hashed.descriptor.digest, &[]).await? {
+                return Ok(Placed { layer: hashed, outcome, sealing });
+            }
+            progress.sending();
+            sealed = Some(hashed);
+        }
+        let (layer, outcome) = self.send_layer(&repository, layer, progress, sealed).await?;
+        self.present().await?.add(layer.descriptor.digest);
+        Ok(Placed { layer, outcome, sealing })
+    }
+
+    /// How the repository has the blob, or comes to have it without its bytes being sent: out of
+    /// `others`, or a repository of the images that are known.
+    async fn find(
+        &self,
+        repository: &Repository,
+        digest: Digest,
+        others: &[Reference],
+    ) -> Result<Option<Outcome>, Error> {
+        if self.has(repository, digest).await? {
+            return Ok(Some(Outcome::Present));
+        }
+        let known = self.present().await?.elsewhere(digest);
+        for from in others.iter().chain(&known) {
+            if self.is_mountable(from)
+                && let Ok(session) = repository.mount(digest, from).await
+            {
+                match session {
+                    None => return Ok(Some(Outcome::Mounted)),
+                    Some(session) => session.abandon().await,
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Why the layer's digest should be known before it is sent, if it should.
+    async fn reason_to_hash(
+        &self,
+        repository: &Repository,
+        layer: &Unsealed,
+    ) -> Result<Option<HashReason>, Error> {
+        match self.options.hash_first {
+            HashFirst::Never => return Ok(None),
+            HashFirst::Always => return Ok(Some(HashReason::Asked)),
+            HashFirst::Auto => {}
+        }
+        let Some(recipe) = layer.foreknown.recipe else { return Ok(None) };
+        if self.present().await?.has_recipe(recipe) {
+            return Ok(Some(HashReason::Recipe));
+        }
+        if layer.source.bytes().is_none_or(|bytes| bytes < MARKED_BYTES_MIN) {
+            return Ok(None);
+        }
+        let marker = marker(recipe);
+        if repository.has_blob(marker.descriptor.digest).await? {
+            return Ok(Some(HashReason::Begun));
+        }
+        // Without a mark the next run may send the layer again, and that is all.
+        let _ = self.push_blob(&marker, &Progress::unwatched()).await;
+        Ok(None)
+    }
+
+    async fn send_layer(
+        &self,
+        repository: &Repository,
+        layer: &Unsealed,
+        progress: &Progress,
+        mut sealed: Option<Layer>,
+    ) -> Result<(Layer, Outcome), Error> {
+        #[cfg(feature = "ecr")]
+        if let Some(api) = &self.layer_api {
+            let sealer = &self.options.sealer;
+            let layer = api.send(self.options.repository.repository(), layer, sealer, progress).await?;
+            return Ok((layer, Outcome::Stored));
+        }
         let mut restarts = Restarts::default();
-        let mut sealed: Option<Layer> = None;
         loop {
             // A transfer can fail after its last byte, and then the layer may be there all the same.
-            if let Some(layer) = &sealed
+            if let Some(layer) = sealed.as_ref().filter(|_| restarts.failures > 0)
                 && repository.has_blob(layer.descriptor.digest).await?
             {
                 return Ok((layer.clone(), Outcome::Stored));
             }
             let session = repository.start_upload().await?;
-            match self.stream_layer(session, layer, progress, &mut sealed).await {
-                Ok(layer) => return Ok((layer, Outcome::Stored)),
-                Err(error) => restarts.pause(error, &repository, progress).await?,
+            let transfer = LayerTransfer {
+                layer,
+                sealer: &self.options.sealer,
+                limit: self.profile().blob_bytes_max,
+                progress,
+            };
+            match transfer.send(session, &mut sealed).await {
+                Ok(Some(layer)) => return Ok((layer, Outcome::Stored)),
+                Ok(None) => return Err(self.too_large(self.profile().blob_bytes_max + 1)),
+                Err(error) => restarts.pause(error, repository, progress).await?,
             }
         }
-    }
-
-    async fn stream_layer(
-        &self,
-        mut session: Session,
-        layer: &Unsealed,
-        progress: &Progress,
-        sealed: &mut Option<Layer>,
-    ) -> Result<Layer, Error> {
-        let (body, made) = bridge::seal(layer.clone(), self.sealer.clone(), progress.clone());
-        let sent = session.append(body).await;
-        // The body is gone now, so the thread ends at its next piece at the latest.
-        let layer = match (made.await, sent) {
-            (Err(LayerError::Output(_)), Err(error)) | (Ok(_), Err(error)) => return Err(error),
-            (Err(error), _) => {
-                session.abandon().await;
-                return Err(error.into());
-            }
-            (Ok(layer), Ok(())) => layer,
-        };
-        *sealed = Some(layer.clone());
-        session.commit(layer.descriptor.digest).await?;
-        Ok(layer)
     }
 
     async fn push_blob(&self, blob: &Blob, progress: &Progress) -> Result<Outcome, Error> {
         let repository = self.open();
         let mut restarts = Restarts::default();
         loop {
-            if repository.has_blob(blob.descriptor.digest).await? {
+            if self.has(&repository, blob.descriptor.digest).await? {
                 return Ok(if restarts.failures == 0 { Outcome::Present } else { Outcome::Stored });
             }
             self.check_size(blob.descriptor.size)?;
             let Some(session) = self.mount(&repository, blob).await? else { return Ok(Outcome::Mounted) };
-            match stream_blob(session, blob, progress).await {
+            match send_blob(session, blob, progress).await {
                 Ok(()) => return Ok(Outcome::Stored),
                 Err(error) => restarts.pause(error, &repository, progress).await?,
             }
@@ -178,10 +334,7 @@ impl RegistrySink {
     /// an upload. A registry that refuses to mount says so in many ways, and an upload is the answer
     /// to all of them.
     async fn mount(&self, repository: &Repository, blob: &Blob) -> Result<Option<Session>, Error> {
-        let from = blob.source.repository().filter(|from| {
-            from.registry() == self.repository.registry() && from.repository() != self.repository.repository()
-        });
-        if let Some(from) = from.filter(|_| self.profile().mounts)
+        if let Some(from) = blob.source.repository().filter(|from| self.is_mountable(from))
             && let Ok(session) = repository.mount(blob.descriptor.digest, from).await
         {
             return Ok(session);
@@ -189,65 +342,65 @@ impl RegistrySink {
         Ok(Some(repository.start_upload().await?))
     }
 
-    fn check_size(&self, bytes: u64) -> Result<(), Error> {
-        let limit = self.profile().blob_bytes_max;
-        match bytes <= limit {
-            true => Ok(()),
-            false => {
-                Err(Error::TooLarge { what: format!("a layer for {}", self.repository.name()), bytes, limit })
+    /// Whether blobs can be taken from the repository `from`.
+    fn is_mountable(&self, from: &Reference) -> bool {
+        let own = &self.options.repository;
+        self.profile().mounts && from.registry() == own.registry() && from.repository() != own.repository()
+    }
+
+    /// Compares with the registry's profile.
+    fn check_limits(&self, images: &[Outline]) -> Result<(), Error> {
+        let Profile { blob_bytes_max, layers_max, tag_chars_max, .. } = self.profile();
+        let registry = || self.options.repository.registry().to_owned();
+        for tag in &self.options.tags {
+            let count = tag.chars().count();
+            if count > tag_chars_max {
+                let (tag, limit) = (tag.clone(), tag_chars_max);
+                return Err(Error::TagTooLong { tag, count, registry: registry(), limit });
             }
         }
-    }
-}
-
-async fn stream_blob(session: Session, blob: &Blob, progress: &Progress) -> Result<(), Error> {
-    let stream = blob.source.stream(0).await?;
-    let (stream, cause) = verified(stream, blob.descriptor.clone(), progress.clone());
-    let sent = session.put(blob.descriptor.digest, blob.descriptor.size, stream).await;
-    match (sent, cause.take()) {
-        (_, Some(cause)) => {
-            session.abandon().await;
-            Err(cause)
+        for Outline { platform, layers } in images {
+            if layers.len() > layers_max {
+                let (platform, count) = (Box::new(platform.clone()), layers.len());
+                return Err(Error::TooManyLayers {
+                    platform,
+                    count,
+                    registry: registry(),
+                    limit: layers_max,
+                });
+            }
+            let sizes = layers.iter().filter_map(|layer| Some((&layer.what, layer.stored_bytes?)));
+            for (what, bytes) in sizes {
+                if bytes > blob_bytes_max {
+                    let what = format!("{what}, a layer for {}", registry());
+                    return Err(Error::TooLarge { what, bytes, limit: blob_bytes_max });
+                }
+            }
         }
-        (sent, None) => sent,
-    }
-}
-
-/// How often a transfer began again.
-#[derive(Default)]
-struct Restarts {
-    failures: u32,
-    renewed: bool,
-}
-
-impl Restarts {
-    /// Waits until the transfer may begin again, or gives `error` back.
-    async fn pause(
-        &mut self,
-        error: Error,
-        repository: &Repository,
-        progress: &Progress,
-    ) -> Result<(), Error> {
-        self.failures += 1;
-        // A proof that turned stale while the bytes passed is renewed by now, but only once.
-        let is_stale =
-            error.status() == Some(StatusCode::UNAUTHORIZED) && !std::mem::replace(&mut self.renewed, true);
-        let delay = match is_stale {
-            true => Some(Duration::ZERO),
-            false => repository.options().backoff.jittered_delay(self.failures, verdict(&error)),
-        };
-        let Some(delay) = delay else { return Err(error) };
-        progress.restarted(&error.to_string());
-        tokio::time::sleep(delay).await;
         Ok(())
     }
+
+    fn check_size(&self, bytes: u64) -> Result<(), Error> {
+        match bytes <= self.profile().blob_bytes_max {
+            true => Ok(()),
+            false => Err(self.too_large(bytes)),
+        }
+    }
+
+    fn too_large(&self, bytes: u64) -> Error {
+        let what = format!("a layer for {}", self.options.repository.name());
+        Error::TooLarge { what, bytes, limit: self.profile().blob_bytes_max }
+    }
 }
 
-/// What a failed transfer means: besides what is transient anyway, a session that the registry
-/// has lost, as one of several replicas does, is worth a new one.
-fn verdict(error: &Error) -> Verdict {
-    match error.has_code("BLOB_UPLOAD_UNKNOWN") || error.has_code("BLOB_UPLOAD_INVALID") {
-        true => Verdict::Again { after: None },
-        false => error.verdict(),
-    }
+/// A layer of fewer bytes is sent before it would be hashed, so no mark is left of it.
+const MARKED_BYTES_MIN: u64 = 16 << 20;
+
+/// A small blob that says that a push of a layer of that recipe began. If the push is cut off, its
+/// successor, which may be on a fresh machine, sees that and hashes the layer before sending it: the
+/// digest of what was sent is not known to it, but the mark's is. No manifest refers to a mark, so the
+/// registry's garbage collection takes it away.
+fn marker(recipe: Digest) -> Blob {
+    let text = format!("ocib began to push a layer of the recipe {recipe} into this repository\n");
+    Blob::in_memory(MediaType::from("text/plain"), text.into())
 }

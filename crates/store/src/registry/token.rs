@@ -51,6 +51,8 @@ pub(super) struct Proof {
     /// The header's value, marked sensitive.
     pub(super) header: HeaderValue,
     fresh_until: Option<Instant>,
+    /// What is in it as it was found, so that its owner can be told if it is refused.
+    pub(super) credential: Option<Credential>,
 }
 
 /// Longest answer of a token endpoint; the largest tokens seen have some 10 KiB.
@@ -72,22 +74,37 @@ impl Proof {
         let registry = || repository.name.registry().to_owned();
         match (challenge, credential) {
             (Challenge::Basic, None) => Ok(None),
-            (Challenge::Basic, Some(Credential::Basic { user, password })) => {
-                Ok(Some(Self { header: basic(&user, &password), fresh_until: None }))
-            }
-            (Challenge::Basic, Some(Credential::IdentityToken(_))) => {
-                Err(Error::NeedsPassword { registry: registry() })
-            }
+            (Challenge::Basic, Some(credential)) => match Self::basic(credential) {
+                Some(proof) => Ok(Some(proof)),
+                None => Err(Error::NeedsPassword { registry: registry() }),
+            },
             (Challenge::Bearer { realm, service, scope }, credential) => {
                 let realm = base.join(realm).map_err(|_| Error::BadRealm { registry: registry() })?;
                 if credential.is_some() && !may_know(base, &realm, &repository.options().trusted_realms) {
                     return Err(Error::ForeignRealm { registry: registry(), realm: Redacted::of(&realm) });
                 }
                 let scopes = repository.scopes.with_asked(scope.as_deref());
-                let request = token_request(realm, service.as_deref(), &scopes, credential);
-                Self::fetch(&repository.options().http, request).await.map(Some)
+                let request = token_request(realm, service.as_deref(), &scopes, credential.as_ref());
+                let fetched = Self::fetch(&repository.options().http, request).await;
+                if let (Err(error), Some(credential)) = (&fetched, &credential)
+                    && error.is_stale()
+                {
+                    repository.options().credentials.refused(&repository.name, credential).await;
+                }
+                fetched.map(Some)
             }
         }
+    }
+
+    fn basic(credential: Credential) -> Option<Self> {
+        let (header, fresh_until) = match &credential {
+            Credential::Basic { user, password } => (basic(user, password), None),
+            Credential::Session { user, token, fresh_until } => {
+                (basic(user, token), Some(Instant::from_std(*fresh_until)))
+            }
+            Credential::IdentityToken(_) => return None,
+        };
+        Some(Self { header, fresh_until, credential: Some(credential) })
     }
 
     async fn fetch(http: &Http, request: Request) -> Result<Self, Error> {
@@ -112,7 +129,8 @@ impl Proof {
             return Err(Error::Incomplete { method, url, what: "a token" });
         };
         header.set_sensitive(true);
-        Ok(Self { header, fresh_until: Some(asked + usable(life.unwrap_or(LIFE_DEFAULT))) })
+        let fresh_until = Some(asked + usable(life.unwrap_or(LIFE_DEFAULT)));
+        Ok(Self { header, fresh_until, credential: None })
     }
 
     pub(super) fn is_fresh(&self) -> bool {
@@ -137,10 +155,10 @@ fn token_request(
     mut realm: Url,
     service: Option<&str>,
     scopes: &Scopes,
-    credential: Option<Credential>,
+    credential: Option<&Credential>,
 ) -> Request {
     if let Some(Credential::IdentityToken(token)) = credential {
-        return refresh_request(realm, service, scopes, &token);
+        return refresh_request(realm, service, scopes, token);
     }
     {
         let mut query = realm.query_pairs_mut();
@@ -153,8 +171,11 @@ fn token_request(
         });
     }
     let mut request = Request::new(Method::GET, realm);
-    if let Some(Credential::Basic { user, password }) = credential {
-        request.headers.insert(AUTHORIZATION, basic(&user, &password));
+    if let Some(
+        Credential::Basic { user, password: secret } | Credential::Session { user, token: secret, .. },
+    ) = credential
+    {
+        request.headers.insert(AUTHORIZATION, basic(user, secret));
     }
     request
 }
@@ -228,7 +249,7 @@ mod tests {
         let scopes = Scopes::push(&dst).and(Scopes::pull(&src)).with_asked(Some("aws repository:z:pull"));
         let realm: Url = "https://r.x/token?account=me".parse().unwrap();
         let basic = Credential::Basic { user: "u".into(), password: Secret::new("p") };
-        let request = token_request(realm.clone(), Some("r.x"), &scopes, Some(basic));
+        let request = token_request(realm.clone(), Some("r.x"), &scopes, Some(&basic));
         let query = "account=me&client_id=ocib&service=r.x&scope=aws&scope=repository%3Aa%2Fb%3Apull%2Cpush\
                      &scope=repository%3Ac%3Apull";
         assert_eq!(request.url.query(), Some(query));
@@ -239,7 +260,7 @@ mod tests {
             realm,
             None,
             &Scopes::pull(&src),
-            Some(Credential::IdentityToken(Secret::new("t&"))),
+            Some(&Credential::IdentityToken(Secret::new("t&"))),
         );
         let Body::Bytes(form) = request.body else { panic!("a form is bytes") };
         assert_eq!(

@@ -17,6 +17,28 @@ pub(super) struct Session {
     location: Url,
 }
 
+/// What became of a body.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Sent {
+    /// The registry has it.
+    Whole,
+    /// The registry wants it at the session's new place (RFC 9110, section 15.4.8): a body that can be
+    /// sent only once is not sent there by itself.
+    Elsewhere,
+}
+
+impl Sent {
+    fn of(response: &Response) -> Self {
+        match MOVED.contains(&response.status().as_u16()) {
+            true => Self::Elsewhere,
+            false => Self::Whole,
+        }
+    }
+}
+
+/// Answers to an upload that ask for it elsewhere.
+const MOVED: &[u16] = &[307, 308];
+
 impl Repository {
     /// Begins an upload.
     pub(super) async fn start_upload(&self) -> Result<Session, Error> {
@@ -60,13 +82,13 @@ impl Repository {
 impl Session {
     /// Sends all bytes in one request, without saying how many there are: the form that every
     /// registry takes from Docker. ECR answers it with 201, others with 202 or 204.
-    pub(super) async fn append(&mut self, stream: ByteStream) -> Result<(), Error> {
+    pub(super) async fn append(&mut self, stream: ByteStream) -> Result<Sent, Error> {
         let mut request = self.request(Method::PATCH, self.location.clone());
         request.body = Body::Stream { stream, length: None };
-        let response = self.repository.expect(request, &[]).await?;
+        let response = self.repository.expect(request, MOVED).await?;
         let next = response.header(LOCATION.as_str()).and_then(|next| resolve(response.url(), next));
         next.into_iter().for_each(|next| self.location = next);
-        Ok(())
+        Ok(Sent::of(&response))
     }
 
     /// Makes what was appended the blob `digest`. A failure after which the blob is there is none.
@@ -86,11 +108,17 @@ impl Session {
     }
 
     /// Sends all `size` bytes of the blob `digest` and completes it, in one request.
-    pub(super) async fn put(&self, digest: Digest, size: u64, stream: ByteStream) -> Result<(), Error> {
+    pub(super) async fn put(&mut self, digest: Digest, size: u64, stream: ByteStream) -> Result<Sent, Error> {
         let mut request = self.request(Method::PUT, self.completed(digest));
         request.body = Body::Stream { stream, length: Some(size) };
-        let response = self.repository.expect(request, &[]).await?;
-        answer::check_stored(&response, digest)
+        let response = self.repository.expect(request, MOVED).await?;
+        if Sent::of(&response) == Sent::Elsewhere {
+            let next = response.header(LOCATION.as_str()).and_then(|next| resolve(response.url(), next));
+            next.into_iter().for_each(|next| self.location = next);
+            return Ok(Sent::Elsewhere);
+        }
+        answer::check_stored(&response, digest)?;
+        Ok(Sent::Whole)
     }
 
     /// Tells the registry that nothing more comes. It finds that out by itself in the end, so a
@@ -100,15 +128,24 @@ impl Session {
         let _ = self.repository.exchange(request).await;
     }
 
+    /// The error of an upload that was sent from place to place.
+    pub(super) fn lost(&self) -> Error {
+        let (method, url) = (Method::PUT, Redacted::of(&self.location));
+        Error::Incomplete { method, url, what: "an end to its redirects" }
+    }
+
     fn request(&self, method: Method, url: Url) -> Request {
         let mut request = Request::new(method, url);
         request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         request
     }
 
-    /// The location with `digest` added; what the registry put into its query stays.
+    /// The location with `digest` added, if it is not there; what the registry put into its query stays.
     fn completed(&self, digest: Digest) -> Url {
         let mut url = self.location.clone();
+        if url.query_pairs().any(|(key, _)| key == "digest") {
+            return url;
+        }
         url.query_pairs_mut().append_pair("digest", &digest.to_string());
         url
     }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests, which clippy cannot see here")]
 
+mod copy;
 mod pull;
 mod push;
 mod scripted;
@@ -15,7 +16,7 @@ use ocib_image::{
     PlaceError, Platform, Progress, Reference, Secret, Sink,
 };
 use ocib_net::{Backoff, Http, HttpOptions};
-use ocib_store::{Registries, RegistriesOptions, RegistrySink};
+use ocib_store::{HashFirst, PushOptions, Registries, RegistriesOptions, RegistrySink};
 use ocib_testkit::sealer;
 
 /// A client that tries again without waiting.
@@ -25,12 +26,14 @@ fn options() -> RegistriesOptions {
 }
 
 fn sink_to(registries: Registries, repository: &str, tags: &[&str]) -> RegistrySink {
-    RegistrySink {
+    RegistrySink::new(PushOptions {
         registries,
         repository: repository.parse().unwrap(),
         tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
         sealer: sealer(),
-    }
+        hash_first: HashFirst::Auto,
+        cache_from: Vec::new(),
+    })
 }
 
 /// The same name and password for every registry.

@@ -11,8 +11,8 @@ use std::{
 use bytes::Bytes;
 use futures_channel::oneshot;
 use ocib_image::{
-    Annotations, Blob, Codec, Compression, DiffId, Digest, Entry, EntryKind, Layer, LayerError, LayerSource,
-    MediaType, TarWriter, Timestamp, Unsealed, archive_bytes,
+    Annotations, Blob, Codec, Compression, DiffId, Digest, Entry, EntryKind, Foreknown, Layer, LayerError,
+    LayerSource, MediaType, TarWriter, Timestamp, Unsealed, archive_bytes,
 };
 
 use crate::Noise;
@@ -64,7 +64,12 @@ pub(super) struct Stalling {
 }
 
 fn unsealed(source: impl LayerSource + 'static, compression: Compression) -> Unsealed {
-    Unsealed { source: Arc::new(source), compression, annotations: Annotations::new() }
+    Unsealed {
+        source: Arc::new(source),
+        compression,
+        annotations: Annotations::new(),
+        foreknown: Foreknown::default(),
+    }
 }
 
 #[derive(Debug)]

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::stream;
 use ocib_net::{
     Body, Http, HttpOptions, Method, Redacted, Request, Response, Url,
@@ -20,33 +21,35 @@ const REDIRECTS_MAX: usize = 10;
 /// Behind a proxy this machine may have no working resolver; the proxy then is who resolves.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Sends GET requests for build inputs.
-pub(super) struct Client {
+/// Sends requests for build inputs.
+pub(crate) struct Client {
     options: HttpOptions,
-    https: Http,
+    trusted: Http,
+    plain_http: PlainHttp,
     /// Clients that may speak plain http to one host each. Registries and credentials never see them.
     plain: Mutex<BTreeMap<String, Arc<Http>>>,
 }
 
+/// Where plain http may be spoken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum PlainHttp {
+    /// Wherever a URL says so.
+    AsWritten,
+    /// With this machine and with hosts named insecure.
+    Trusted,
+}
+
 impl Client {
-    pub(super) fn new(options: HttpOptions) -> Self {
-        Self { https: Http::new(options.clone()), options, plain: Mutex::default() }
+    pub(crate) fn new(options: HttpOptions, plain_http: PlainHttp) -> Self {
+        Self { trusted: Http::new(options.clone()), options, plain_http, plain: Mutex::default() }
     }
 
     /// The answer of `url` or of where it redirects to, whatever its status. `Authorization` goes to
     /// the origin of `url` only.
-    pub(super) async fn get(&self, url: &Url, mut headers: HeaderMap) -> Result<Response, Error> {
+    pub(crate) async fn get(&self, url: &Url, mut headers: HeaderMap) -> Result<Response, Error> {
         let mut url = url.clone();
         for _ in 0..=REDIRECTS_MAX {
-            refuse_link_local(&url).await?;
-            // A body that cannot be sent twice, if only an empty one: redirects then come back here,
-            // so that each of their hosts is looked at before it is asked.
-            let body = Body::Stream { stream: Box::pin(stream::empty()), length: Some(0) };
-            let request = Request { method: Method::GET, url: url.clone(), headers: headers.clone(), body };
-            let response = match url.scheme() {
-                "http" => self.plain(&url).send(request).await?,
-                _ => self.https.send(request).await?,
-            };
+            let response = self.ask(Method::GET, &url, headers.clone(), Bytes::new()).await?;
             let is_redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
             let Some(location) = response.header(LOCATION.as_str()).filter(|_| is_redirect) else {
                 return Ok(response);
@@ -58,6 +61,30 @@ impl Client {
             url = target;
         }
         Err(refused(&url, "another place".to_owned(), "it is one redirect too many"))
+    }
+
+    /// The answer of `url` to a POST, whatever its status. Redirects are answers too.
+    pub(crate) async fn post(&self, url: &Url, headers: HeaderMap, body: Bytes) -> Result<Response, Error> {
+        self.ask(Method::POST, url, headers, body).await
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        url: &Url,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Response, Error> {
+        refuse_link_local(url).await?;
+        // A body that cannot be sent twice, if only an empty one: redirects then come back here,
+        // so that each of their hosts is looked at before it is asked.
+        let length = Some(body.len() as u64);
+        let body = Body::Stream { stream: Box::pin(stream::iter([Ok(body)])), length };
+        let request = Request { method, url: url.clone(), headers, body };
+        Ok(match (url.scheme(), self.plain_http) {
+            ("http", PlainHttp::AsWritten) => self.plain(url).send(request).await?,
+            _ => self.trusted.send(request).await?,
+        })
     }
 
     fn plain(&self, url: &Url) -> Arc<Http> {
@@ -121,7 +148,7 @@ fn literal_address(url: &Url) -> Option<IpAddr> {
     url.host_str()?.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
-pub(super) fn is_loopback(url: &Url) -> bool {
+pub(crate) fn is_loopback(url: &Url) -> bool {
     url.host_str() == Some("localhost") || literal_address(url).is_some_and(|address| address.is_loopback())
 }
 

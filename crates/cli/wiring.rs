@@ -1,0 +1,99 @@
+//! What every command that moves images is wired with: a client, a budget, a runtime, and an ear for
+//! signals.
+
+use std::{future::Future, time::Duration};
+
+use ocib_image::{Budget, Codec, Compression, Limits, Sealer};
+use ocib_net::HttpOptions;
+use tokio::runtime::Runtime;
+
+use crate::{
+    args::Shared,
+    diagnostic::{Exit, Failure},
+    dockerfile, environment,
+};
+
+/// How long threads that read files may take to notice that the build was given up.
+const SHUTDOWN: Duration = Duration::from_secs(2);
+
+/// A runtime to wait for the network with.
+pub(crate) fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(environment::cores().min(4))
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failed, format!("cannot start: {error}")))
+}
+
+/// Waits for `work`, or for a signal that ends it in order.
+pub(crate) fn wait<T>(
+    runtime: &Runtime,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    runtime.block_on(async {
+        tokio::select! {
+            result = work => result,
+            signal = interrupted() => Err(Failure::new(Exit::Interrupted, format!("interrupted by {signal}"))
+                .help("no tag was moved; the same command can be run again")),
+        }
+    })
+}
+
+/// Runs `work`, which is all that a command does. See [`finish`].
+pub(crate) fn run<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    finish(runtime()?, work)
+}
+
+/// The last work of a command: whatever it owns is dropped before this returns, so files under temporary
+/// names go away, and bars with whoever draws them.
+pub(crate) fn finish<T>(
+    runtime: Runtime,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let result = wait(&runtime, work);
+    runtime.shutdown_timeout(SHUTDOWN);
+    result
+}
+
+/// Waits for the signals that end a build in order: Ctrl-C, and what Kubernetes sends.
+async fn interrupted() -> &'static str {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        // Without handlers the signals end the process by themselves.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => "SIGINT",
+        _ = terminate.recv() => "SIGTERM",
+    }
+}
+
+/// What makes layers within the budget that the flags give.
+pub(crate) fn sealer(shared: &Shared, compression: Compression) -> Result<Sealer, Failure> {
+    // `auto` may choose gzip for any layer.
+    let codec = match compression {
+        Compression::Auto => Codec::GZIP,
+        Compression::Fixed(codec) => codec,
+    };
+    let limits = Limits {
+        memory_bytes: shared.memory.map_or_else(environment::default_memory_bytes, |memory| memory.as_u64()),
+        jobs: shared.jobs.map_or(0, Into::into),
+        cores: environment::cores(),
+    };
+    let budget = Budget::new(limits, codec).map_err(|error| {
+        Failure::usage(error.to_string()).help("give more with --memory, or a cheaper --compression")
+    })?;
+    Ok(Sealer::new(budget))
+}
+
+/// How HTTP is spoken, as the flags say.
+pub(crate) fn http(shared: &Shared) -> Result<HttpOptions, Failure> {
+    let mut extra_certificates = Vec::new();
+    for path in &shared.ca_files {
+        extra_certificates.push(dockerfile::read(path, "certificates")?);
+    }
+    let insecure_hosts = shared.insecure_registries.iter().cloned().collect();
+    Ok(HttpOptions { extra_certificates, insecure_hosts, ..HttpOptions::default() })
+}

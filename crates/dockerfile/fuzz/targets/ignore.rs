@@ -1,0 +1,11 @@
+//! Ignore patterns.
+
+#![no_main]
+
+#[path = "../../tests/mutations/checks.rs"]
+#[allow(dead_code, reason = "each target has one of the checks")]
+mod checks;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    checks::ignore(input);
+});

@@ -1,0 +1,163 @@
+//! What the child processes do, each as its environment says, and with the emulator at `HOST`.
+
+use std::{collections::BTreeMap, env, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use ocib_image::{
+    Annotations, Blob, ContainerConfig, Credential, Credentials, DiffId, Digest, Document, Manifest,
+    MediaType, Platform, Progress, Sink,
+};
+use ocib_net::{Backoff, Http, HttpOptions, aws::Aws};
+use ocib_store::{
+    DockerAuth, EcrAuth, EcrHost, EcrRegistry, Encryption, HashFirst, IamDenial, Known, Login, Logins,
+    NewRepository, PushOptions, Registries, RegistriesOptions, RegistrySink,
+};
+use ocib_testkit::sealer;
+
+use crate::REPOSITORY;
+
+const LIFECYCLE: &str = r#"{"rules":[{"rulePriority":1,"selection":{"tagStatus":"untagged",
+    "countType":"imageCountMoreThan","countNumber":9},"action":{"type":"expire"}}]}"#;
+
+#[expect(clippy::print_stdout, reason = "its parent reads this")]
+fn says(text: &str) {
+    println!("SAYS {text}");
+}
+
+fn host() -> String {
+    env::var("HOST").unwrap()
+}
+
+fn ecr_host() -> EcrHost {
+    "123456789012/eu-west-1".parse().unwrap()
+}
+
+fn http() -> Arc<Http> {
+    Arc::new(Http::new(HttpOptions::default()))
+}
+
+fn auth() -> EcrAuth {
+    EcrAuth::new(Aws::new(http()), http(), BTreeMap::from([(host(), ecr_host())]))
+}
+
+async fn api() -> EcrRegistry {
+    EcrRegistry::open(&Aws::new(http()), &ecr_host()).await
+}
+
+fn wait<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Runtime::new().unwrap().block_on(future)
+}
+
+fn denied(denial: &IamDenial) -> String {
+    format!("{} to {}", denial.action, denial.identity.as_deref().unwrap_or("somebody"))
+}
+
+#[test]
+#[ignore = "started by the tests"]
+fn push() {
+    let tell = |login: &Login| says(&format!("LOGIN {}", login.identity.clone().unwrap().name.unwrap()));
+    let files = DockerAuth::from_environment(&|_| None);
+    let credentials = Arc::new(Logins::new(files, vec![Arc::new(auth())], Arc::new(tell)));
+    let backoff = Backoff { first: Duration::from_millis(1), ..Backoff::default() };
+    let registries =
+        Registries::new(RegistriesOptions { credentials, backoff, ..RegistriesOptions::default() });
+    let sink = RegistrySink::new(PushOptions {
+        registries,
+        repository: format!("{}/{REPOSITORY}", host()).parse().unwrap(),
+        tags: vec!["1".to_owned()],
+        sealer: sealer(),
+        hash_first: HashFirst::Auto,
+        cache_from: Vec::new(),
+    });
+    match wait(push_to(&sink)) {
+        Ok(()) => says("PUSHED"),
+        Err(error) => {
+            println!("{error:?}");
+            match IamDenial::parse(&error.to_string()) {
+                Some(denial) => says(&format!("DENIED {}", denied(&denial))),
+                None => says(&format!("FAILED {error}")),
+            }
+        }
+    }
+}
+
+async fn push_to(sink: &RegistrySink) -> Result<(), ocib_image::PlaceError> {
+    let layer = Blob::in_memory(MediaType::LayerTar, vec![7; 100_000].into());
+    let mut config = ContainerConfig::scratch(&Platform::linux_amd64());
+    config.diff_ids = vec![DiffId(layer.descriptor.digest)];
+    let config = Blob::in_memory(MediaType::Config, config.to_bytes());
+    for blob in [&layer, &config] {
+        sink.put_blob(blob, &Progress::unwatched()).await?;
+    }
+    let descriptors = (config.descriptor.clone(), vec![layer.descriptor.clone()]);
+    let manifest = Document::Manifest(Manifest::new(descriptors.0, descriptors.1, Annotations::new()));
+    sink.finish(&manifest).await.map(drop)
+}
+
+#[test]
+#[ignore = "started by the tests"]
+fn repositories() {
+    wait(async {
+        let api = api().await;
+        says(&format!("BEFORE {:?}", api.repository("new").await.unwrap()));
+        let new = NewRepository {
+            scan_on_push: true,
+            encryption: Encryption::Kms(None),
+            immutable_tags: true,
+            lifecycle_policy: Some(LIFECYCLE.to_owned()),
+        };
+        let created = api.create("new", &new).await.unwrap();
+        let shown = |repository: &ocib_store::EcrRepository| {
+            format!("{:?} {:?} {}", repository.tags, repository.encryption, repository.scan_on_push)
+        };
+        says(&format!("CREATED {}", shown(&created)));
+        let Known::Known(Some(found)) = api.repository("new").await.unwrap() else { panic!("it is there") };
+        says(&format!("AFTER {}", shown(&found)));
+        says(&format!("MOUNTS {:?}", api.mounts_blobs().await.unwrap()));
+    });
+}
+
+#[test]
+#[ignore = "started by the tests"]
+fn unknown() {
+    wait(async {
+        let api = api().await;
+        let Known::Unknown(denial) = api.repository(REPOSITORY).await.unwrap() else {
+            panic!("it is denied")
+        };
+        says(&format!("UNKNOWN {}", denied(&denial)));
+        let Known::Unknown(denial) = api.mounts_blobs().await.unwrap() else { panic!("it is denied") };
+        says(&format!("UNKNOWN {}", denied(&denial)));
+    });
+}
+
+#[test]
+#[ignore = "started by the tests"]
+fn parts() {
+    wait(async {
+        let api = api().await;
+        let layer = Bytes::from(vec![7; (5 << 20) + 10]);
+        let (first, last) = (layer.slice(..5 << 20), layer.slice(5 << 20..));
+        let mut upload = api.start_upload(REPOSITORY).await.unwrap();
+        says(&format!("{:?}", upload.send(first).await.unwrap()));
+        // Another process that knows less.
+        let mut upload = api.resume_upload(REPOSITORY, upload.id(), upload.part_bytes(), 1);
+        says(&format!("{:?}", upload.send(last.clone()).await.unwrap()));
+        says(&format!("{:?}", upload.send(last).await.unwrap()));
+        let digest = Digest::of(&layer);
+        upload.complete(digest).await.unwrap();
+        says("COMPLETE");
+        let missing = api.missing(REPOSITORY, &[digest, Digest::of(b"other")]).await.unwrap();
+        says(&format!("MISSING {}", missing.len()));
+    });
+}
+
+#[test]
+#[ignore = "started by the tests"]
+fn public() {
+    let found = wait(async { auth().find(&"public.ecr.aws/a/b".parse().unwrap()).await });
+    match found.unwrap() {
+        Some(Credential::Session { user, .. }) => says(&format!("FOUND {user}")),
+        _ => says("FOUND nobody"),
+    }
+}

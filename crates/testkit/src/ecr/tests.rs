@@ -1,0 +1,4 @@
+mod clients;
+mod data;
+mod faults;
+mod wire;

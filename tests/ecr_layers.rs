@@ -1,0 +1,113 @@
+//! Layers through ECR's own API: a push that was killed goes on at its last part.
+
+use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+
+use ocib_testkit::{AccessKey, AwsAction, EcrEmulator, EcrFault, EcrOptions, Noise, Policy};
+
+use crate::program::{Ended, Site, ended, names, signal, started, until, wait};
+
+const REPOSITORY: &str = "team/app";
+/// ECR's smallest part, which ocib sends.
+const PART: u64 = 5 << 20;
+
+struct Ecr {
+    emulator: EcrEmulator,
+    key: AccessKey,
+    site: Site,
+}
+
+impl Ecr {
+    fn new(policy: Policy) -> Self {
+        let emulator = EcrEmulator::start(EcrOptions::default());
+        emulator.create(REPOSITORY);
+        let key = emulator.user("ci", policy);
+        let site = Site::new("FROM scratch\nCOPY model /models/\n");
+        site.file("context/model", Noise::bytes(1, 24 << 20));
+        Self { emulator, key, site }
+    }
+
+    fn push(&self) -> Command {
+        let host = self.emulator.host();
+        let tag = format!("{host}/{REPOSITORY}:1");
+        let ecr_host = format!("{host}=123456789012/eu-west-1");
+        let flags =
+            ["--ecr-layer-api", "--ecr-host", &ecr_host, "--compression", "none", "--push", "-t", &tag];
+        let mut command = self.site.build(&flags);
+        command.envs(self.emulator.environment(&self.key)).env("XDG_CACHE_HOME", self.site.path("cache"));
+        command
+    }
+
+    /// A push that is killed while its third part is on its way.
+    fn killed(&self) {
+        // The mark that a push began is the first upload.
+        self.emulator.inject(AwsAction::UploadLayerPart, 1 + 3, EcrFault::Stall { after_bytes: 1000 });
+        let mut child = started(&mut self.push());
+        until(&mut child, "the third part stalls", || self.emulator.happened() == 1);
+        signal(&child, "KILL");
+        wait(child);
+        assert_eq!(self.emulator.tags(REPOSITORY), []);
+    }
+
+    fn pushed(&self) -> Ended {
+        let done = ended(&mut self.push()).done();
+        for secret in self.emulator.secrets() {
+            assert!(!done.stderr.contains(&secret), "{}", done.stderr);
+        }
+        let [(tag, digest)] = &self.emulator.tags(REPOSITORY)[..] else { panic!("there is one tag") };
+        assert_eq!((&**tag, &*digest.to_string()), ("1", done.digest()));
+        done
+    }
+
+    fn parts(&self) -> usize {
+        self.emulator.count(AwsAction::UploadLayerPart)
+    }
+}
+
+#[test]
+fn a_killed_push_goes_on_at_its_last_part() {
+    let ecr = Ecr::new(Policy::all());
+    ecr.killed();
+    let journal = ecr.site.path("cache/ocib");
+    let [name] = &names(&journal)[..] else { panic!("one upload is noted: {:?}", names(&journal)) };
+    let path = journal.join(name);
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.ends_with(&format!("\"received\":{}}}", 2 * PART)), "{text}");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(ecr.emulator.secrets().iter().all(|secret| !text.contains(secret)), "{text}");
+
+    let before = ecr.parts();
+    ecr.pushed();
+    // 24 MiB are five parts, two of which were there. The config is no layer of the API.
+    let api = |call: &ocib_testkit::EcrCall| {
+        call.action == Some(AwsAction::UploadLayerPart) && call.request.path == "/"
+    };
+    assert_eq!(ecr.emulator.calls().iter().filter(|call| api(call)).count(), 2 + 3);
+    assert!(ecr.parts() > before);
+    assert!(names(&journal).iter().all(|name| !name.ends_with(".upload")), "{:?}", names(&journal));
+}
+
+#[test]
+fn without_a_journal_or_with_other_content_the_upload_begins_anew() {
+    let forget = |site: &Site| fs::remove_dir_all(site.path("cache")).unwrap();
+    let change = |site: &Site| {
+        site.file("context/model", Noise::bytes(2, 24 << 20));
+    };
+    for (change, parts) in [(&forget as &dyn Fn(&Site), 2 + 5), (&change, 2 + 3 + 5)] {
+        let ecr = Ecr::new(Policy::all());
+        ecr.killed();
+        change(&ecr.site);
+        ecr.pushed();
+        let calls = ecr.emulator.calls();
+        let api = calls.iter().filter(|call| call.action == Some(AwsAction::UploadLayerPart));
+        assert_eq!(api.filter(|call| call.request.path == "/").count(), parts);
+    }
+}
+
+#[test]
+fn other_registries_have_no_such_api() {
+    let site = Site::new("FROM scratch\n");
+    let said = site.refused(2, &["--quiet", "--ecr-layer-api", "--push", "-t", "127.0.0.1:1/a:1"]);
+    let expected = "error: --ecr-layer-api: 127.0.0.1:1 is no private registry of ECR\n |\nhelp: leave the flag out, or \
+                    say which registry it is with --ecr-host HOST=ACCOUNT/REGION\n";
+    assert_eq!(said, expected);
+}

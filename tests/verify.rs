@@ -1,0 +1,119 @@
+//! `ocib verify`: what is right is said to be right, and what is wrong is named.
+
+use std::fs;
+
+use ocib_image::Digest;
+use ocib_testkit::{Noise, Registry, RegistryOptions};
+
+use crate::program::{Site, ended, layers, manifest, stored_blob, tag_digest};
+
+fn site() -> Site {
+    let site = Site::new("FROM scratch\nCOPY noise /\nCOPY text /\n");
+    site.file("context/noise", Noise::bytes(1, 300_000)).file("context/text", "text\n".repeat(50_000));
+    site
+}
+
+#[test]
+fn every_part_of_an_index_is_right() {
+    let registry = Registry::start(RegistryOptions::default());
+    let site = site();
+    for codec in ["none", "gzip", "zstd"] {
+        let tag = format!("{}/app:{codec}", registry.host());
+        site.built(&[
+            "-q",
+            "--platform",
+            "linux/amd64,linux/arm64",
+            "--compression",
+            codec,
+            "--push",
+            "-t",
+            &tag,
+        ]);
+        let shown = String::from_utf8(site.done(&["verify", "-q", &tag]).stdout).unwrap();
+        let kinds: Vec<_> =
+            shown.lines().map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" ")).collect();
+        // The layers are the same for both.
+        let expected =
+            ["ok index", "ok manifest", "ok config", "ok manifest", "ok config", "ok layer", "ok layer"];
+        assert_eq!(kinds, expected, "{codec}");
+        assert!(shown.contains(&tag_digest(&registry, "app", codec).unwrap()));
+        let one = site.done(&["verify", "-q", "--platform", "linux/arm64", &tag]);
+        assert_eq!(String::from_utf8(one.stdout).unwrap().lines().count(), 5);
+    }
+}
+
+/// Changes the stored bytes of each part in turn.
+#[test]
+fn each_wrong_part_is_named() {
+    let registry = Registry::start(RegistryOptions::default());
+    let site = site();
+    let tag = format!("{}/app:1", registry.host());
+    site.built(&["-q", "--compression", "gzip", "--push", "-t", &tag]);
+    let raw = manifest(&tag);
+    let config = raw["config"]["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap();
+    for (kind, hex) in [("config", config), ("layer", layers(&raw)[0]), ("layer", layers(&raw)[1])] {
+        let path = stored_blob(&registry, hex);
+        let right = fs::read(&path).unwrap();
+        let mut wrong = right.clone();
+        let middle = wrong.len() / 2;
+        wrong[middle] ^= 1;
+        fs::write(&path, &wrong).unwrap();
+        let run = ended(&mut site.ocib(&["verify", "-q", &tag]));
+        let shown = String::from_utf8(run.stdout.clone()).unwrap();
+        let bad: Vec<&str> = shown.lines().filter(|line| line.starts_with("wrong")).collect();
+        let start = format!("wrong  {kind:<8} sha256:{hex} {}: ", right.len());
+        assert_eq!(bad.len(), 1, "{shown}");
+        assert!(bad[0].starts_with(&start) && bad[0].contains(&Digest::of(&wrong).to_string()), "{shown}");
+        assert!(
+            run.stderr.ends_with(&format!(
+                "error: 1 of 4 parts of {tag} are wrong\n |\nhelp: do not use the image, and tell its owner\n"
+            )),
+            "{}",
+            run.stderr
+        );
+        assert_eq!(run.code(), Some(1));
+        fs::write(&path, &right).unwrap();
+    }
+    site.done(&["verify", "-q", &tag]);
+    fs::remove_file(stored_blob(&registry, layers(&raw)[0])).unwrap();
+    let run = ended(&mut site.ocib(&["verify", "-q", &tag]));
+    let shown = String::from_utf8(run.stdout.clone()).unwrap();
+    assert!(shown.contains(&format!("wrong  layer    sha256:{} ", layers(&raw)[0])), "{shown}");
+}
+
+/// A layer whose stored bytes are right, but which holds something else than its config says.
+#[test]
+fn a_wrong_diff_id_is_found() {
+    let site = site();
+    site.built(&["-q", "--compression", "gzip", "-t", "app:1", "-o", "type=oci,tar=false,dest=layout"]);
+    let blob =
+        |digest: &str| site.path(format!("layout/blobs/sha256/{}", digest.strip_prefix("sha256:").unwrap()));
+    let read = |digest: &str| -> serde_json::Value {
+        serde_json::from_slice(&fs::read(blob(digest)).unwrap()).unwrap()
+    };
+    let write = |value: &serde_json::Value| {
+        let bytes = serde_json::to_vec(value).unwrap();
+        let digest = Digest::of(&bytes).to_string();
+        fs::write(blob(&digest), &bytes).unwrap();
+        (digest, bytes.len())
+    };
+    let mut index: serde_json::Value =
+        serde_json::from_slice(&fs::read(site.path("layout/index.json")).unwrap()).unwrap();
+    let mut manifest = read(index["manifests"][0]["digest"].as_str().unwrap());
+    let mut config = read(manifest["config"]["digest"].as_str().unwrap());
+    let right = config["rootfs"]["diff_ids"][1].as_str().unwrap().to_owned();
+    let wrong = Digest::of(b"other").to_string();
+    config["rootfs"]["diff_ids"][1] = wrong.as_str().into();
+    let (digest, size) = write(&config);
+    (manifest["config"]["digest"], manifest["config"]["size"]) = (digest.into(), size.into());
+    let (digest, size) = write(&manifest);
+    (index["manifests"][0]["digest"], index["manifests"][0]["size"]) = (digest.into(), size.into());
+    fs::write(site.path("layout/index.json"), serde_json::to_vec(&index).unwrap()).unwrap();
+    let run = ended(&mut site.ocib(&["verify", "-q", "oci-layout://layout"]));
+    let shown = String::from_utf8(run.stdout.clone()).unwrap();
+    assert!(
+        shown.contains(&format!(": it has diff ID {right}, expected {wrong} by its config\n")),
+        "{shown}"
+    );
+    assert_eq!(run.code(), Some(1));
+}
