@@ -407,10 +407,9 @@ fn links_in_the_docs_lead_somewhere() {
     }
 }
 
-/// Commands, and the guides that together have a word on each of their flags.
+/// Commands, and the guides that have a word on each of their flags.
 const GUIDES: [(&str, &[&str]); 6] = [
     ("build", &["docs/build.md"]),
-    // The flags of a plan are those of a build and its own.
     ("plan", &["docs/build.md", "docs/plan.md"]),
     ("copy", &["docs/images.md"]),
     ("tag", &["docs/images.md"]),

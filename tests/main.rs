@@ -31,6 +31,7 @@ mod platforms;
 mod problems;
 mod program;
 mod push;
+mod registry_config;
 mod reproducible;
 mod reuse;
 mod stdin;

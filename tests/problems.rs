@@ -8,7 +8,7 @@ use ocib_testkit::checkout;
 use crate::program::Site;
 
 /// Variant, Dockerfile, message, and the text that is pointed at.
-const CASES: [(&str, &str, &str, &str); 30] = [
+const CASES: [(&str, &str, &str, &str); 31] = [
     (
         "Expand",
         "FROM scratch\nCOPY f ${X:?nowhere}\n",
@@ -48,6 +48,12 @@ const CASES: [(&str, &str, &str, &str); 30] = [
         "FROM scratch\nRUN true\n",
         "RUN needs a container, and no backend that could run it is configured",
         "RUN true",
+    ),
+    (
+        "BadMount",
+        "FROM scratch\nRUN --mount=type=nope true\n",
+        "unsupported mount type \"nope\"",
+        "type=nope",
     ),
     (
         "ManyChecksummed",

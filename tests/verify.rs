@@ -117,3 +117,41 @@ fn a_wrong_diff_id_is_found() {
     );
     assert_eq!(run.code(), Some(1));
 }
+
+#[test]
+fn an_image_is_what_its_context_gives_or_what_differs_is_named() {
+    let registry = Registry::start(RegistryOptions::default());
+    let site = site();
+    let tag = format!("{}/app:1", registry.host());
+    let flags = ["--platform", "linux/amd64,linux/arm64", "--build-arg", "X=1"];
+    site.file("context/Dockerfile", "FROM scratch\nARG X\nCOPY noise /\nCOPY text /\nENV A=$X\n");
+    site.built(&[&["-q", "--push", "-t", &tag], &flags[..]].concat());
+    let digest = tag_digest(&registry, "app", "1").unwrap();
+
+    let before = registry.requests();
+    let arguments = ["verify", "-q", &tag, "--context", "context", "--", "--build-arg", "X=1"];
+    let shown = String::from_utf8(site.done(&arguments).stdout).unwrap();
+    assert_eq!(shown, format!("ok     {digest} is what context gives\n"));
+    let manifest = manifest(&format!("{tag}@{}", amd64(&tag)).replace(":1@", "@"));
+    let fetched = registry.requests().since(&before);
+    assert!(layers(&manifest).iter().all(|layer| !fetched.fetched().contains(layer)), "{fetched:?}");
+
+    site.file("context/text", "other\n");
+    let ended =
+        ended(&mut site.ocib(&["verify", "-q", &tag, "--platform", "linux/amd64", "--context", "context"]));
+    let shown = String::from_utf8(ended.stdout.clone()).unwrap();
+    let lines: Vec<&str> = shown.lines().collect();
+    assert!(lines[0].starts_with("differs layer 2 (COPY text /) is sha256:"), "{shown}");
+    assert!(lines[1].starts_with("differs config sha256:"), "{shown}");
+    assert!(lines[1].ends_with(": config.Env, history, rootfs.diff_ids"), "{shown}");
+    assert_eq!(lines.len(), 2, "{shown}");
+    assert!(ended.stderr.contains("but context gives sha256:"), "{}", ended.stderr);
+}
+
+/// The digest of the manifest for linux/amd64.
+fn amd64(tag: &str) -> String {
+    let index = manifest(tag);
+    let all = index["manifests"].as_array().unwrap();
+    let found = all.iter().find(|entry| entry["platform"]["architecture"] == "amd64").unwrap();
+    found["digest"].as_str().unwrap().to_owned()
+}

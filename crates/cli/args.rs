@@ -187,6 +187,11 @@ pub(crate) struct Shared {
     #[cfg(feature = "ecr")]
     #[arg(long = "ecr-host", value_name = "HOST=ACCOUNT/REGION", value_parser = ecr_host)]
     pub(crate) ecr_hosts: Vec<(String, ocib_store::EcrHost)>,
+
+    /// Mirrors, insecure registries and certificates: a registries.conf, or a directory like
+    /// /etc/containers [default: $CONTAINERS_REGISTRIES_CONF, or the files of Podman and Skopeo].
+    #[arg(long, value_name = "PATH")]
+    pub(crate) registry_config: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -2,15 +2,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
 use ocib_build::{NamedContext, Published, Request, Timestamps, Warning, prepare, publish};
 use ocib_dockerfile::{Dockerfile, Span};
 use ocib_image::{Event, Events, GitReference, ImageName, Sink, Timestamp};
-use ocib_net::Backoff;
-use ocib_source::{Fetcher, Git, Web};
+use ocib_net::{Backoff, HttpOptions};
+use ocib_source::{Fetcher, Web};
 use ocib_store::{Images, PushOptions};
 use tokio::runtime::Runtime;
 
@@ -28,30 +28,18 @@ use crate::{
 /// Runs the command.
 pub(crate) fn run(build: &args::Build) -> Result<(), Failure> {
     let outputs = Output::all(build)?;
-    let events = progress::watch(build.shared.progress, build.shared.quiet);
-    build.buildx.answer(&*events)?;
-    let http = wiring::http(&build.shared)?;
-    let git = git::git(http.clone(), scratch(build), Arc::clone(&events));
-    let runtime = wiring::runtime()?;
-    let Asked { request, name } = Asked::read(build, &runtime, &git, &*events)?;
-    let sealer = wiring::sealer(&build.shared, build.compression)?;
-    let registries = registries(&build.shared, http.clone(), Arc::clone(&events));
-    let sink = |options: PushOptions| registries::sink(build, &http, &*events, options);
-    let means = Means::of(build, registries.clone(), sealer, &sink)?;
     let prints = !outputs.iter().any(Output::is_stdout);
-    let mut sinks = Vec::new();
-    for output in outputs {
-        sinks.extend(output.sinks(&build.tags, &means)?);
-    }
-    let job = Job {
-        request,
-        name,
-        sinks,
-        images: Images { registries },
-        fetcher: Fetcher { web: Web::new(http.clone(), Backoff::default()), git: git.clone() },
-        events,
-    };
-    let published = wiring::finish(runtime, async move { job.publish_all().await })?;
+    let events = progress::watch(build.shared.progress, build.shared.quiet);
+    let published = publish_into(build, events, |wired| {
+        let sealer = wiring::sealer(&build.shared, build.compression)?;
+        let sink = |options: PushOptions| registries::sink(build, &wired.http, &*wired.events, options);
+        let means = Means::of(build, wired.images.registries.clone(), sealer, &sink)?;
+        let mut sinks = Vec::new();
+        for output in outputs {
+            sinks.extend(output.sinks(&build.tags, &means)?);
+        }
+        Ok(sinks.into_iter().map(Arc::from).collect())
+    })?;
     if let Some(last) = published.last() {
         report::files(build, last)?;
     }
@@ -61,76 +49,85 @@ pub(crate) fn run(build: &args::Build) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Where what cannot be read twice is written to.
-pub(crate) fn scratch(build: &args::Build) -> PathBuf {
-    build.scratch_dir.clone().unwrap_or_else(std::env::temp_dir)
+/// Builds as the flags say, into the sinks that `sinks` makes.
+pub(crate) fn publish_into(
+    build: &args::Build,
+    events: Arc<dyn Events>,
+    sinks: impl FnOnce(&Wired) -> Result<Vec<Arc<dyn Sink>>, Failure>,
+) -> Result<Vec<Published>, Failure> {
+    let (wired, runtime) = Wired::new(build, events)?;
+    let job = Job { sinks: sinks(&wired)?, wired };
+    wiring::finish(runtime, async move { job.publish_all().await })
 }
 
-/// What the flags ask for.
-pub(crate) struct Asked {
+/// What is built, and all that takes part in finding it out.
+pub(crate) struct Wired {
     pub(crate) request: Arc<Request>,
     /// What the Dockerfile is called in messages.
     pub(crate) name: String,
+    pub(crate) http: HttpOptions,
+    pub(crate) images: Images,
+    pub(crate) fetcher: Fetcher,
+    pub(crate) events: Arc<dyn Events>,
 }
 
-impl Asked {
-    /// Reads the Dockerfile and opens the contexts, of which `git` fetches some.
-    pub(crate) fn read(
-        build: &args::Build,
-        runtime: &Runtime,
-        git: &Git,
-        events: &dyn Events,
-    ) -> Result<Self, Failure> {
-        let scratch = scratch(build);
+impl Wired {
+    /// Reads what the flags name; the runtime is what everything waits on.
+    pub(crate) fn new(build: &args::Build, events: Arc<dyn Events>) -> Result<(Self, Runtime), Failure> {
+        build.buildx.answer(&*events)?;
+        let scratch = build.scratch_dir.clone().unwrap_or_else(std::env::temp_dir);
         let note = |text: &str| events.emit(Event::Note(text));
-        let fetch = |reference: &GitReference| git::tree(runtime, git, reference);
+        let http = wiring::http(&build.shared)?;
+        let git = git::git(http.clone(), scratch.clone(), Arc::clone(&events));
+        let runtime = wiring::runtime()?;
+        let fetch = |reference: &GitReference| git::tree(&runtime, &git, reference);
         let keeps_git_dir = git::keeps_git_dir(&dockerfile::build_args(&build.build_args)?)?;
         let places = Places { scratch: &scratch, note: &note, fetch: &fetch, keeps_git_dir };
         let inputs = Inputs::read(&build.context, build.file.as_deref(), &places)?;
         let name = inputs.source.name.clone();
-        let request = Arc::new(request(build, inputs, &places, events)?);
-        Ok(Self { request, name })
-    }
-}
-
-/// All that takes part in a build.
-struct Job {
-    request: Arc<Request>,
-    /// What the Dockerfile is called in messages.
-    name: String,
-    sinks: Vec<Box<dyn Sink>>,
-    images: Images,
-    fetcher: Fetcher,
-    events: Arc<dyn Events>,
-}
-
-impl Job {
-    async fn publish_all(&self) -> Result<Vec<Published>, Failure> {
-        let prepared = prepare(Arc::clone(&self.request), &self.images, Some(&self.fetcher)).await;
-        let prepared = prepared.map_err(|error| self.failure(&error))?;
-        warn_of_plan(prepared.warnings(), &self.request.dockerfile, &self.name, &*self.events)?;
-        let mut published = Vec::new();
-        for sink in &self.sinks {
-            let images = publish(&prepared, &**sink, &self.events).await;
-            published.push(images.map_err(|error| self.failure(&error))?);
-        }
-        Ok(published)
+        let request = Arc::new(request(build, inputs, &places, &*events)?);
+        let registries = registries(&build.shared, http.clone(), Arc::clone(&events))?;
+        let images = Images { registries };
+        let fetcher = Fetcher { web: Web::new(http.clone(), Backoff::default()), git: git.clone() };
+        Ok((Self { request, name, http, images, fetcher, events }, runtime))
     }
 
-    fn failure(&self, error: &ocib_build::Error) -> Failure {
+    /// An error of the build, placed in its Dockerfile.
+    pub(crate) fn failure(&self, error: &ocib_build::Error) -> Failure {
         Failure::of_build(error, &self.name, &ocib_dockerfile::redacted(&self.request.dockerfile))
     }
 }
 
-/// Shows what planning found; an error if the Dockerfile wants no warnings.
-pub(crate) fn warn_of_plan(
+/// A build and where it goes.
+struct Job {
+    wired: Wired,
+    sinks: Vec<Arc<dyn Sink>>,
+}
+
+impl Job {
+    async fn publish_all(&self) -> Result<Vec<Published>, Failure> {
+        let Wired { request, name, images, fetcher, events, .. } = &self.wired;
+        let prepared = prepare(Arc::clone(request), images, Some(fetcher)).await;
+        let prepared = prepared.map_err(|error| self.wired.failure(&error))?;
+        warn_of(prepared.warnings(), request, name, &**events)?;
+        let mut published = Vec::new();
+        for sink in &self.sinks {
+            let images = publish(&prepared, &**sink, events).await;
+            published.push(images.map_err(|error| self.wired.failure(&error))?);
+        }
+        Ok(published)
+    }
+}
+
+/// Shows what planning found; an error if the Dockerfile wants none.
+pub(crate) fn warn_of(
     warnings: &[Warning],
-    dockerfile: &Dockerfile,
+    request: &Request,
     name: &str,
     events: &dyn Events,
 ) -> Result<(), Failure> {
     let found = warnings.iter().map(|found| (found.rule, &*found.message, found.span));
-    warn(dockerfile, name, events, &found.collect::<Vec<_>>())
+    warn(&request.dockerfile, name, events, &found.collect::<Vec<_>>())
 }
 
 /// Shows what was found, rules with messages and places; an error if the Dockerfile wants none.

@@ -20,7 +20,7 @@ pub(crate) fn run(copy: &args::Copy) -> Result<(), Failure> {
     let (source, target) = (places::name(&copy.source)?, Target::parse(&copy.target)?);
     let events = progress::watch(copy.shared.progress, copy.shared.quiet);
     let sealer = wiring::sealer(&copy.shared, AS_IT_IS)?;
-    let registries = registries::registries(&copy.shared, wiring::http(&copy.shared)?, events.clone());
+    let registries = registries::registries(&copy.shared, wiring::http(&copy.shared)?, events.clone())?;
     let (images, platforms) = (Images { registries }, copy.platforms.clone());
     let prints = !target.is_stdout();
     let references = wiring::run(async move {

@@ -30,7 +30,7 @@ pub(crate) struct Failure {
     source: Option<Excerpt>,
 }
 
-/// The part of a Dockerfile that a message is about.
+/// The part of a file that a message is about.
 #[derive(Debug)]
 struct Excerpt {
     name: String,
@@ -93,6 +93,22 @@ impl Failure {
     #[cfg(test)]
     pub(crate) fn help_text(&self) -> Option<&str> {
         self.help.as_deref()
+    }
+
+    /// A configuration of registries that cannot be read, placed in its file.
+    pub(crate) fn of_registry_config(error: &ocib_store::Error) -> Self {
+        let help =
+            "it should be as containers-registries.conf(5) says, version 2; --registry-config names another";
+        let failure = |message| Self::new(Exit::Usage, message).help(help);
+        match error {
+            ocib_store::Error::RegistryConfig(problem) => {
+                let span = Span { start: problem.span.start, end: problem.span.end };
+                let (name, text) = (problem.file.display().to_string(), problem.text.clone());
+                let source = Some(Excerpt { name, text, span });
+                Self { source, ..failure(problem.why.clone()) }
+            }
+            error => failure(with_causes(error)),
+        }
     }
 
     /// Prints the message to stderr; gives the exit code.

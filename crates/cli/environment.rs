@@ -5,6 +5,11 @@ use std::{env, fs, path::PathBuf, thread};
 /// What the program promises to stay within unless it is asked otherwise.
 const MEMORY_DEFAULT: u64 = 64 << 20;
 
+/// What the environment says, as text.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    env::var(name).ok()
+}
+
 /// The memory budget if the user names none.
 pub(crate) fn default_memory_bytes() -> u64 {
     let limit = cgroup_memory_bytes().map(|limit| limit / 2);

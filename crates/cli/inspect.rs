@@ -29,7 +29,7 @@ pub(crate) fn run(inspect: &args::Inspect) -> Result<(), Failure> {
     let name = places::name(&inspect.image)?;
     let events = progress::watch(inspect.shared.progress, inspect.shared.quiet);
     let images = Images {
-        registries: registries::registries(&inspect.shared, wiring::http(&inspect.shared)?, events),
+        registries: registries::registries(&inspect.shared, wiring::http(&inspect.shared)?, events)?,
     };
     let platforms = inspect.platform.clone().into_iter().collect::<Vec<_>>();
     let what = What::of(inspect);

@@ -7,21 +7,15 @@ use std::sync::Arc;
 
 use ocib_build::{DelegatedOutline, Outline, PartOutline, Request, TargetOutline, outline};
 use ocib_dockerfile::{Command, Instruction, Span};
-use ocib_image::{ContainerConfig, Events};
-use ocib_net::{Backoff, HttpOptions};
-use ocib_source::{Fetcher, Web};
-use ocib_store::{Images, Registries};
+use ocib_image::ContainerConfig;
 use serde_json::Value;
 
 use crate::{
     args,
-    build::{self, Asked},
+    build::{self, Wired},
     diagnostic::Failure,
-    git,
-    output::{Means, Output},
-    progress,
-    registries::{self, registries},
-    report, wiring,
+    output::Output,
+    progress, report, wiring,
 };
 
 /// Stands in the place of values that seem to be secret.
@@ -43,55 +37,22 @@ pub(crate) fn run(plan: &args::Plan) -> Result<(), Failure> {
     let flags = &plan.build;
     let outputs = Output::all(flags)?;
     let events = progress::watch(flags.shared.progress, flags.shared.quiet);
-    flags.buildx.answer(&*events)?;
-    let http = wiring::http(&flags.shared)?;
-    let git = git::git(http.clone(), build::scratch(flags), Arc::clone(&events));
-    let runtime = wiring::runtime()?;
-    let asked = Asked::read(flags, &runtime, &git, &*events)?;
-    let registries = registries(&flags.shared, http.clone(), Arc::clone(&events));
-    refuse_as_build(flags, &outputs, &registries, &http, &*events)?;
-    let images = Images { registries };
-    let fetcher = Fetcher { web: Web::new(http, Backoff::default()), git };
-    // Progress is drawn to its end before anything else is said: whoever watches is given away here.
-    let outline = wiring::finish(runtime, look(&asked, images, fetcher, events))?;
-    let Asked { request, name } = asked;
+    let (wired, runtime) = Wired::new(flags, events)?;
+    // What a build would refuse before it starts is refused here, too.
+    wiring::sealer(&flags.shared, flags.compression)?;
+    let (name, request) = (wired.name.clone(), Arc::clone(&wired.request));
+    // Progress is drawn to its end before anything else is said.
+    let outline = wiring::finish(runtime, async move {
+        let Wired { request, name, images, fetcher, events, .. } = &wired;
+        let outline = outline(Arc::clone(request), images, Some(fetcher)).await;
+        let outline = outline.map_err(|error| wired.failure(&error))?;
+        build::warn_of(&outline.warnings, request, name, &**events)?;
+        Ok(outline)
+    })?;
     let names = flags.tags.iter().map(|tag| tag.clone().or_latest().to_string()).collect();
     let shown = Shown { name, request, outline, outputs, names };
     report::result(&if plan.json { json::object(&shown) } else { text::plan(&shown) });
     Ok(())
-}
-
-/// What a build would refuse before it starts is refused here, too.
-fn refuse_as_build(
-    flags: &args::Build,
-    outputs: &[Output],
-    registries: &Registries,
-    http: &HttpOptions,
-    events: &dyn Events,
-) -> Result<(), Failure> {
-    let sealer = wiring::sealer(&flags.shared, flags.compression)?;
-    let sink = |options| registries::sink(flags, http, events, options);
-    let means = Means::of(flags, registries.clone(), sealer, &sink)?;
-    // A sink for a registry is made without a word to it; the others would write.
-    for output in outputs.iter().filter(|output| matches!(output, Output::Registry(_))) {
-        output.clone().sinks(&flags.tags, &means)?;
-    }
-    Ok(())
-}
-
-/// Finds out what would be done.
-async fn look(
-    asked: &Asked,
-    images: Images,
-    fetcher: Fetcher,
-    events: Arc<dyn Events>,
-) -> Result<Outline, Failure> {
-    let Asked { request, name } = asked;
-    let found = outline(Arc::clone(request), &images, Some(&fetcher)).await;
-    let outline = found
-        .map_err(|error| Failure::of_build(&error, name, &ocib_dockerfile::redacted(&request.dockerfile)))?;
-    build::warn_of_plan(&outline.warnings, &request.dockerfile, name, &*events)?;
-    Ok(outline)
 }
 
 impl Shown {

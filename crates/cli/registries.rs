@@ -9,32 +9,52 @@ use ocib_image::Reference;
 use ocib_image::{Event, Events};
 use ocib_net::{Http, HttpOptions};
 use ocib_store::{
-    Cloud, DockerAuth, Login, Logins, PushOptions, Registries, RegistriesOptions, RegistrySink,
+    Cloud, DockerAuth, Login, Logins, PushOptions, Registries, RegistriesOptions, RegistryConfig,
+    RegistrySink,
 };
 #[cfg(feature = "ecr")]
 use ocib_store::{EcrHost, LayerApi};
 
-#[cfg(feature = "ecr")]
-use crate::environment;
 use crate::{
     args::{self, Shared},
     diagnostic::Failure,
+    environment,
 };
 
 /// The client for all registries; each login is told to `events` once.
-pub(crate) fn registries(shared: &Shared, http: HttpOptions, events: Arc<dyn Events>) -> Registries {
+pub(crate) fn registries(
+    shared: &Shared,
+    http: HttpOptions,
+    events: Arc<dyn Events>,
+) -> Result<Registries, Failure> {
     let clouds = clouds(shared, &http, &*events);
     let files = DockerAuth::from_environment(&variable);
+    let config = Arc::new(registry_config(shared, &*events)?);
+    let of_mirrors = Arc::clone(&events);
     let tell = move |login: &Login| events.emit(Event::Note(&login.to_string()));
-    Registries::new(RegistriesOptions {
+    Ok(Registries::new(RegistriesOptions {
+        config,
+        on_mirror_failure: Arc::new(move |failure| of_mirrors.emit(Event::Note(&failure.to_string()))),
         credentials: Arc::new(Logins::new(files, clouds, Arc::new(tell))),
         http: Arc::new(Http::new(http)),
         ..RegistriesOptions::default()
-    })
+    }))
+}
+
+/// Where registries are, as files say. What makes no difference is said of a file that was named: the
+/// system's files hold settings for other programs.
+fn registry_config(shared: &Shared, events: &dyn Events) -> Result<RegistryConfig, Failure> {
+    let named = shared.registry_config.as_deref();
+    let config = RegistryConfig::find(named, &environment::variable);
+    let config = config.map_err(|error| Failure::of_registry_config(&error))?;
+    if named.is_some() || environment::variable(RegistryConfig::VARIABLE).is_some() {
+        config.notes().iter().for_each(|note| events.emit(Event::Note(note)));
+    }
+    Ok(config)
 }
 
 fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
+    environment::variable(name).filter(|value| !value.is_empty())
 }
 
 #[cfg_attr(not(feature = "ecr"), expect(unused_variables, reason = "only ECR has flags"))]

@@ -21,7 +21,7 @@ pub(crate) fn run(tag: &args::Tag) -> Result<(), Failure> {
     }
     let events = progress::watch(tag.shared.progress, tag.shared.quiet);
     let sealer = wiring::sealer(&tag.shared, AS_IT_IS)?;
-    let registries = registries::registries(&tag.shared, wiring::http(&tag.shared)?, events.clone());
+    let registries = registries::registries(&tag.shared, wiring::http(&tag.shared)?, events.clone())?;
     let references = wiring::run(async move {
         let origin = std::sync::Arc::new(open(&registries, &source));
         let failed = |error| Failure::of_place(&error);

@@ -1,4 +1,6 @@
-//! `ocib verify`: whether an image is what its digests say.
+//! `ocib verify`: whether an image is what its digests say, or what a build gives.
+
+mod context;
 
 use ocib_store::{Checked, CheckedKind, Images, VerifyOptions, verify_image};
 
@@ -11,11 +13,14 @@ use crate::{
 
 /// Runs the command.
 pub(crate) fn run(verify: &args::Verify) -> Result<(), Failure> {
+    if let Some(context) = &verify.context {
+        return context::run(verify, context);
+    }
     let name = places::name(&verify.image)?;
     let events = progress::watch(verify.shared.progress, verify.shared.quiet);
     let layers = wiring::sealer(&verify.shared, AS_IT_IS)?.budget().layers;
     let images = Images {
-        registries: registries::registries(&verify.shared, wiring::http(&verify.shared)?, events.clone()),
+        registries: registries::registries(&verify.shared, wiring::http(&verify.shared)?, events.clone())?,
     };
     let options = VerifyOptions { platform: verify.platform.clone(), layers };
     let checked = wiring::run(async move {

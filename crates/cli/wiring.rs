@@ -4,7 +4,7 @@
 use std::{future::Future, time::Duration};
 
 use ocib_image::{Budget, Codec, Compression, Limits, Sealer};
-use ocib_net::HttpOptions;
+use ocib_net::{HttpOptions, Proxies};
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -88,12 +88,14 @@ pub(crate) fn sealer(shared: &Shared, compression: Compression) -> Result<Sealer
     Ok(Sealer::new(budget))
 }
 
-/// How HTTP is spoken, as the flags say.
+/// How HTTP is spoken, as the flags and the environment's proxies say.
 pub(crate) fn http(shared: &Shared) -> Result<HttpOptions, Failure> {
     let mut extra_certificates = Vec::new();
     for path in &shared.ca_files {
         extra_certificates.push(dockerfile::read(path, "certificates")?);
     }
     let insecure_hosts = shared.insecure_registries.iter().cloned().collect();
-    Ok(HttpOptions { extra_certificates, insecure_hosts, ..HttpOptions::default() })
+    let proxies = Proxies::from_environment(&environment::variable)
+        .map_err(|error| Failure::usage(error.to_string()))?;
+    Ok(HttpOptions { extra_certificates, insecure_hosts, proxies, ..HttpOptions::default() })
 }

@@ -238,9 +238,6 @@ impl Problem {
                  elsewhere and COPY the result, or choose a stage without RUN by --target"
                     .to_owned(),
             ),
-            Self::BadMount { .. } => {
-                Some("the types are bind, cache, tmpfs, secret and ssh; bind is the default".to_owned())
-            }
             Self::CopiedUrl => Some("ADD fetches it".to_owned()),
             Self::CopiedGit => {
                 Some("ADD fetches it; if it is a file, begin its name with ./".to_owned())
@@ -250,6 +247,9 @@ impl Problem {
                  GIT_AUTH_HEADER"
                     .to_owned(),
             ),
+            Self::BadMount { .. } => {
+                Some("the types are bind, cache, tmpfs, secret and ssh; bind is the default".to_owned())
+            }
             Self::NoFetch => Some("download it into the context first, then COPY it".to_owned()),
             Self::NotFound { is_ignored: true, .. } => {
                 Some("let it in by a line that begins with ! at the end of the ignore file".to_owned())

@@ -42,6 +42,8 @@ pub struct PublishedImage {
 /// One layer of an image.
 #[derive(Clone, Debug)]
 pub struct PublishedLayer {
+    /// The instruction that makes it, as progress shows it; `base layer` for one of a base's.
+    pub title: String,
     /// What it is.
     pub descriptor: Descriptor,
     /// How it was made; `None` for a layer of a base.
@@ -209,14 +211,14 @@ async fn put_image(
 ) -> Result<(PublishedImage, Document), Error> {
     let (mut layers, mut diff_ids) = (Vec::new(), Vec::new());
     for part in &target.parts {
-        let (descriptor, diff_id, how) = match part {
-            Part::Base(blob, diff_id) => (blob.descriptor.clone(), *diff_id, None),
+        let (title, descriptor, diff_id, how) = match part {
+            Part::Base(blob, diff_id) => ("base layer".to_owned(), blob.descriptor.clone(), *diff_id, None),
             Part::Made(make) => {
                 let Placed { layer, outcome, sealing } = made[&make.key].clone();
-                (layer.descriptor, layer.diff_id, Some((sealing, outcome)))
+                (make.title.clone(), layer.descriptor, layer.diff_id, Some((sealing, outcome)))
             }
         };
-        layers.push(PublishedLayer { descriptor, made: how });
+        layers.push(PublishedLayer { title, descriptor, made: how });
         diff_ids.push(diff_id);
     }
     let mut config = target.config.clone();

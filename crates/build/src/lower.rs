@@ -107,7 +107,7 @@ impl<'a> Lowering<'a> {
 
     /// The same, but nothing that is found out is remembered on disk.
     pub(crate) fn only_looking(self) -> Self {
-        Self { memory: self.request.cache.as_deref().map(Memory::reading), ..self }
+        Self { memory: self.memory.map(Memory::only_reading), ..self }
     }
 
     /// Lowers the plan of one platform; fails at the first RUN, for which there is no backend.

@@ -99,6 +99,14 @@ pub(crate) struct Verify {
     #[arg(long, value_name = "OS/ARCH")]
     pub(crate) platform: Option<Platform>,
 
+    /// Whether the image is what a build of this context gives, without its layers being downloaded.
+    #[arg(long, value_name = "CONTEXT")]
+    pub(crate) context: Option<String>,
+
     #[command(flatten)]
     pub(crate) shared: Shared,
+
+    /// With --context: the flags of `ocib build` that the image was built with.
+    #[arg(last = true, value_name = "BUILD FLAGS", requires = "context")]
+    pub(crate) build_flags: Vec<std::ffi::OsString>,
 }

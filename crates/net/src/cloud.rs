@@ -22,7 +22,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) fn metadata_http(named: Option<String>) -> Http {
     Http::new(HttpOptions {
         insecure_hosts: HOSTS.iter().map(|host| (*host).to_owned()).chain(named).collect(),
-        is_direct: true,
         connect_timeout: PATIENCE / 2,
         idle_timeout: PATIENCE,
         answer_timeout: PATIENCE,

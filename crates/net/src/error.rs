@@ -4,7 +4,7 @@ use std::{error::Error as StdError, time::Duration};
 
 use reqwest::{Method, StatusCode};
 
-use crate::{Attempt, Redacted, Retry, Verdict, identity::Tried};
+use crate::{Attempt, Proxy, Redacted, Retry, Verdict, identity::Tried};
 
 /// Errors of HTTP. URLs are redacted, and what a server said is bounded and escaped.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,26 @@ pub enum Error {
         url: Redacted,
         /// What is wrong with the certificate.
         why: String,
+    },
+    /// The server wants to know who asks by a certificate, and got none or one that it does not trust.
+    #[error("{method} {url} failed: the server wants a client certificate that it trusts: {why}")]
+    ClientCertificate {
+        /// The request's method.
+        method: Method,
+        /// The request's URL.
+        url: Redacted,
+        /// What the server said.
+        why: String,
+    },
+    /// The proxy does not let ocib through without a login, or with the one that it was given.
+    #[error("{method} {url} failed: the proxy {proxy} wants a user and a password that it knows")]
+    ProxyLogin {
+        /// The request's method.
+        method: Method,
+        /// The request's URL.
+        url: Redacted,
+        /// The proxy.
+        proxy: Redacted,
     },
     /// The server neither took nor gave a byte for too long.
     #[error("{method} {url} failed: no progress for {} seconds", limit.as_secs())]
@@ -90,6 +110,14 @@ pub enum Error {
         /// What is missing.
         why: String,
     },
+    /// A variable of the environment that should name a proxy. What it holds may be a secret.
+    #[error("{variable} names no proxy: {why}, expected http://[USER:PASSWORD@]HOST[:PORT]")]
+    BadProxy {
+        /// The variable, such as `HTTPS_PROXY`.
+        variable: &'static str,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// Nobody in a cloud: every way to an identity led nowhere.
     #[error("no identity for {cloud} was found: {}", Tried(tried))]
     Unidentified {
@@ -124,12 +152,45 @@ impl Error {
     /// its query, so only the innermost cause is kept.
     pub(crate) fn of_client(method: &Method, url: &reqwest::Url, error: &reqwest::Error) -> Self {
         let (method, url, why) = (method.clone(), Redacted::of(url), innermost(error));
-        match why.contains("invalid peer certificate") {
-            true => Self::Untrusted { method, url, why },
+        if why.contains("invalid peer certificate") {
+            return Self::Untrusted { method, url, why };
+        }
+        match CERTIFICATE_ALERTS.iter().any(|alert| why.ends_with(alert)) {
+            true => Self::ClientCertificate { method, url, why },
             false => Self::Connection { method, url, why },
         }
     }
+
+    /// The same, and that it happened on the way through `proxy`: that may be whose fault it is.
+    pub(crate) fn through(self, proxy: Option<&Proxy>) -> Self {
+        match (self, proxy) {
+            (Self::Connection { method, url, why }, Some(proxy)) if why.ends_with(PROXY_REFUSES) => {
+                Self::ProxyLogin { method, url, proxy: Redacted::of(proxy.url()) }
+            }
+            (Self::Connection { method, url, why }, Some(proxy)) => {
+                Self::Connection { method, url, why: format!("{why} (through the proxy {proxy})") }
+            }
+            (Self::Untrusted { method, url, why }, Some(proxy)) => {
+                Self::Untrusted { method, url, why: format!("{why} (through the proxy {proxy})") }
+            }
+            (error, _) => error,
+        }
+    }
 }
+
+/// What hyper-util makes of a proxy's 407.
+const PROXY_REFUSES: &str = "proxy authorization required";
+
+/// Alerts by which servers refuse a client's certificate, or none (RFC 8446, section 6.2), as rustls
+/// names them.
+const CERTIFICATE_ALERTS: [&str; 6] = [
+    "received fatal alert: BadCertificate",
+    "received fatal alert: CertificateExpired",
+    "received fatal alert: CertificateRequired",
+    "received fatal alert: CertificateRevoked",
+    "received fatal alert: CertificateUnknown",
+    "received fatal alert: UnknownCA",
+];
 
 /// The text at the end of the chain of causes.
 pub(crate) fn innermost(error: &reqwest::Error) -> String {

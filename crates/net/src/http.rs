@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
     pin::pin,
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -10,13 +9,15 @@ use std::{
 
 use futures_util::future::{Either, select};
 use reqwest::{
-    Certificate, Client, Method, RequestBuilder, StatusCode, Url,
+    Certificate, Client, ClientBuilder, Method, RequestBuilder, StatusCode, Url,
     header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, LOCATION},
 };
 
 use crate::{
-    Body, Error, Redacted, Response,
+    Body, Error, HostTrust, Proxies, Proxy, Redacted, Response,
     body::{Patience, Pulse, Watched},
+    proxy::address_of,
+    trust::unusable,
 };
 
 /// How to speak HTTP.
@@ -27,8 +28,11 @@ pub struct HttpOptions {
     /// Hosts, as `host` or `host:port`, that may be spoken to over plain http or over https whose
     /// certificate is not verified.
     pub insecure_hosts: BTreeSet<String>,
-    /// Past any proxy, whatever the environment says; loopback always is.
-    pub is_direct: bool,
+    /// What holds for one host alone, by `host:port`, or `host` for its scheme's own port.
+    pub hosts: BTreeMap<String, HostTrust>,
+    /// Which hosts are asked through proxies: none by default, since a library does not look into the
+    /// environment. Loopback never is.
+    pub proxies: Proxies,
     /// How long a connection may take to be made.
     pub connect_timeout: Duration,
     /// How long a server may neither take nor give a byte of a body.
@@ -43,7 +47,8 @@ impl Default for HttpOptions {
         Self {
             extra_certificates: Vec::new(),
             insecure_hosts: BTreeSet::new(),
-            is_direct: false,
+            hosts: BTreeMap::new(),
+            proxies: Proxies::default(),
             connect_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),
             answer_timeout: Duration::from_secs(300),
@@ -80,8 +85,7 @@ impl Request {
 /// Sends requests over pooled HTTP/1.1 connections; each large body has one to itself. Clients
 /// are made when a URL first needs them, so a machine without certificates can use plain http.
 ///
-/// Proxies are those that the environment names (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`), but
-/// none for loopback. `SSL_CERT_FILE` and `SSL_CERT_DIR` replace the system's certificates.
+/// `SSL_CERT_FILE` and `SSL_CERT_DIR` replace the system's certificates.
 ///
 /// ```
 /// use ocib_net::{Http, HttpOptions};
@@ -97,11 +101,12 @@ pub struct Http {
 }
 
 /// What kind of connection a URL gets.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Route {
     trust: Trust,
-    /// Past any proxy.
-    is_direct: bool,
+    /// The entry of [`HttpOptions::hosts`] that holds for it.
+    host: Option<String>,
+    proxy: Option<Proxy>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -120,6 +125,11 @@ impl Http {
     /// A client that made no connection yet.
     pub fn new(options: HttpOptions) -> Self {
         Self { options, clients: Mutex::default() }
+    }
+
+    /// How it speaks, for another that differs in little.
+    pub fn options(&self) -> &HttpOptions {
+        &self.options
     }
 
     /// Whether `url`'s host was named insecure.
@@ -173,14 +183,17 @@ impl Http {
         headers: HeaderMap,
         body: Body,
     ) -> Result<Response, Error> {
-        let client = self.client(self.route(url)?)?;
+        let route = self.route(url)?;
+        let client = self.client(&route)?;
         let pulse = Pulse::new();
         let request = client.request(method.clone(), url.clone()).headers(headers);
         let sent = pin!(with_body(request, method, body, &pulse).send());
         let HttpOptions { idle_timeout: idle, answer_timeout: answer, .. } = self.options;
         match select(sent, pin!(pulse.stalled(Patience { idle, answer }))).await {
             Either::Left((Ok(response), _)) => Ok(Response::new(response, method.clone(), idle)),
-            Either::Left((Err(error), _)) => Err(Error::of_client(method, url, &error)),
+            Either::Left((Err(error), _)) => {
+                Err(Error::of_client(method, url, &error).through(route.proxy.as_ref()))
+            }
             Either::Right((limit, _)) => {
                 Err(Error::Stalled { method: method.clone(), url: Redacted::of(url), limit })
             }
@@ -201,44 +214,70 @@ impl Http {
                 return Err(Error::Forbidden { url: Redacted::of(url), why });
             }
         };
-        Ok(Route { trust, is_direct: self.options.is_direct || is_loopback(url) })
+        let host = self.own_trust(url).filter(|_| trust != Trust::Plain);
+        let proxy = self.options.proxies.of(url).filter(|_| !is_loopback(url));
+        // The proxy would be trusted as its target is, and be shown the certificate that is for the target.
+        if proxy.is_some_and(Proxy::is_tls) && (trust != Trust::Verified || host.is_some()) {
+            let why = "a host with a trust of its own cannot be asked through a proxy that is asked over https, \
+                       expected an http proxy, or the host in NO_PROXY";
+            return Err(Error::Forbidden { url: Redacted::of(url), why });
+        }
+        Ok(Route { trust, host: host.cloned(), proxy: proxy.cloned() })
     }
 
-    fn client(&self, route: Route) -> Result<Client, Error> {
+    /// The key of what holds for `url`'s host alone.
+    fn own_trust(&self, url: &Url) -> Option<&String> {
+        let host = url.host_str()?;
+        let named = |name: &str| self.options.hosts.get_key_value(name).map(|(name, _)| name);
+        let with_port = url.port_or_known_default().and_then(|port| named(&format!("{host}:{port}")));
+        with_port.or_else(|| named(host).filter(|_| url.port().is_none()))
+    }
+
+    fn client(&self, route: &Route) -> Result<Client, Error> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(&route) {
+        if let Some(client) = clients.get(route) {
             return Ok(client.clone());
         }
         let client = self.build(route)?;
-        clients.insert(route, client.clone());
+        clients.insert(route.clone(), client.clone());
         Ok(client)
     }
 
-    fn build(&self, route: Route) -> Result<Client, Error> {
-        let failed = |error: reqwest::Error| Error::Tls { why: crate::error::innermost(&error) };
+    fn build(&self, route: &Route) -> Result<Client, Error> {
         let mut builder = Client::builder()
             .user_agent(concat!("ocib/", env!("CARGO_PKG_VERSION")))
             // Several layers at a time want several connections and their own flow control.
             .http1_only()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(self.options.connect_timeout)
-            .tcp_keepalive(KEEPALIVE);
-        if route.is_direct {
-            builder = builder.no_proxy();
+            .tcp_keepalive(KEEPALIVE)
+            // What the environment says was read by whoever made the options.
+            .no_proxy();
+        if let Some(proxy) = &route.proxy {
+            builder =
+                builder.proxy(reqwest::Proxy::all(proxy.url().as_str()).map_err(|error| unusable(&error))?);
         }
-        builder = match route.trust {
+        self.secured(builder, route)?.build().map_err(|error| unusable(&error))
+    }
+
+    fn secured(&self, builder: ClientBuilder, route: &Route) -> Result<ClientBuilder, Error> {
+        let own = route.host.as_ref().map(|host| &self.options.hosts[host]);
+        let builder = match own.and_then(|own| own.identity.clone()) {
+            Some(identity) => builder.identity(identity),
+            None => builder,
+        };
+        Ok(match route.trust {
             // No certificates at all: this client never sees https, and the system may have none.
             Trust::Plain => builder.tls_certs_only([]),
             Trust::Unverified => builder.tls_certs_only([]).tls_danger_accept_invalid_certs(true),
             Trust::Verified => {
-                let mut extra = Vec::new();
+                let mut extra = own.map(|own| own.certificates.clone()).unwrap_or_default();
                 for bundle in &self.options.extra_certificates {
-                    extra.extend(Certificate::from_pem_bundle(bundle).map_err(failed)?);
+                    extra.extend(Certificate::from_pem_bundle(bundle).map_err(|error| unusable(&error))?);
                 }
                 builder.tls_certs_merge(extra)
             }
-        };
-        builder.build().map_err(failed)
+        })
     }
 }
 
@@ -292,8 +331,7 @@ fn redirect_target(method: &Method, from: &Url, location: &str) -> Result<Url, E
 
 fn is_loopback(url: &Url) -> bool {
     let Some(host) = url.host_str() else { return false };
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    host == "localhost" || address_of(host).is_some_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -307,17 +345,16 @@ mod tests {
             ..HttpOptions::default()
         };
         let http = Http::new(options);
-        let route = |trust, is_direct| Ok(Route { trust, is_direct });
         for (url, expected) in [
-            ("http://localhost:5000/", route(Trust::Plain, true)),
-            ("http://127.8.9.1/", route(Trust::Plain, true)),
-            ("http://[::1]:5000/", route(Trust::Plain, true)),
-            ("https://[::1]:5000/", route(Trust::Verified, true)),
-            ("https://a.example/", route(Trust::Verified, false)),
-            ("http://lab:81/", route(Trust::Plain, false)),
-            ("https://lab/", route(Trust::Unverified, false)),
-            ("https://old.example:5000/", route(Trust::Unverified, false)),
-            ("https://old.example/", route(Trust::Verified, false)),
+            ("http://localhost:5000/", Ok(Trust::Plain)),
+            ("http://127.8.9.1/", Ok(Trust::Plain)),
+            ("http://[::1]:5000/", Ok(Trust::Plain)),
+            ("https://[::1]:5000/", Ok(Trust::Verified)),
+            ("https://a.example/", Ok(Trust::Verified)),
+            ("http://lab:81/", Ok(Trust::Plain)),
+            ("https://lab/", Ok(Trust::Unverified)),
+            ("https://old.example:5000/", Ok(Trust::Unverified)),
+            ("https://old.example/", Ok(Trust::Verified)),
             (
                 "http://localhost.evil.example/?token=x",
                 Err(
@@ -328,7 +365,67 @@ mod tests {
             ("ftp://a/", Err("ftp://a/ is not asked: its scheme is unknown, expected https")),
         ] {
             let actual = http.route(&url.parse().unwrap()).map_err(|error| error.to_string());
-            assert_eq!(actual, expected.map_err(str::to_owned), "{url}");
+            assert_eq!(actual.map(|route| route.trust), expected.map_err(str::to_owned), "{url}");
+        }
+    }
+
+    /// Two hosts with a trust of their own, one that is insecure besides, and a proxy for all.
+    fn trusting(proxy: &str) -> Http {
+        let environment = |name: &str| match name {
+            "ALL_PROXY" => Some(proxy.to_owned()),
+            "NO_PROXY" => Some("direct.example".to_owned()),
+            _ => None,
+        };
+        let hosts = ["a.example", "b.example:5000", "direct.example"];
+        Http::new(HttpOptions {
+            insecure_hosts: ["b.example:5000".to_owned()].into(),
+            hosts: hosts.map(|host| (host.to_owned(), HostTrust::default())).into(),
+            proxies: Proxies::from_environment(&environment).unwrap(),
+            ..HttpOptions::default()
+        })
+    }
+
+    #[test]
+    fn a_hosts_own_trust_is_for_that_host_and_port() {
+        let http = trusting("http://p");
+        for (url, host) in [
+            ("https://a.example/", Some("a.example")),
+            ("https://a.example:443/", Some("a.example")),
+            ("https://a.example:5000/", None),
+            ("https://x.a.example/", None),
+            ("https://b.example:5000/", Some("b.example:5000")),
+            ("https://b.example/", None),
+            ("http://b.example:5000/", None),
+        ] {
+            let route = http.route(&url.parse().unwrap()).unwrap();
+            assert_eq!(route.host.as_deref(), host, "{url}");
+        }
+    }
+
+    #[test]
+    fn proxies_of_hosts() {
+        let refused = "a host with a trust of its own cannot be asked through a proxy that is asked over https, \
+                       expected an http proxy, or the host in NO_PROXY";
+        for (proxy, url, expected) in [
+            ("http://p", "https://c.example/", Ok(Some("http://p/"))),
+            ("http://p", "https://a.example/", Ok(Some("http://p/"))),
+            ("http://p", "http://b.example:5000/", Ok(Some("http://p/"))),
+            ("http://p", "https://direct.example/", Ok(None)),
+            ("http://p", "https://127.0.0.1:5000/", Ok(None)),
+            ("http://p", "http://localhost/", Ok(None)),
+            ("https://p", "https://c.example/", Ok(Some("https://p/"))),
+            ("https://p", "https://direct.example/", Ok(None)),
+            ("https://p", "https://a.example/", Err(())),
+            ("https://p", "http://b.example:5000/", Err(())),
+        ] {
+            let route = trusting(proxy).route(&url.parse().unwrap()).map_err(|error| error.to_string());
+            let actual = route.map(|route| route.proxy.map(|proxy| proxy.to_string()));
+            let expected = expected.map(|proxy| proxy.map(str::to_owned));
+            assert_eq!(
+                actual,
+                expected.map_err(|()| format!("{url} is not asked: {refused}")),
+                "{proxy} {url}"
+            );
         }
     }
 

@@ -5,7 +5,7 @@ use std::{fmt, io, path::PathBuf, time::Duration};
 use ocib_image::{Digest, LayerError, PlaceError, PlaceErrorKind, Platform};
 use ocib_net::{Method, Redacted, Retry, StatusCode, Verdict};
 
-use crate::IamDenial;
+use crate::{ConfigProblem, IamDenial};
 
 /// Errors of places. Secrets are in none of them; what a registry said is bounded and escaped.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +67,14 @@ pub enum Error {
         bytes: u64,
         /// The limit in bytes.
         limit: u64,
+    },
+    /// A token for less than was asked for.
+    #[error("the token for {repository} grants {}, expected pull and push", Actions(granted))]
+    NotGranted {
+        /// The repository, with its registry.
+        repository: String,
+        /// What the token allows there.
+        granted: Vec<String>,
     },
     /// An image with more layers than the registry takes.
     #[error("the image for {platform} has {count} layers, {registry} takes at most {limit}")]
@@ -178,6 +186,47 @@ pub enum Error {
         /// AWS's words.
         message: String,
     },
+    /// A file that configures registries and cannot be understood.
+    #[error("{0}")]
+    RegistryConfig(Box<ConfigProblem>),
+    /// A name that the configuration of registries forbids.
+    #[error("{name} is blocked by {place}, with the prefix {prefix}")]
+    Blocked {
+        /// The name.
+        name: String,
+        /// The rule's prefix.
+        prefix: String,
+        /// File and line of the rule.
+        place: String,
+    },
+    /// A location in the configuration of registries that makes no name out of a name.
+    #[error(
+        "{place} makes {rewritten} of {name}, expected HOST[:PORT]/PATH with a dot or a port in the host"
+    )]
+    BadLocation {
+        /// The name.
+        name: String,
+        /// What the rule makes of it.
+        rewritten: String,
+        /// File and line of the rule.
+        place: String,
+    },
+    /// A certificate for one host, or its key, that cannot be used.
+    #[error("cannot use {}: {why}", path.display())]
+    HostCertificate {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong with it, without its content.
+        why: String,
+    },
+    /// The place itself failed after its mirrors did.
+    #[error("{source}; before that {} failed too: {}", if failed.len() == 1 { "its mirror" } else { "its mirrors" }, failed.join("; "))]
+    Mirrors {
+        /// What each mirror said.
+        failed: Vec<String>,
+        /// Why the place itself failed.
+        source: Box<Error>,
+    },
     /// A local file or directory that cannot be read or written.
     #[error("cannot {verb} {}: {source}", path.display())]
     File {
@@ -277,6 +326,17 @@ impl fmt::Display for After<'_> {
     }
 }
 
+struct Actions<'a>(&'a [String]);
+
+impl fmt::Display for Actions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            [] => f.write_str("nothing"),
+            actions => f.write_str(&actions.join(" and ")),
+        }
+    }
+}
+
 struct Images<'a>(&'a [String]);
 
 impl fmt::Display for Images<'_> {
@@ -306,6 +366,7 @@ impl Error {
     pub fn status(&self) -> Option<StatusCode> {
         match self {
             Self::Registry { status, .. } => Some(*status),
+            Self::Mirrors { source, .. } => source.status(),
             _ => None,
         }
     }
@@ -331,6 +392,7 @@ impl Error {
         match self {
             Self::Registry { codes, .. } => codes.iter().find_map(|said| IamDenial::parse(&said.message)),
             Self::Aws { message, .. } => IamDenial::parse(message),
+            Self::Mirrors { source, .. } => source.denial(),
             _ => None,
         }
     }
@@ -348,6 +410,9 @@ impl Error {
             Self::Http(ocib_net::Error::TooLong { .. }) => Corrupt,
             Self::Http(ocib_net::Error::Forbidden { .. } | ocib_net::Error::Redirect { .. }) => Refused,
             Self::Http(ocib_net::Error::Unidentified { .. }) => Denied,
+            Self::Http(ocib_net::Error::ClientCertificate { .. } | ocib_net::Error::ProxyLogin { .. }) => {
+                Refused
+            }
             Self::Http(_) => Unreachable,
             Self::BadRealm { .. }
             | Self::Incomplete { .. }
@@ -361,6 +426,7 @@ impl Error {
             Self::NoPlatform { .. } | Self::NoRegistryName { .. } => NotFound,
             Self::ForeignRealm { .. }
             | Self::NeedsPassword { .. }
+            | Self::NotGranted { .. }
             | Self::CredentialFile { .. }
             | Self::NoHelper { .. }
             | Self::CredentialHelper { .. } => Denied,
@@ -369,6 +435,9 @@ impl Error {
                 code if AWS_DENIALS.contains(&code) => Denied,
                 _ => Refused,
             },
+            Self::Mirrors { source, .. } => source.kind(),
+            Self::Blocked { .. } => Refused,
+            Self::RegistryConfig(_) | Self::BadLocation { .. } | Self::HostCertificate { .. } => Local,
             Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound => NotFound,
             Self::File { .. } | Self::ArchiveBroken { .. } => Local,
             Self::BadLayout { .. } | Self::BadArchive { .. } => Input,

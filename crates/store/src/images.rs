@@ -56,6 +56,12 @@ impl ImageSource for Images {
         name: &'a ImageName,
         platform: &'a Platform,
     ) -> BoxFuture<'a, Result<Image, PlaceError>> {
-        Box::pin(async move { origin::image(&*self.open(name).await?, platform).await })
+        Box::pin(async move {
+            match name {
+                // Out of the first of its mirrors that has it.
+                ImageName::Registry(_) => self.registries.resolve(name, platform).await,
+                _ => origin::image(&*self.open(name).await?, platform).await,
+            }
+        })
     }
 }

@@ -17,12 +17,16 @@
 //! [`Logins`] is who ocib is to them: files and helpers first, then the clouds' own identities, which
 //! come with the features `ecr` and `google`.
 //!
+//! [`RegistryConfig`] is where registries really are, in the files of containers' tools: mirrors,
+//! insecure hosts, certificates.
+//!
 //! Start with [`RegistrySink`], the way of a layer's bytes out of the machine.
 
 mod archive;
 mod auth;
 mod blocking;
 mod bridge;
+mod config;
 mod copy;
 mod denial;
 mod documents;
@@ -40,6 +44,7 @@ pub use archive::{ArchiveOptions, ArchiveSink, Destination};
 #[cfg(feature = "google")]
 pub use auth::GoogleAuth;
 pub use auth::{Anonymous, Cloud, DockerAuth, Login, Logins, OnLogin};
+pub use config::{ConfigProblem, RegistryConfig};
 pub use copy::copy_image;
 pub use denial::IamDenial;
 pub use documents::Documents;
@@ -53,6 +58,7 @@ pub use images::Images;
 pub use layout::{LayoutSelector, LayoutSink, resolve_in_layout};
 pub use null::NullSink;
 pub use registry::{
-    HashFirst, PushOptions, Registries, RegistriesOptions, RegistryBlob, RegistryOrigin, RegistrySink,
+    HashFirst, MirrorFailure, OnMirrorFailure, PushOptions, Registries, RegistriesOptions, RegistryBlob,
+    RegistryOrigin, RegistrySink,
 };
 pub use verify::{Checked, CheckedKind, VerifyOptions, verify_image};

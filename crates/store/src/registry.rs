@@ -31,7 +31,7 @@ pub use self::{
     push::{HashFirst, PushOptions, RegistrySink},
 };
 use self::{endpoint::Endpoint, token::Scopes};
-use crate::{Anonymous, Error};
+use crate::{Anonymous, Error, RegistryConfig};
 
 /// How to speak to registries.
 #[derive(Clone)]
@@ -40,6 +40,10 @@ pub struct RegistriesOptions {
     pub credentials: Arc<dyn Credentials>,
     /// How HTTP is spoken.
     pub http: Arc<Http>,
+    /// Where registries really are, and what each is trusted by.
+    pub config: Arc<RegistryConfig>,
+    /// Who is told of mirrors that are passed over.
+    pub on_mirror_failure: OnMirrorFailure,
     /// How often and how fast failures are tried again.
     pub backoff: Backoff,
     /// Hosts of token endpoints that may see credentials though they are of another domain than
@@ -53,6 +57,8 @@ impl Default for RegistriesOptions {
         Self {
             credentials: Arc::new(Anonymous),
             http: Arc::new(Http::new(HttpOptions::default())),
+            config: Arc::default(),
+            on_mirror_failure: Arc::new(|_| {}),
             backoff: Backoff::default(),
             trusted_realms: BTreeSet::new(),
         }
@@ -64,6 +70,27 @@ impl fmt::Debug for RegistriesOptions {
         f.debug_struct("RegistriesOptions").field("http", &self.http).finish_non_exhaustive()
     }
 }
+
+/// A mirror that is passed over.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct MirrorFailure<'a> {
+    /// The image's name.
+    pub name: &'a Reference,
+    /// What it is called in the mirror.
+    pub mirror: &'a Reference,
+    /// Why it is not taken from there.
+    pub error: &'a Error,
+}
+
+impl fmt::Display for MirrorFailure<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is not taken from the mirror {}: {}", self.name, self.mirror, self.error)
+    }
+}
+
+/// Takes what went wrong with each name in each mirror, once.
+pub type OnMirrorFailure = Arc<dyn Fn(&MirrorFailure<'_>) + Send + Sync>;
 
 /// A client for all registries; clones share connections, tokens and what was learnt of each host.
 ///
@@ -84,17 +111,35 @@ pub struct Registries {
 #[derive(Debug)]
 struct Shared {
     options: RegistriesOptions,
-    endpoints: Mutex<BTreeMap<String, Arc<OnceCell<Endpoint>>>>,
+    /// By registry, and whether it may be insecure, which can differ within one.
+    endpoints: Mutex<BTreeMap<(String, bool), EndpointCell>>,
+    /// Mirrored names that were told of.
+    passed_over: Mutex<BTreeSet<Reference>>,
 }
+
+/// An endpoint that is found out by the first who asks.
+type EndpointCell = Arc<OnceCell<Endpoint>>;
 
 impl Registries {
     /// A client that spoke to nobody yet.
     pub fn new(options: RegistriesOptions) -> Self {
-        Self { shared: Arc::new(Shared { options, endpoints: Mutex::default() }) }
+        Self {
+            shared: Arc::new(Shared { options, endpoints: Mutex::default(), passed_over: Mutex::default() }),
+        }
     }
 
+    fn pass_over(&self, failure: &MirrorFailure<'_>) {
+        let mut known = self.shared.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.insert(failure.mirror.clone()) {
+            (self.shared.options.on_mirror_failure)(failure);
+        }
+    }
+
+    /// The repository at the place that its name says, whatever mirrors it has.
     fn repository(&self, name: &Reference, scopes: Scopes) -> Repository {
-        Repository { registries: self.clone(), name: name.clone(), scopes }
+        let is_insecure = self.shared.options.config.is_insecure(name);
+        let backoff = self.shared.options.backoff;
+        Repository { registries: self.clone(), name: name.clone(), scopes, is_insecure, backoff }
     }
 }
 
@@ -107,6 +152,9 @@ struct Repository {
     registries: Registries,
     name: Reference,
     scopes: Scopes,
+    /// Whether its host may be spoken to over plain http or an unverified https.
+    is_insecure: bool,
+    backoff: Backoff,
 }
 
 impl Repository {
@@ -127,13 +175,15 @@ impl Repository {
 
     /// Where the repository is served, found out once for all that ask.
     async fn endpoint<'a>(&self, cell: &'a OnceCell<Endpoint>) -> Result<&'a Endpoint, Error> {
-        cell.get_or_try_init(|| Endpoint::open(self.name.registry(), &self.options().http)).await
+        let RegistriesOptions { config, http, .. } = self.options();
+        config.check(&self.name)?;
+        cell.get_or_try_init(|| Endpoint::open(self.name.registry(), self.is_insecure, config, http)).await
     }
 
-    fn cell(&self) -> Arc<OnceCell<Endpoint>> {
+    fn cell(&self) -> EndpointCell {
         let endpoints = &self.registries.shared.endpoints;
         let mut endpoints = endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(endpoints.entry(self.name.registry().to_owned()).or_default())
+        Arc::clone(endpoints.entry((self.name.registry().to_owned(), self.is_insecure)).or_default())
     }
 
     /// Sends `request` and returns the answer, whatever its status. Requests to the registry's own
@@ -143,7 +193,7 @@ impl Repository {
         let cell = self.cell();
         let endpoint = self.endpoint(&cell).await?;
         if !endpoint.is_at(&request.url) {
-            return Ok(self.options().http.send(request).await?);
+            return Ok(endpoint.http.send(request).await?);
         }
         for _ in 0..TOO_SOON_MAX {
             let began = endpoint.pace.turn().await;
@@ -167,7 +217,7 @@ impl Repository {
     /// the request is sent again, unless its body can be sent only once: the caller then gets the 401
     /// and can start over.
     async fn exchange_proven(&self, endpoint: &Endpoint, mut request: Request) -> Result<Response, Error> {
-        let http = &self.options().http;
+        let http = &endpoint.http;
         let again = request.again();
         let proof = endpoint.prove(self).await?;
         proof.iter().for_each(|proof| {

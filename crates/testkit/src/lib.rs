@@ -2,7 +2,7 @@
 //! wire, files of any size, and judges that trust nothing of what ocib says of itself.
 //!
 //! - [`Registry`]: Debian's `docker-registry` on a loopback port; [`FaultProxy`] breaks,
-//!   slows, alters or answers what passes to it.
+//!   slows, alters or answers what passes to it, [`ConnectProxy`] makes names lead to it.
 //! - [`EcrEmulator`]: Amazon ECR's dialect, its API, STS and IAM, and faults on request;
 //!   [`GoogleEmulator`]: where Google's tokens come from.
 //! - [`GitServer`]: git's own `http-backend` on a loopback port; [`PackBuilder`] makes what git never sends.
@@ -26,6 +26,7 @@ mod process;
 mod proxy;
 mod registry;
 mod sinks;
+mod tunnel;
 
 pub use content::{Noise, noise_file, safetensors_file, sparse_file};
 pub use ecr::{
@@ -41,3 +42,4 @@ pub use process::{require, run, run_command};
 pub use proxy::{Fault, FaultProxy, RequestKind};
 pub use registry::{Registry, RegistryOptions, Request, Served};
 pub use sinks::{SinkCase, file_layer, program_layer, sealer, sink_suite};
+pub use tunnel::{ConnectProxy, ProxyRequest};

@@ -25,6 +25,8 @@ use crate::process::{require, run_command};
 pub struct RegistryOptions {
     /// Serve HTTPS with a certificate of a private CA ([`Registry::ca_pem`]).
     pub tls: bool,
+    /// Require a certificate of the same CA from clients ([`Registry::client_pem`]); for TLS only.
+    pub client_certificate: bool,
     /// Require this user and password (Basic).
     pub login: Option<(String, String)>,
     /// Keep blobs in memory: faster, but a restarted registry is empty.
@@ -87,6 +89,12 @@ impl Registry {
     pub fn ca_pem(&self) -> PathBuf {
         assert!(self.options.tls, "the registry was started without TLS");
         self.dir.path().join("ca.pem")
+    }
+
+    /// Certificate and key, as PEM, that the CA has given to a client.
+    pub fn client_pem(&self) -> (PathBuf, PathBuf) {
+        assert!(self.options.tls, "the registry was started without TLS");
+        (self.dir.path().join("client.pem"), self.dir.path().join("client.key"))
     }
 
     /// Every request that was answered so far, in the order of the answers' ends.
@@ -210,9 +218,30 @@ mod tests {
     #[test]
     fn asks_for_tls_and_login() {
         let login = Some(("user".to_owned(), "secret".to_owned()));
-        let registry = Registry::start(RegistryOptions { tls: true, login, in_memory: true });
+        let registry = Registry::start(RegistryOptions {
+            tls: true,
+            login,
+            in_memory: true,
+            ..RegistryOptions::default()
+        });
         let (url, ca) = (format!("{}/v2/", registry.url()), registry.ca_pem().display().to_string());
         assert_eq!(curl(&["--cacert", &ca, &url]), "401");
         assert_eq!(curl(&["--cacert", &ca, "-u", "user:secret", &url]), "200");
+    }
+
+    #[test]
+    fn asks_for_a_clients_certificate() {
+        let registry = Registry::start(RegistryOptions {
+            tls: true,
+            client_certificate: true,
+            in_memory: true,
+            ..RegistryOptions::default()
+        });
+        let (url, ca) = (format!("{}/v2/", registry.url()), registry.ca_pem().display().to_string());
+        let (certificate, key) = registry.client_pem();
+        let [certificate, key] = [certificate, key].map(|path| path.display().to_string());
+        assert_eq!(curl(&["--cacert", &ca, "--cert", &certificate, "--key", &key, &url]), "200");
+        let without = Command::new("curl").args(["-sS", "--cacert", &ca, &url]).output().unwrap();
+        assert!(!without.status.success(), "{without:?}");
     }
 }

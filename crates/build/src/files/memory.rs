@@ -21,18 +21,17 @@ const FILES_MAX: usize = 4096;
 #[derive(Clone, Debug)]
 pub(crate) struct Memory {
     directory: PathBuf,
-    is_read_only: bool,
+    may_write: bool,
 }
 
 impl Memory {
-    /// What is stored is found later.
     pub(crate) fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_owned(), is_read_only: false }
+        Self { directory: directory.to_owned(), may_write: true }
     }
 
-    /// Finds what was stored and stores nothing: whoever just looks leaves nothing behind.
-    pub(crate) fn reading(directory: &Path) -> Self {
-        Self { is_read_only: true, ..Self::new(directory) }
+    /// The same for whoever just looks and leaves nothing behind.
+    pub(crate) fn only_reading(self) -> Self {
+        Self { may_write: false, ..self }
     }
 
     fn path(&self, key: Digest, kind: &str) -> PathBuf {
@@ -53,7 +52,7 @@ impl Memory {
 
     /// Remembers `bytes`. Only a convenience: a read-only home is no reason to fail.
     pub(crate) fn store(&self, key: Digest, kind: &str, bytes: Vec<u8>) {
-        if !self.is_read_only {
+        if self.may_write {
             let _ = self.try_store(key, kind, bytes);
         }
     }
@@ -128,12 +127,14 @@ mod tests {
     #[test]
     fn who_only_reads_stores_nothing() {
         let directory = tempfile::tempdir().unwrap();
-        let (key, place) = (Digest::of(b"x"), directory.path().join("sub"));
-        Memory::reading(&place).store(key, "a", b"something".to_vec());
+        let place = directory.path().join("sub");
+        let (key, memory) = (Digest::of(b"x"), Memory::new(&place));
+        let reading = memory.clone().only_reading();
+        reading.store(key, "a", b"something".to_vec());
         assert!(!place.exists());
-        Memory::new(&place).store(key, "a", b"something".to_vec());
-        Memory::reading(&place).store(key, "a", b"other".to_vec());
-        assert_eq!(Memory::reading(&place).load(key, "a").as_deref(), Some(&b"something"[..]));
+        memory.store(key, "a", b"something".to_vec());
+        reading.store(key, "a", b"other".to_vec());
+        assert_eq!(reading.load(key, "a").as_deref(), Some(&b"something"[..]));
     }
 
     #[test]

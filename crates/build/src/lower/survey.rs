@@ -89,7 +89,7 @@ impl Lowering<'_> {
         }
         let layer = |part| match part {
             Part::Base(blob, diff_id) => Some(LayerOutline::Base(blob.descriptor, diff_id)),
-            Part::Made(_) => None,
+            Part::Made { .. } => None,
         };
         Ok(self.base_parts(base)?.into_iter().filter_map(layer).collect())
     }

@@ -108,7 +108,17 @@ impl Display for CopyPlan {
         for source in &self.sources {
             match source {
                 Source::Path(path) => writeln!(f, "      {} out of {from}", path.value)?,
-                Source::Remote(remote) => writeln!(f, "      {}", fetched(&remote.value))?,
+                // The address may hold a secret; history shows it without.
+                Source::Remote(remote) => {
+                    let what = match &remote.value {
+                        Remote::Url { digest: None, .. } => "a file from the network".to_owned(),
+                        Remote::Url { digest: Some(digest), .. } => {
+                            format!("a file from the network with {digest}")
+                        }
+                        Remote::Git(_) => "a git repository".to_owned(),
+                    };
+                    writeln!(f, "      {what}")?;
+                }
             }
         }
         for (name, content) in &self.inline {
@@ -135,23 +145,6 @@ impl Display for Origin {
             Self::Stage(index) => write!(f, "stage {index}"),
             Self::Image(key) => write!(f, "{} for {}", key.0, key.1),
             Self::Tree(name) => write!(f, "build context {name}"),
-        }
-    }
-}
-
-/// What is fetched, but for its address: that may hold a secret, and history shows it without.
-fn fetched(remote: &Remote) -> String {
-    match remote {
-        Remote::Url { digest, .. } => {
-            format!(
-                "a file from the network{}",
-                digest.map(|digest| format!(" with {digest}")).unwrap_or_default()
-            )
-        }
-        Remote::Git(git) => {
-            let commit = git.checksum.as_ref().map(|commit| format!(" at {commit}")).unwrap_or_default();
-            let keeps = if git.keep_git_dir == Some(true) { " with its .git" } else { "" };
-            format!("a repository from the network{commit}{keeps}")
         }
     }
 }

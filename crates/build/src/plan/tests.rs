@@ -7,7 +7,7 @@ use ocib_image::{
     Platform, Remote,
 };
 
-use super::plan;
+use super::{StagePart, plan};
 use crate::{
     Error, Request,
     stages::{Images, Stages},
@@ -220,7 +220,8 @@ fn fetched(words: &str) -> (Option<GitReference>, String) {
         Remote::Git(git) => Some(git),
         Remote::Url { .. } => None,
     });
-    (git, plan.stages[0].native_steps().unwrap()[0].created_by.clone())
+    let StagePart::Native(steps) = &plan.stages[0].parts[0] else { panic!("there is no RUN") };
+    (git, steps[0].created_by.clone())
 }
 
 #[test]

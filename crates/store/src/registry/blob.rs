@@ -38,7 +38,7 @@ impl RegistryBlob {
     }
 
     fn download(&self, offset: u64) -> ByteStream {
-        let failures = Failures::new(self.repository.options().backoff);
+        let failures = Failures::new(self.repository.backoff);
         let download = Download { blob: self.clone(), at: offset, response: None, skip: 0, failures };
         Box::pin(stream::try_unfold(download, async |mut download| {
             let piece = download.next().await.map_err(PlaceError::from)?;

@@ -11,7 +11,7 @@ use ocib_net::{
 };
 
 use super::{Repository, Scopes, challenge::Challenge, pace::Pace, token::Proof};
-use crate::Error;
+use crate::{Error, RegistryConfig};
 
 /// Docker Hub's registry has another name than its images.
 const DOCKER_HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
@@ -21,6 +21,8 @@ const DOCKER_HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
 pub(super) struct Endpoint {
     /// Scheme, host and port; the API is below `/v2/`.
     pub(super) base: Url,
+    /// How it is spoken to: what holds for its host alone is in here.
+    pub(super) http: Arc<Http>,
     /// How fast it may be asked.
     pub(super) pace: Pace,
     challenge: Mutex<Option<Challenge>>,
@@ -32,12 +34,18 @@ type ProofSlot = Arc<tokio::sync::Mutex<Option<Proof>>>;
 
 impl Endpoint {
     /// Finds out how `registry` is served: https, but a host that may be plain is asked.
-    pub(super) async fn open(registry: &str, http: &Http) -> Result<Self, Error> {
+    pub(super) async fn open(
+        registry: &str,
+        is_insecure: bool,
+        config: &RegistryConfig,
+        http: &Arc<Http>,
+    ) -> Result<Self, Error> {
         let host = if registry == DOCKER_HUB.0 { DOCKER_HUB.1 } else { registry };
+        let http = config.http(http, registry, host, is_insecure)?;
         let [https, plain] = ["https", "http"].map(|scheme| base(scheme, host));
         let (https, plain) = (https?, plain?);
         if !http.may_be_plain(&plain) && !http.may_be_plain(&https) {
-            return Ok(Self::at(https));
+            return Ok(Self::at(https, http));
         }
         // A host that was named insecure gets a chance to be better than its name; on loopback
         // nobody listens in, and there the registries without TLS are.
@@ -55,7 +63,7 @@ impl Endpoint {
                     mismatch = Some(super::answer::failure(response).await);
                 }
                 Ok(response) => {
-                    let endpoint = Self::at(base);
+                    let endpoint = Self::at(base, http);
                     endpoint.learn(response.headers());
                     return Ok(endpoint);
                 }
@@ -67,8 +75,8 @@ impl Endpoint {
         Err(failure.or(mismatch).expect("both bases were tried, and each left its failure"))
     }
 
-    fn at(base: Url) -> Self {
-        Self { base, pace: Pace::default(), challenge: Mutex::default(), proofs: Mutex::default() }
+    fn at(base: Url, http: Arc<Http>) -> Self {
+        Self { base, http, pace: Pace::default(), challenge: Mutex::default(), proofs: Mutex::default() }
     }
 
     /// A URL of the API; `path` is made of repository names, digests and tags, which need no escaping.
@@ -101,7 +109,7 @@ impl Endpoint {
         if let Some(proof) = slot.as_ref().filter(|proof| proof.is_fresh()) {
             return Ok(Some(proof.header.clone()));
         }
-        *slot = Proof::make(&challenge, &self.base, repository).await?;
+        *slot = Proof::make(&challenge, self, repository).await?;
         Ok(slot.as_ref().map(|proof| proof.header.clone()))
     }
 

@@ -23,7 +23,7 @@ impl Repository {
     /// The document that `target`, a tag or digest, names; its bytes have the digest `expected`, if
     /// that is given, and else the digest that the registry says they have.
     pub(super) async fn document(&self, target: &str, expected: Option<Digest>) -> Result<Document, Error> {
-        let (said, media_type, raw) = retry(self.options().backoff, || self.fetch_document(target)).await?;
+        let (said, media_type, raw) = retry(self.backoff, || self.fetch_document(target)).await?;
         let what = || {
             let separator = if target.contains(':') { '@' } else { ':' };
             format!("{}{separator}{target}", self.name.name())
@@ -49,7 +49,7 @@ impl Repository {
     /// The digest of the document that `target` names: `None` if there is none, or if the registry
     /// does not say, as ECR to whoever may push but not read.
     pub(super) async fn document_digest(&self, target: &str) -> Result<Option<Digest>, Error> {
-        retry(self.options().backoff, async || {
+        retry(self.backoff, async || {
             let response =
                 self.expect(self.document_request(Method::HEAD, target).await?, ABSENT_OR_SECRET).await?;
             Ok(answer::content_digest(&response).filter(|_| response.status().is_success()))
@@ -60,7 +60,7 @@ impl Repository {
     /// Makes `target`, a tag or digest, name `document`.
     pub(super) async fn put_document(&self, target: &str, document: &Document) -> Result<(), Error> {
         let descriptor = document.descriptor();
-        retry(self.options().backoff, async || {
+        retry(self.backoff, async || {
             let mut request = Request::new(Method::PUT, self.url(&format!("manifests/{target}")).await?);
             let media_type = HeaderValue::from_str(descriptor.media_type.as_str())
                 .expect("a document's type is one of four constants");
@@ -82,7 +82,7 @@ impl Repository {
 
     /// Whether the repository has the blob, as far as it says.
     pub(super) async fn has_blob(&self, digest: Digest) -> Result<bool, Error> {
-        retry(self.options().backoff, async || {
+        retry(self.backoff, async || {
             let request = Request::new(Method::HEAD, self.url(&format!("blobs/{digest}")).await?);
             Ok(self.expect(request, ABSENT_OR_SECRET).await?.status().is_success())
         })

@@ -7,10 +7,11 @@ use ocib_image::{
     Blob, Descriptor, Digest, Document, Image, ImageName, ImageSource, Origin, PlaceError, Platform,
     Reference,
 };
+use ocib_net::Backoff;
 use tokio::runtime::Handle;
 
-use super::{Registries, RegistryBlob, Repository, Scopes};
-use crate::{Error, origin};
+use super::{MirrorFailure, Registries, RegistryBlob, Repository, Scopes};
+use crate::{Error, config::PullSource, origin};
 
 impl ImageSource for Registries {
     fn resolve<'a>(
@@ -20,7 +21,7 @@ impl ImageSource for Registries {
     ) -> BoxFuture<'a, Result<Image, PlaceError>> {
         Box::pin(async move {
             match name {
-                ImageName::Registry(reference) => origin::image(&self.open(reference), platform).await,
+                ImageName::Registry(reference) => self.image(reference, platform).await,
                 _ => Err(Error::NoRegistryName { name: name.to_string() }.into()),
             }
         })
@@ -28,53 +29,85 @@ impl ImageSource for Registries {
 }
 
 impl Registries {
-    /// The image that `reference` names, opened for reading: nothing is asked yet. Must be called
-    /// within a runtime.
+    /// The image that `reference` names in its own registry, opened for reading: nothing is asked yet,
+    /// and no mirror will be. Must be called within a runtime.
     pub fn open(&self, reference: &Reference) -> RegistryOrigin {
         let repository = self.repository(reference, Scopes::pull(reference));
-        RegistryOrigin { repository, runtime: Handle::current() }
+        let documents = repository.clone();
+        RegistryOrigin { named: reference.clone(), documents, repository, runtime: Handle::current() }
+    }
+
+    /// The image out of the first of its places that has it. A mirror is asked once: what it lacks, the
+    /// next one may have.
+    async fn image(&self, reference: &Reference, platform: &Platform) -> Result<Image, PlaceError> {
+        let mut sources = self.shared.options.config.sources(reference)?;
+        let own = sources.pop().expect("an image has a place of its own, after its mirrors");
+        let mut failed = Vec::new();
+        for mirror in &sources {
+            let once = Backoff { attempts: 1, ..self.shared.options.backoff };
+            match origin::image(&self.open_at(reference, mirror, once), platform).await {
+                Ok(image) => return Ok(image),
+                Err(error) => {
+                    let error = Error::from(error);
+                    self.pass_over(&MirrorFailure { name: reference, mirror: &mirror.name, error: &error });
+                    failed.push(error.to_string());
+                }
+            }
+        }
+        let image =
+            origin::image(&self.open_at(reference, &own, self.shared.options.backoff), platform).await;
+        image.map_err(|error| match failed.is_empty() {
+            true => error,
+            false => Error::Mirrors { failed, source: Box::new(error.into()) }.into(),
+        })
+    }
+
+    /// The image at one of its places. Layers are fetched with patience, whatever the documents get.
+    fn open_at(&self, reference: &Reference, source: &PullSource, backoff: Backoff) -> RegistryOrigin {
+        let scopes = Scopes::pull(&source.name);
+        let repository =
+            Repository { is_insecure: source.is_insecure, ..self.repository(&source.name, scopes) };
+        let documents = Repository { backoff, ..repository.clone() };
+        RegistryOrigin { named: reference.clone(), documents, repository, runtime: Handle::current() }
     }
 }
 
 /// An image in a registry, opened for reading.
 #[derive(Clone)]
 pub struct RegistryOrigin {
+    /// As the user names it, which a mirror does not change.
+    named: Reference,
+    /// Where it is, for its documents and for its blobs.
+    documents: Repository,
     repository: Repository,
     runtime: Handle,
 }
 
-impl RegistryOrigin {
-    fn reference(&self) -> &Reference {
-        &self.repository.name
-    }
-}
-
 impl fmt::Debug for RegistryOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RegistryOrigin({})", self.reference())
+        write!(f, "RegistryOrigin({})", self.named)
     }
 }
 
 impl Origin for RegistryOrigin {
     fn name(&self) -> String {
-        self.reference().to_string()
+        self.named.to_string()
     }
 
     fn pinned(&self, digest: Digest) -> String {
-        self.reference().pinned(digest).to_string()
+        self.named.pinned(digest).to_string()
     }
 
     fn root(&self) -> BoxFuture<'_, Result<Document, PlaceError>> {
         Box::pin(async move {
-            let reference = self.reference();
-            Ok(self.repository.document(&reference.target(), reference.digest().copied()).await?)
+            Ok(self.documents.document(&self.named.target(), self.named.digest().copied()).await?)
         })
     }
 
     fn document<'a>(&'a self, descriptor: &'a Descriptor) -> BoxFuture<'a, Result<Document, PlaceError>> {
         Box::pin(async move {
             let digest = descriptor.digest;
-            let document = self.repository.document(&digest.to_string(), Some(digest)).await?;
+            let document = self.documents.document(&digest.to_string(), Some(digest)).await?;
             let (expected, actual) = (descriptor.size, document.raw().len() as u64);
             match expected == actual {
                 true => Ok(document),

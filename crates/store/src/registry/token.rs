@@ -3,16 +3,20 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD as BASE64, URL_SAFE_NO_PAD as BASE64_URL},
+};
 use ocib_image::{Credential, Reference, Secret};
 use ocib_net::{
     Body, Http, Method, Redacted, Request, Url,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
+    printable,
 };
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::{Repository, answer, challenge::Challenge};
+use super::{Repository, answer, challenge::Challenge, endpoint::Endpoint};
 use crate::Error;
 
 /// What somebody wants to do, in which repositories.
@@ -67,9 +71,10 @@ impl Proof {
     /// only a password helps and there is none.
     pub(super) async fn make(
         challenge: &Challenge,
-        base: &Url,
+        endpoint: &Endpoint,
         repository: &Repository,
     ) -> Result<Option<Self>, Error> {
+        let base = &endpoint.base;
         let credential = repository.options().credentials.find(&repository.name).await?;
         let registry = || repository.name.registry().to_owned();
         match (challenge, credential) {
@@ -85,7 +90,7 @@ impl Proof {
                 }
                 let scopes = repository.scopes.with_asked(scope.as_deref());
                 let request = token_request(realm, service.as_deref(), &scopes, credential.as_ref());
-                let fetched = Self::fetch(&repository.options().http, request).await;
+                let fetched = Self::fetch(&endpoint.http, request, repository).await;
                 if let (Err(error), Some(credential)) = (&fetched, &credential)
                     && error.is_stale()
                 {
@@ -107,7 +112,7 @@ impl Proof {
         Some(Self { header, fresh_until, credential: Some(credential) })
     }
 
-    async fn fetch(http: &Http, request: Request) -> Result<Self, Error> {
+    async fn fetch(http: &Http, request: Request, repository: &Repository) -> Result<Self, Error> {
         #[derive(Deserialize)]
         struct Answer {
             #[serde(alias = "access_token")]
@@ -124,6 +129,9 @@ impl Proof {
         let answer: Option<Answer> = serde_json::from_slice(&answer).ok();
         let life = answer.as_ref().and_then(|answer| answer.expires_in).map(Duration::from_secs);
         let token = answer.and_then(|answer| answer.token);
+        if let Some(token) = &token {
+            check_granted(token, repository)?;
+        }
         let header = token.and_then(|token| HeaderValue::try_from(format!("Bearer {token}")).ok());
         let Some(mut header) = header else {
             return Err(Error::Incomplete { method, url, what: "a token" });
@@ -136,6 +144,34 @@ impl Proof {
     pub(super) fn is_fresh(&self) -> bool {
         self.fresh_until.is_none_or(|end| Instant::now() < end)
     }
+}
+
+/// Docker Hub and others give a token for less than was asked for, with status 200; what is missing then
+/// fails as if nobody had logged in. Tokens that say what they are for do it in the claim `access`
+/// (distribution's token specification, "Requested Resource Access"); others are taken as they are.
+fn check_granted(token: &str, repository: &Repository) -> Result<(), Error> {
+    #[derive(Deserialize)]
+    struct Claims {
+        access: Option<Vec<Access>>,
+    }
+    #[derive(Deserialize)]
+    struct Access {
+        name: String,
+        #[serde(default)]
+        actions: Vec<String>,
+    }
+    let name = repository.name.repository();
+    let is_asked = repository.scopes.0.contains(&format!("repository:{name}:pull,push"));
+    let claims = token.split('.').nth(1).and_then(|part| BASE64_URL.decode(part.trim_end_matches('=')).ok());
+    let claims: Option<Claims> = claims.and_then(|claims| serde_json::from_slice(&claims).ok());
+    let Some(access) = claims.and_then(|claims| claims.access).filter(|_| is_asked) else { return Ok(()) };
+    let own = access.into_iter().filter(|access| access.name == name);
+    let granted: BTreeSet<String> = own.flat_map(|access| access.actions).collect();
+    if granted.contains("push") || granted.contains("*") {
+        return Ok(());
+    }
+    let granted = granted.iter().map(|action| printable(action.as_bytes(), 20)).collect();
+    Err(Error::NotGranted { repository: repository.name.name(), granted })
 }
 
 /// For how long of its life a token is used: it must also arrive in time, past differing clocks.

@@ -42,7 +42,7 @@ const MOVED: &[u16] = &[307, 308];
 impl Repository {
     /// Begins an upload.
     pub(super) async fn start_upload(&self) -> Result<Session, Error> {
-        retry(self.options().backoff, async || {
+        retry(self.backoff, async || {
             let request = Request::new(Method::POST, self.url("blobs/uploads/").await?);
             let response = self.expect(request, &[]).await?;
             self.session(&response).await
@@ -93,7 +93,7 @@ impl Session {
 
     /// Makes what was appended the blob `digest`. A failure after which the blob is there is none.
     pub(super) async fn commit(&self, digest: Digest) -> Result<(), Error> {
-        retry(self.repository.options().backoff, async || {
+        retry(self.repository.backoff, async || {
             let request = self.request(Method::PUT, self.completed(digest));
             let error = match self.repository.expect(request, &[]).await {
                 Ok(response) => return answer::check_stored(&response, digest),

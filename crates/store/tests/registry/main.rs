@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests, which clippy cannot see here")]
 
 mod copy;
+mod mirrors;
 mod pull;
 mod push;
+mod recorded;
 mod scripted;
 mod tokens;
 

@@ -118,3 +118,26 @@ async fn a_foreign_token_endpoint_gets_no_password() {
     assert_eq!((error.kind, error.to_string()), (PlaceErrorKind::Denied, expected));
     assert_eq!(other.received(), []);
 }
+
+/// Docker Hub's answer to who may only read, and to who is nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_for_less_than_was_asked_for_is_no_token() {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+    for (access, expected) in
+        [(r#"[{"type":"repository","name":"a","actions":["pull"]}]"#, "pull"), ("[]", "nothing")]
+    {
+        let claims = BASE64.encode(format!(r#"{{"access":{access},"iss":"x"}}"#));
+        let server = Server::start(move |request, host| match request.header("authorization") {
+            _ if request.target.starts_with("/token") => {
+                Reply::status(200).body(format!(r#"{{"token":"head.{claims}.signature"}}"#))
+            }
+            None => Reply::status(401)
+                .header("WWW-Authenticate", &format!(r#"Bearer realm="http://{host}/token",service="x""#)),
+            Some(_) => Reply::status(200),
+        });
+        let sink = sink_to(Registries::new(options()), &format!("{}/a", server.host()), &["1"]);
+        let error = sink.put_manifest(&small_image(b"x".to_vec()).manifest).await.unwrap_err();
+        let expected = format!("the token for {}/a grants {expected}, expected pull and push", server.host());
+        assert_eq!((error.kind, error.to_string()), (PlaceErrorKind::Denied, expected));
+    }
+}

@@ -16,7 +16,14 @@ pub(super) fn config(dir: &Path, port: u16, options: &RegistryOptions) -> PathBu
         false => format!("filesystem: {{rootdirectory: {at}/storage}}"),
     };
     let tls = match options.tls {
-        true => format!("\n  tls: {{certificate: {at}/server.pem, key: {at}/server.key}}"),
+        true => {
+            let clients = if options.client_certificate {
+                format!(", clientcas: [{at}/ca.pem]")
+            } else {
+                String::new()
+            };
+            format!("\n  tls: {{certificate: {at}/server.pem, key: {at}/server.key{clients}}}")
+        }
         false => String::new(),
     };
     let auth = match options.login {
@@ -35,27 +42,42 @@ pub(super) fn htpasswd(dir: &Path, user: &str, password: &str) {
     write(dir, "htpasswd", &run("htpasswd", "apache2-utils", &["-Bbn", user, password]));
 }
 
-/// A CA and a server certificate of its own: TLS libraries refuse a CA's certificate as a server's.
+/// A CA, and certificates that it gives to the server and to a client: TLS libraries refuse a CA's
+/// certificate as a server's. The server is called by its address, and `registry.test` behind a proxy.
 pub(super) fn certificates(dir: &Path) {
-    write(dir, "server.ext", "subjectAltName=IP:127.0.0.1,DNS:localhost\nbasicConstraints=CA:FALSE\n");
+    let names = "subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:registry.test\nbasicConstraints=CA:FALSE\n";
+    write(dir, "server.ext", names);
+    write(dir, "client.ext", "extendedKeyUsage=clientAuth\nbasicConstraints=CA:FALSE\n");
     let path = |name: &str| dir.join(name).display().to_string();
-    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+    let ca = [&path("ca.pem"), &path("ca.key"), "-subj", "/CN=ocib testkit CA"];
+    run(
+        "openssl",
+        "openssl",
+        &[&["req", "-x509", "-days", "3650"], &KEY[..], &["-out", ca[0], "-keyout", ca[1], ca[2], ca[3]]]
+            .concat(),
+    );
+    certificate(dir, "server", "/CN=127.0.0.1");
+    certificate(dir, "client", "/CN=ocib testkit client");
+}
+
+const KEY: [&str; 5] = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+
+/// `NAME.pem` and `NAME.key`, signed by the CA with the extensions in `NAME.ext`.
+fn certificate(dir: &Path, name: &str, subject: &str) {
+    let path = |name: &str| dir.join(name).display().to_string();
+    let with = |end: &str| path(&format!("{name}.{end}"));
+    let request = with("csr");
     let openssl = |before: &[&str], after: &[&str]| {
         run("openssl", "openssl", &[before, after].concat());
     };
-    let ca = [&path("ca.pem"), &path("ca.key"), "-subj", "/CN=ocib testkit CA"];
     openssl(
-        &[&["req", "-x509", "-days", "3650"], &key[..]].concat(),
-        &["-out", ca[0], "-keyout", ca[1], ca[2], ca[3]],
+        &[&["req", "-new"], &KEY[..]].concat(),
+        &["-out", &request, "-keyout", &with("key"), "-subj", subject],
     );
-    let request = path("server.csr");
+    let (ca, key) = (path("ca.pem"), path("ca.key"));
     openssl(
-        &[&["req", "-new"], &key[..]].concat(),
-        &["-out", &request, "-keyout", &path("server.key"), "-subj", "/CN=127.0.0.1"],
-    );
-    openssl(
-        &["x509", "-req", "-days", "3650", "-in", &request, "-CA", ca[0], "-CAkey", ca[1], "-CAcreateserial"],
-        &["-extfile", &path("server.ext"), "-out", &path("server.pem")],
+        &["x509", "-req", "-days", "3650", "-in", &request, "-CA", &ca, "-CAkey", &key, "-CAcreateserial"],
+        &["-extfile", &with("ext"), "-out", &with("pem")],
     );
 }
 
