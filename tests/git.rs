@@ -9,6 +9,7 @@ use std::{
 };
 
 use ocib_testkit::{FileType, GitServer, GitServerOptions, git, rootfs};
+use serde_json::{Value, json};
 
 use crate::program::{Ended, Site, config, ended};
 
@@ -200,6 +201,29 @@ fn a_repository_is_a_named_context() {
     ended(&mut repository.run("build", "context", &["-q", &named])).done();
     let paths = ["x d 0755 0:0 0", "x/Other.Dockerfile f 0644 0:0 24", "x/b f 0644 0:0 1"];
     assert_eq!(sorted(repository.paths()), paths);
+}
+
+#[test]
+fn a_plan_is_that_of_a_clone_and_leaves_nothing() {
+    let repository = Repository::new("FROM scratch\nADD SERVER/app.git#v1 /app/\n");
+    let scratch = repository.site.path("scratch");
+    fs::create_dir(&scratch).unwrap();
+    let url = repository.url("SERVER/app.git");
+    git(&repository.site.path(""), &["clone", "--quiet", "--recurse-submodules", &url, "clone"]);
+    fs::remove_dir_all(repository.site.path("clone/.git")).unwrap();
+    fs::remove_file(repository.site.path("clone/lib/.git")).unwrap();
+    let targets = |context: &str| {
+        let arguments = ["-q", "--json", "--scratch-dir", "scratch"];
+        let Ended { stdout, .. } = ended(&mut repository.run("plan", context, &arguments)).done();
+        let plan: Value = serde_json::from_slice(&stdout).unwrap();
+        plan["targets"].clone()
+    };
+    assert_eq!(targets(&url), targets("clone"));
+    let step = targets("context")[0]["stages"][0]["parts"][0]["steps"][0].clone();
+    assert_eq!(step["sources"], json!([{"kind": "network"}]));
+    assert_eq!(step["size"]["files"], 8);
+    assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0);
+    assert!(!repository.site.path("ocib-out").exists());
 }
 
 #[test]

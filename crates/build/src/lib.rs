@@ -104,7 +104,7 @@ pub async fn prepare(
 ///
 /// Dropping the future ends it; work on files that is under way ends by itself soon after.
 ///
-/// Without `fetch`, an ADD of a URL is an error, but for one that would be delegated.
+/// Without `fetch`, an ADD of a URL or repository is an error, but for one that would be delegated.
 pub async fn outline(
     request: Arc<Request>,
     source: &dyn ImageSource,

@@ -6,8 +6,7 @@ use ocib_build::{
     BaseOutline, DelegatedOutline, FilesFrom, LayerOutline, PartOutline, StageOutline, StepOutline, StepSize,
     TargetOutline,
 };
-use ocib_image::ArchiveFormat;
-use ocib_image::Reference;
+use ocib_image::{ArchiveFormat, Reference};
 
 use super::{Shown, delegated, runtime_config, shown_value};
 use crate::{output::Output, terminal::printable};

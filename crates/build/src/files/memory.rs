@@ -125,6 +125,19 @@ mod tests {
     }
 
     #[test]
+    fn who_only_reads_stores_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("sub");
+        let (key, memory) = (Digest::of(b"x"), Memory::new(&place));
+        let reading = memory.clone().only_reading();
+        reading.store(key, "a", b"something".to_vec());
+        assert!(!place.exists());
+        memory.store(key, "a", b"something".to_vec());
+        reading.store(key, "a", b"other".to_vec());
+        assert_eq!(reading.load(key, "a").as_deref(), Some(&b"something"[..]));
+    }
+
+    #[test]
     fn old_files_are_forgotten() {
         let directory = tempfile::tempdir().unwrap();
         let memory = Memory::new(directory.path());

@@ -332,7 +332,7 @@ fn a_url_without_anybody_to_fetch_it() {
         (&dockerfile[span.start..span.end], error.to_string().as_str(), error.help().as_deref()),
         (
             "https://h/x",
-            "there is nothing here that could fetch a URL",
+            "there is nothing here that could fetch a URL or repository",
             Some("download it into the context first, then COPY it")
         )
     );
