@@ -112,7 +112,11 @@ fn one_platform_is_its_manifest_and_several_are_a_new_index() {
     .failed(5);
     assert_eq!(
         said,
-        format!("error: {}/one:1 has no image for linux/amd64, only for linux/arm64\n", registry.host())
+        format!(
+            "error[platform-missing]: {}/one:1 has no image for linux/amd64, only for linux/arm64\n |\nhelp: choose one \
+             of the platforms that the message names with --platform, or another base\n",
+            registry.host()
+        )
     );
 }
 

@@ -329,3 +329,15 @@ fn errors_are_those_of_a_build() {
     let said = ended(&mut plan(&site, &[])).failed(3);
     assert!(said.starts_with("error: /modle: not found\n --> context/Dockerfile:3:6\n"), "{said}");
 }
+
+#[test]
+fn flags_that_a_build_refuses_are_refused() {
+    let site = Site::new("FROM scratch\n");
+    for flags in
+        [&["--cache-from", "type=local,src=x"][..], &["--ecr-layer-api", "--push", "-t", "127.0.0.1:1/x:1"]]
+    {
+        let built = ended(&mut site.build(&[&["-q"], flags].concat())).failed(2);
+        let planned = ended(&mut site.ocib(&[&["plan", "-q", "context"], flags].concat())).failed(2);
+        assert_eq!(planned, built);
+    }
+}
