@@ -111,3 +111,21 @@ fn other_registries_have_no_such_api() {
                     say which registry it is with --ecr-host HOST=ACCOUNT/REGION\n";
     assert_eq!(said, expected);
 }
+
+#[test]
+fn parts_stay_within_the_memory_budget() {
+    let ecr = Ecr::new(Policy::all());
+    let copies: String = (0..4).map(|number| format!("COPY {number} /models/\n")).collect();
+    ecr.site.file("context/Dockerfile", format!("FROM scratch\n{copies}"));
+    for number in 0..4 {
+        ecr.site.file(format!("context/{number}"), Noise::bytes(number, 24 << 20));
+    }
+    let push = ecr.push();
+    let mut timed = Command::new(ocib_testkit::require("time", "time"));
+    timed.args(["-f", "%M", "-o", &ecr.site.name("peak")]).arg(push.get_program()).args(push.get_args());
+    ecr.site.clean(&mut timed);
+    timed.envs(ecr.emulator.environment(&ecr.key)).env("XDG_CACHE_HOME", ecr.site.path("cache"));
+    ended(&mut timed).done();
+    let peak_kib: u64 = fs::read_to_string(ecr.site.path("peak")).unwrap().trim().parse().unwrap();
+    assert!(peak_kib <= 64 << 10, "{peak_kib} KiB");
+}

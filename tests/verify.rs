@@ -155,3 +155,16 @@ fn amd64(tag: &str) -> String {
     let found = all.iter().find(|entry| entry["platform"]["architecture"] == "amd64").unwrap();
     found["digest"].as_str().unwrap().to_owned()
 }
+
+/// Found by hand: `ocib verify … | head -3` ended in a panic.
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let site = site();
+    site.built(&["-q", "-o", "type=oci,dest=layout,tar=false"]);
+    let mut command = site.ocib(&["verify", "-q", "oci-layout://layout"]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = command.stdout(writer).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let output = output.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap().as_str()), (Some(0), ""));
+}

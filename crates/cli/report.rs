@@ -1,6 +1,6 @@
 //! What is said when all is done: references, metadata file, image id.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs, io::Write, path::Path};
 
 use ocib_build::{Published, PublishedImage};
 use ocib_image::{Descriptor, Outcome, Reference, Sealing};
@@ -13,9 +13,11 @@ use crate::{
 
 /// Prints one result to stdout.
 pub(crate) fn result(line: &str) {
-    #[expect(clippy::print_stdout, reason = "results are what stdout is for")]
-    {
-        println!("{line}");
+    match writeln!(std::io::stdout(), "{line}") {
+        Ok(()) => {}
+        // Whoever reads has seen enough, as `head` does: no reason to fail.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+        Err(error) => drop(writeln!(std::io::stderr(), "error: cannot write to stdout: {error}")),
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Budget {
     pub channel_pieces: usize,
     /// Size of a piece in bytes.
     pub piece_bytes: usize,
+    /// Memory of the whole process, in bytes.
+    pub memory_bytes: u64,
 }
 
 /// Measured with an empty build and with one of 50,000 entries.
@@ -71,7 +73,14 @@ impl Budget {
                 }
             }
         }
-        Ok(Self { layers, workers, channel_pieces: CHANNEL_PIECES, piece_bytes: PIECE_BYTES })
+        let memory_bytes = limits.memory_bytes;
+        Ok(Self { layers, workers, channel_pieces: CHANNEL_PIECES, piece_bytes: PIECE_BYTES, memory_bytes })
+    }
+
+    /// How many layers may be in flight if each takes `bytes` besides; at least one.
+    pub fn layers_of(&self, bytes: u64) -> usize {
+        let fitting = self.memory_bytes.saturating_sub(BASE) / bytes.max(1);
+        usize::try_from(fitting).unwrap_or(usize::MAX).clamp(1, self.layers)
     }
 
     fn bytes(layers: usize, workers: usize, codec: Codec) -> u64 {

@@ -52,6 +52,11 @@ impl LayerApi {
     /// The largest layer that fits into ECR's number of parts.
     pub const LAYER_BYTES_MAX: u64 = PARTS_MAX * (10 << 20);
 
+    /// What a layer takes in memory while it is sent in parts of 5 MiB: a part is there as it is, in base64,
+    /// in the request and in what is signed and sent of it. Layers above 20 GiB have larger parts and take
+    /// up to twice as much.
+    pub(crate) const MEMORY_BYTES: u64 = 32 << 20;
+
     /// Sends to the registry `host` as whoever `aws` is. `journal` is a directory of this user's where it
     /// is noted how far uploads are, one small file for each; it is made when it is needed. Without it
     /// an upload that was cut off begins anew in the next process.

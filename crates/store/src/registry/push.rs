@@ -84,6 +84,10 @@ impl Sink for RegistrySink {
     }
 
     fn concurrency(&self) -> usize {
+        #[cfg(feature = "ecr")]
+        if self.layer_api.is_some() {
+            return self.options.sealer.budget().layers_of(crate::LayerApi::MEMORY_BYTES);
+        }
         self.options.sealer.budget().layers
     }
 
