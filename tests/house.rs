@@ -19,7 +19,7 @@ struct Room {
     tests_use: &'static [&'static str],
 }
 
-const ROOMS: [Room; 11] = [
+const ROOMS: [Room; 12] = [
     Room { name: "ocib-image", uses: &[], tests_use: &[] },
     Room { name: "ocib-dockerfile", uses: &[], tests_use: &[] },
     Room { name: "ocib-net", uses: &["ocib-image"], tests_use: &["ocib-testkit"] },
@@ -31,6 +31,7 @@ const ROOMS: [Room; 11] = [
         tests_use: &["ocib-source", "ocib-testkit"],
     },
     Room { name: "ocib-kaniko", uses: &["ocib-image"], tests_use: &["ocib-testkit"] },
+    Room { name: "ocib-local", uses: &["ocib-image"], tests_use: &["ocib-testkit"] },
     Room { name: "ocib-model", uses: &["ocib-image", "ocib-source"], tests_use: &["ocib-testkit"] },
     Room { name: "ocib-fleet", uses: &["ocib-build", "ocib-image"], tests_use: &["ocib-testkit"] },
     Room { name: "ocib-testkit", uses: &["ocib-image"], tests_use: &[] },
@@ -44,6 +45,7 @@ const ROOMS: [Room; 11] = [
             "ocib-source",
             "ocib-build",
             "ocib-kaniko",
+            "ocib-local",
             "ocib-model",
             "ocib-fleet",
         ],

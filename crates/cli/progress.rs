@@ -101,6 +101,10 @@ impl Events for Lines {
                 task.bytes = 0;
                 say(&format!("{}: starts over: {}", task.title, terminal::line(why, 200)));
             }
+            Event::Log { task, line } => {
+                let title = tasks.get(&task).map_or("", |task| &task.title);
+                say(&format!("{title}: {}", terminal::printable(line)));
+            }
             Event::Finished { task, outcome } => {
                 let Some(task) = tasks.remove(&task) else { return };
                 let moved = match outcome {
@@ -156,6 +160,10 @@ impl Events for Bars {
                     self.say(&format!("{}: starts over: {}", bar.message(), terminal::line(why, 200)));
                 }
             }
+            Event::Log { task, line } => {
+                let title = bars.get(&task).map(ProgressBar::message).unwrap_or_default();
+                self.say(&format!("{title}: {}", terminal::printable(line)));
+            }
             Event::Finished { task, outcome } => {
                 if let Some(bar) = bars.remove(&task) {
                     if outcome != Outcome::Stored {
@@ -195,6 +203,7 @@ impl Events for Json {
                 };
                 json!({"event": "finished", "task": task.0, "outcome": outcome})
             }
+            Event::Log { task, line } => json!({"event": "log", "task": task.0, "line": line}),
             Event::Note(text) => json!({"event": "note", "text": text}),
             Event::Warning(text) => json!({"event": "warning", "text": text}),
             _ => return,

@@ -17,6 +17,8 @@
 //! - [`store`]: where images live: registries, OCI layouts, archives.
 //! - [`source`]: where bytes come from: directories.
 //! - [`net`]: how HTTP is spoken.
+//! - `kaniko`, `local` (features of those names): who carries out RUN.
+//! - `model` (feature `model`): images of large models.
 //!
 //! The command `ocib` is the feature `cli`, which is on by default. Whoever wants the rooms turns
 //! it off and gets none of its dependencies: `cargo add ocib --no-default-features`.
@@ -74,6 +76,12 @@
 pub use ocib_build as build;
 pub use ocib_dockerfile as dockerfile;
 pub use ocib_image as image;
+#[cfg(feature = "kaniko")]
+pub use ocib_kaniko as kaniko;
+#[cfg(feature = "local")]
+pub use ocib_local as local;
+#[cfg(feature = "model")]
+pub use ocib_model as model;
 pub use ocib_net as net;
 pub use ocib_source as source;
 pub use ocib_store as store;

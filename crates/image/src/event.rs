@@ -55,6 +55,13 @@ pub enum Event<'a> {
         /// How.
         outcome: Outcome,
     },
+    /// A piece of work said something, such as a line of a RUN's output. Hostile: escape it where it is shown.
+    Log {
+        /// Which piece of work.
+        task: TaskId,
+        /// What it said, without the end of the line.
+        line: &'a str,
+    },
     /// Something worth a line.
     Note(&'a str),
     /// Something that the user should look at.
@@ -143,6 +150,11 @@ impl Progress {
     /// The work starts over.
     pub fn restarted(&self, why: &str) {
         self.events.emit(Event::Restarted { task: self.task, why });
+    }
+
+    /// The work said something.
+    pub fn log(&self, line: &str) {
+        self.events.emit(Event::Log { task: self.task, line });
     }
 
     /// The work ended well.

@@ -1,27 +1,150 @@
 //! Running: what only a container can do is handed to a backend as a small build of its own.
 
+use std::{error::Error as StdError, fmt, sync::Arc};
+
 use futures_core::future::BoxFuture;
 
-use crate::{Descriptor, PlaceError, Platform, Progress, Reference};
+use crate::{Descriptor, Digest, LayerSource, Platform, Progress, Reference};
 
 /// A self-contained build: nothing but what is in here and in the registry is needed for it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct RunJob {
-    /// A Dockerfile whose bases are pinned by digest and whose variables are resolved.
+    /// Equal for jobs that ask for the same: base digests, instructions, arguments, copied files, platform.
+    pub key: Digest,
+    /// What it is, for people: the stage and its lines, such as `build, lines 3 to 5`.
+    pub title: String,
+    /// A Dockerfile of one stage (and of those that it copies from) whose bases are pinned by digest and
+    /// whose variables are resolved. Its RUNs have no heredocs.
     pub dockerfile: String,
+    /// Which line of the user's Dockerfile each line of `dockerfile` comes from, counted from 1; 0 for
+    /// one that has no origin.
+    pub lines: Vec<usize>,
     /// The platform to build for.
     pub platform: Platform,
-    /// Where the result shall be pushed to, by digest.
-    pub repository: Reference,
+    /// Where the result shall be pushed to: a repository with a tag, which is made of the key.
+    pub destination: Reference,
+    /// The files that `dockerfile` takes from its context, as an uncompressed tar; `None` if it takes none,
+    /// as for backends that want files [by the registry](RunFiles::Registry).
+    pub context: Option<Arc<dyn LayerSource>>,
+    /// About how many bytes the build will hold on its disk: bases unpacked, files copied. What its RUNs
+    /// make comes on top.
+    pub disk_bytes: u64,
+}
+
+/// How the files that a job copies reach the backend.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum RunFiles {
+    /// As layers of small images, which the job names by digest.
+    #[default]
+    Registry,
+    /// As [`RunJob::context`].
+    Context,
+}
+
+/// What a backend can do besides plain RUNs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct RunFeatures {
+    /// The types of `RUN --mount` that mean what they mean to BuildKit.
+    pub mounts: &'static [&'static str],
+    /// Whether `RUN --network` does.
+    pub network: bool,
+    /// Whether `RUN --security` does.
+    pub security: bool,
+}
+
+impl RunFeatures {
+    /// Features with the given types of mounts, and whether `--network` and `--security` are understood.
+    pub const fn new(mounts: &'static [&'static str], network: bool, security: bool) -> Self {
+        Self { mounts, network, security }
+    }
 }
 
 /// Carries out builds that need a container.
-pub trait RunBackend: Send + Sync {
-    /// Builds `job` and returns the manifest that was pushed. Dropping the future ends the build
-    /// and removes what it made.
+pub trait RunBackend: Send + Sync + fmt::Debug {
+    /// What `--run` calls it.
+    fn name(&self) -> &'static str;
+
+    /// What it can do besides plain RUNs.
+    fn features(&self) -> RunFeatures {
+        RunFeatures::default()
+    }
+
+    /// How it wants the files that are copied between RUNs.
+    fn files(&self) -> RunFiles {
+        RunFiles::default()
+    }
+
+    /// Builds `job`, pushes it to its destination, and returns the manifest that was pushed; the caller
+    /// asks the registry whether that is there. What the build says is told as
+    /// [`Progress::log`]. Dropping the future ends the build and removes what it made, but for what is in
+    /// the registry.
     fn run<'a>(
         &'a self,
         job: &'a RunJob,
         progress: &'a Progress,
-    ) -> BoxFuture<'a, Result<Descriptor, PlaceError>>;
+    ) -> BoxFuture<'a, Result<Descriptor, RunError>>;
+}
+
+/// Why a backend could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+#[non_exhaustive]
+pub struct RunError {
+    /// What a caller can do differently.
+    pub kind: RunErrorKind,
+    /// The name of what happened, such as `run-oom-killed`; it never changes.
+    pub cause: &'static str,
+    /// What happened, without a full stop.
+    pub message: String,
+    /// What to do about it.
+    pub remedy: String,
+    /// The line of the job's Dockerfile at which it happened, counted from 1, if that is known.
+    pub line: Option<usize>,
+    /// The last lines of what the build said, without secrets.
+    pub log: Vec<String>,
+    /// What led to it.
+    #[source]
+    pub source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// What a caller can do differently after a [`RunError`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum RunErrorKind {
+    /// A command of the Dockerfile failed.
+    Command,
+    /// The backend does not know who asks, or forbids it.
+    Denied,
+    /// The backend could not carry out the job: no room, no node, no image, lost, too late.
+    Backend,
+    /// The job, or how the backend is configured, is wrong.
+    Input,
+    /// The registry did not give or take what the job needs.
+    Registry,
+}
+
+impl RunError {
+    /// An error named `cause` with its message and remedy, and nothing else known.
+    pub fn new(
+        kind: RunErrorKind,
+        cause: &'static str,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        let (message, remedy) = (message.into(), remedy.into());
+        Self { kind, cause, message, remedy, line: None, log: Vec::new(), source: None }
+    }
+
+    /// The same with what led to it.
+    #[must_use]
+    pub fn because(self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self { source: Some(source.into()), ..self }
+    }
+
+    /// The same with the last lines of the build's output.
+    #[must_use]
+    pub fn with_log(self, log: Vec<String>) -> Self {
+        Self { log, ..self }
+    }
 }

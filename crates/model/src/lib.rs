@@ -1,0 +1,1 @@
+//! Large models: what the files are, how they lie in layers, which manifests describe them.
