@@ -54,7 +54,7 @@ pub use manifest::{Document, Index, MAX_DOCUMENT_BYTES, Manifest};
 pub use media_type::MediaType;
 pub use origin::Origin;
 pub use place::{
-    ArchiveFormat, Blob, BlobSource, ByteStream, Image, ImageName, ImageSource, LayerOutline, Outline,
+    ArchiveFormat, Blob, BlobSource, ByteStream, Expected, ExpectedLayer, Image, ImageName, ImageSource,
     Placed, Sealing, Sink,
 };
 pub use platform::Platform;
