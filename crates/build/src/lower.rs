@@ -180,11 +180,8 @@ impl<'a> Lowering<'a> {
     }
 
     fn part(&self, step: &Step, layer: Arc<FilesLayer>) -> Result<Part, Error> {
-        let Keys { same_files, recipe } = layer.keys(self.request.compression)?;
-        let inputs = match &self.memory {
-            Some(_) => Inputs::of(&layer, self.request.compression)?,
-            None => None,
-        };
+        let Keys { same_files, recipe, inputs } =
+            layer.keys(self.request.compression, self.memory.as_ref())?;
         let remembered = self.memory.as_ref().and_then(|memory| inputs.as_ref()?.recall(memory));
         let foreknown = Foreknown {
             recipe: Some(recipe),

@@ -4,10 +4,10 @@ use std::time::SystemTime;
 
 use ocib_image::{
     Compression, Descriptor, DiffId, Digest, Digester, Identity, Layer, LayerError, RECIPE_ANNOTATION,
-    Timestamp, encode_header,
+    Timestamp,
 };
 
-use super::{content::Content, layer::FilesLayer, memory::Memory, unpack::Archive};
+use super::{content::Content, memory::Memory, unpack::Archive};
 
 /// What the memory calls it; changes whenever the same inputs come to give other bytes.
 const KIND: &str = "layer-1";
@@ -24,31 +24,6 @@ pub(crate) struct Inputs {
 }
 
 impl Inputs {
-    /// The inputs of `layer`, stored as `compression` says; `None` if any file has nothing that says
-    /// that it is the same.
-    pub(crate) fn of(layer: &FilesLayer, compression: Compression) -> Result<Option<Self>, LayerError> {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let mut inputs = Digesting {
-            digester: Digester::new(),
-            settled_before: i64::try_from(now.as_secs()).unwrap_or(i64::MAX) - TICK_SECONDS,
-            is_settled: true,
-            archive: None,
-        };
-        inputs.part(b'v', env!("CARGO_PKG_VERSION").as_bytes());
-        inputs.part(b'z', compression.to_string().as_bytes());
-        let mut header = Vec::new();
-        for (name, entry) in layer.in_order() {
-            header.clear();
-            encode_header(&mut header, &entry.at(name))?;
-            inputs.digester.update(&header);
-            if !inputs.content(name, &entry.content)? {
-                return Ok(None);
-            }
-        }
-        let Digesting { digester, is_settled, .. } = inputs;
-        Ok(Some(Self { key: digester.finish(), is_settled }))
-    }
-
     /// What they were sealed to.
     pub(crate) fn recall(&self, memory: &Memory) -> Option<Layer> {
         let bytes = memory.load(self.key, KIND)?;
@@ -75,15 +50,54 @@ impl Inputs {
     }
 }
 
-struct Digesting<'a> {
+/// The inputs of a layer, told one entry after another in the layer's order.
+pub(super) struct Telling<'a> {
     digester: Digester,
     settled_before: i64,
     is_settled: bool,
+    /// Whether every file so far has something that says that it is the same.
+    is_known: bool,
     /// The archive that was asked about last, and its identity.
     archive: Option<(&'a Archive, Option<Identity>)>,
 }
 
-impl<'a> Digesting<'a> {
+impl<'a> Telling<'a> {
+    /// Nothing of a layer that is stored as `compression` says.
+    pub(super) fn new(compression: Compression) -> Self {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let mut telling = Self {
+            digester: Digester::new(),
+            settled_before: i64::try_from(now.as_secs()).unwrap_or(i64::MAX) - TICK_SECONDS,
+            is_settled: true,
+            is_known: true,
+            archive: None,
+        };
+        telling.part(b'v', env!("CARGO_PKG_VERSION").as_bytes());
+        telling.part(b'z', compression.to_string().as_bytes());
+        telling
+    }
+
+    /// Adds the entry `name`, whose encoded header is given.
+    pub(super) fn entry(
+        &mut self,
+        header: &[u8],
+        name: &[u8],
+        content: &'a Content,
+    ) -> Result<(), LayerError> {
+        // Once a file is not known the rest makes no difference.
+        if self.is_known {
+            self.digester.update(header);
+            self.is_known = self.content(name, content)?;
+        }
+        Ok(())
+    }
+
+    /// The inputs; `None` if any file has nothing that says that it is the same.
+    pub(super) fn finish(self) -> Option<Inputs> {
+        let Self { digester, is_settled, is_known, .. } = self;
+        is_known.then(|| Inputs { key: digester.finish(), is_settled })
+    }
+
     /// Adds what says which bytes follow the header of `name`; false if nothing does.
     fn content(&mut self, name: &[u8], content: &'a Content) -> Result<bool, LayerError> {
         match content {
