@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use ocib_image::Config;
+use ocib_image::{Config, Foreknown};
 
 use super::{Lowering, Part};
 use crate::{
@@ -63,12 +63,13 @@ impl Lowering<'_> {
                     let mut outlines = Vec::new();
                     for step in steps {
                         let (size, layer) = self.step_size(step, &files, after, known)?;
-                        match layer {
+                        let recalled = layer.as_ref().map(|layer| self.recall(layer)).transpose()?;
+                        match layer.filter(|_| after.is_none()) {
                             Some(layer) => files.push(layer),
                             // What is in this layer is in every later one's way.
                             None => after = after.or(size.after()),
                         }
-                        let outline = step_outline(step, size);
+                        let outline = step_outline(step, size, recalled.map(|recalled| recalled.foreknown));
                         layers.push(LayerOutline::Made(stage.index, outline.clone()));
                         outlines.push(outline);
                     }
@@ -88,7 +89,7 @@ impl Lowering<'_> {
             return Ok(known.layers[earlier].clone());
         }
         let layer = |part| match part {
-            Part::Base(blob, diff_id) => Some(LayerOutline::Base(blob.descriptor, diff_id)),
+            Part::Base(blob, diff_id) => Some(LayerOutline::Base(blob, diff_id)),
             Part::Made { .. } => None,
         };
         Ok(self.base_parts(base)?.into_iter().filter_map(layer).collect())
@@ -115,8 +116,8 @@ impl Lowering<'_> {
         match &step.action {
             Action::Directory { .. } => Ok((StepSize::Unknown { after }, None)),
             Action::Copy(copy) if copy.link => {
-                let layer = self.step(step, &Rootfs::default(), &known.files)?;
-                Ok((StepSize::Known(layer.size()), None))
+                let layer = Arc::new(self.step(step, &Rootfs::default(), &known.files)?);
+                Ok((StepSize::Known(layer.size()), Some(layer)))
             }
             Action::Copy(copy) => {
                 // Whom the owner's name means is written in files that are not there yet.
@@ -203,8 +204,8 @@ fn copied_from(step: &Step) -> Option<&Origin> {
     }
 }
 
-fn step_outline(step: &Step, size: StepSize) -> StepOutline {
-    StepOutline { span: step.span, text: step.title().to_owned(), sources: sources(step), size }
+fn step_outline(step: &Step, size: StepSize, foreknown: Option<Foreknown>) -> StepOutline {
+    StepOutline { span: step.span, text: step.title().to_owned(), sources: sources(step), size, foreknown }
 }
 
 fn delegated_outline(delegated: &Delegated) -> DelegatedOutline {
