@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
-use ocib_testkit::{AccessKey, AwsAction, EcrEmulator, EcrFault, EcrOptions, Noise, Policy};
+use ocib_testkit::{AccessKey, AwsAction, EcrEmulator, EcrFault, EcrOptions, Noise, Policy, sparse_file};
 
 use crate::program::{Ended, Site, ended, names, signal, started, until, wait};
 
@@ -128,4 +128,28 @@ fn parts_stay_within_the_memory_budget() {
     ended(&mut timed).done();
     let peak_kib: u64 = fs::read_to_string(ecr.site.path("peak")).unwrap().trim().parse().unwrap();
     assert!(peak_kib <= 64 << 10, "{peak_kib} KiB");
+}
+
+/// Layers above 20 GiB need larger parts than the smallest ones. The file has no content on the disk, and
+/// the push is given up when enough parts have shown what they take.
+#[test]
+fn larger_parts_take_what_the_guide_says() {
+    let ecr = Ecr::new(Policy::all());
+    sparse_file(&ecr.site.path("context/model"), 40 << 30);
+    let mut command = ecr.push();
+    let mut child = started(&mut command);
+    until(&mut child, "some parts are there", || ecr.parts() > 30);
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    signal(&child, "KILL");
+    wait(child);
+    let peak = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    println!("{peak}");
+    let kib: u64 = peak.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(kib <= 96 << 10, "{peak}");
+    // 40 GiB in 4,200 parts.
+    let calls = ecr.emulator.calls();
+    let part =
+        calls.iter().find(|call| call.action == Some(AwsAction::UploadLayerPart) && call.request.path == "/");
+    let encoded = (40_u64 << 30).div_ceil(4200) * 4 / 3;
+    assert!(part.unwrap().body_bytes > encoded, "{part:?}");
 }

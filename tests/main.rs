@@ -5,6 +5,8 @@
 //! that need minutes or many gigabytes run where `OCIB_TEST_FULL` is set.
 #![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
+#[cfg(feature = "ecr")]
+mod aws_ways;
 mod bases;
 mod check;
 mod conformance;
@@ -39,5 +41,6 @@ mod push;
 mod registry_config;
 mod reproducible;
 mod reuse;
+mod slow;
 mod stdin;
 mod verify;

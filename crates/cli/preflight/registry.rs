@@ -252,11 +252,20 @@ impl Place<'_> {
                 registries.try_write(repository, Write::Complete).await,
             );
         }
-        let detail = match self.is_ecr() {
-            true => "name an image (PutImage): shows only when it is done",
-            false => "send layers and name an image: shows only when it is done",
-        };
-        findings.add(Finding::unknown("permission", &name, detail));
+        if !self.is_ecr() {
+            let detail = "send layers and name an image: shows only when it is done";
+            findings.add(Finding::unknown("permission", &name, detail));
+            return;
+        }
+        let put = "name an image (PutImage)";
+        findings.add(match registries.try_name(repository).await {
+            Ok(true) => Finding::ok("permission", &name, format!("{put}: allowed")),
+            Ok(false) => Finding::unknown("permission", &name, format!("{put}: shows only when it is done")),
+            Err(error) => Finding::refused("permission", &name, error),
+        });
+        // Layers that are larger than what was looked at, key policies, quotas, connections.
+        let detail = "whether all of it arrives and is taken shows only when it is done";
+        findings.add(Finding::unknown("sending", &name, detail));
     }
 
     /// ECR's registry does not say why it refuses this question, its API does.
