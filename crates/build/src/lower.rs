@@ -23,7 +23,7 @@ use crate::{
     context::Context,
     files::{
         Archive, Base, Copy, CopyError, Files, FilesLayer, Found, InlineFile, Keys, LayerBuilder, Mode,
-        Owner, OwnerError, Rootfs, copy, expand_wildcards, follow_in, inputs, resolve_owner, unpack,
+        Owner, OwnerError, Rootfs, copy, expand_wildcards, follow_in, resolve_owner, unpack,
     },
     path,
     plan::{Action, CopyPlan, Plan, Source, Step},
@@ -180,11 +180,8 @@ impl<'a> Lowering<'a> {
     }
 
     fn part(&self, step: &Step, layer: Arc<FilesLayer>) -> Result<Part, Error> {
-        let Keys { same_files, recipe } = layer.keys(self.request.compression)?;
-        let inputs = match &self.memory {
-            Some(_) => inputs(&layer, self.request.compression)?,
-            None => None,
-        };
+        let Keys { same_files, recipe, inputs } =
+            layer.keys(self.request.compression, self.memory.as_ref())?;
         let remembered = self.memory.as_ref().and_then(|memory| inputs.as_ref()?.recall(memory));
         let foreknown = Foreknown {
             recipe: Some(recipe),
