@@ -8,12 +8,11 @@ use std::{
 use futures_util::{StreamExt, TryStreamExt, stream};
 use ocib_image::{
     Blob, Codec, Compression, Descriptor, Digest, Document, Event, Events, Expected, ExpectedLayer, Index,
-    Manifest, MediaType, Outcome, Placed, Progress, Reference, Sealing, Sink, TaskId,
+    Manifest, MediaType, Memory, Outcome, Placed, Progress, Reference, Sealing, Sink, TaskId,
 };
 
 use crate::{
     Error, Problem, Request, blocking,
-    files::Memory,
     lower::{Make, Part, Target},
 };
 

@@ -14,16 +14,16 @@ use std::{
 
 use ocib_dockerfile::{Patterns, Span, Spanned};
 use ocib_image::{
-    Annotations, Blob, Config, ContainerConfig, DiffId, Digest, Fetched, Foreknown, Layer, LayerError,
-    Platform, RECIPE_ANNOTATION, Remote, Timestamp, Unsealed,
+    Annotations, Blob, Config, ContainerConfig, DiffId, Digest, Fetched, Foreknown, Inputs, Layer,
+    LayerError, Memory, Platform, RECIPE_ANNOTATION, Remote, Timestamp, Unsealed,
 };
 
 use crate::{
     Error, NamedContext, Problem, Request, Timestamps,
     context::Context,
     files::{
-        Archive, Base, Copy, CopyError, Files, FilesLayer, Found, InlineFile, Inputs, Keys, LayerBuilder,
-        Memory, Mode, Owner, OwnerError, Rootfs, copy, expand_wildcards, follow_in, resolve_owner, unpack,
+        Archive, Base, Copy, CopyError, Files, FilesLayer, Found, InlineFile, Keys, LayerBuilder, Mode,
+        Owner, OwnerError, Rootfs, copy, expand_wildcards, follow_in, resolve_owner, unpack,
     },
     path,
     plan::{Action, CopyPlan, Plan, Source, Step},

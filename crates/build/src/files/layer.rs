@@ -9,14 +9,13 @@ use std::{
 };
 
 use ocib_image::{
-    Compression, Digest, Digester, Entry, EntryKind, LayerError, LayerSource, TarWriter, archive_bytes,
-    decode, encode_header,
+    Compression, Digest, Digester, Entry, EntryKind, Inputs, LayerError, LayerSource, Memory, TarWriter,
+    archive_bytes, decode, encode_header,
 };
 
 use super::{
     content::{Content, Entries, LayerEntry, Packed},
-    known::{Inputs, Telling},
-    memory::Memory,
+    known::Telling,
     rootfs::{Found, found},
     unpack::{Archive, Members},
 };
