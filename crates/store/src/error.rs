@@ -73,6 +73,16 @@ pub enum Error {
         /// The limit in bytes.
         limit: u64,
     },
+    /// A layer whose parts are too large for the memory budget.
+    #[error("{what} goes in parts that need a memory budget of {least} bytes, found {bytes}")]
+    PartsNeedMemory {
+        /// The layer.
+        what: String,
+        /// The budget in bytes.
+        bytes: u64,
+        /// What it takes, in bytes.
+        least: u64,
+    },
     /// A token for less than was asked for.
     #[error("the token for {repository} grants {}, expected pull and push", Actions(granted))]
     NotGranted {

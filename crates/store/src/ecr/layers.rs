@@ -54,10 +54,12 @@ impl LayerApi {
     /// The largest layer that fits into ECR's number of parts, in bytes.
     pub const LAYER_BYTES_MAX: u64 = Self::PARTS_MAX * Self::PART_BYTES_MAX;
 
-    /// What a layer takes in memory while it is sent in parts of 5 MiB: a part is there as it is, in base64,
-    /// in the request and in what is signed and sent of it. Layers above 20 GiB have larger parts and take
-    /// up to twice as much.
-    pub(crate) const MEMORY_BYTES: u64 = 32 << 20;
+    /// What a layer of `bytes` takes in memory while it is sent: a part is there as it is, in base64, in the
+    /// request and in what is signed and sent of it. Layers above 20 GiB have larger parts than 5 MiB.
+    pub(crate) fn memory_bytes(bytes: u64) -> u64 {
+        let part = bytes.div_ceil(Self::PARTS_MAX).clamp(PART_BYTES_MIN, Self::PART_BYTES_MAX);
+        part * 32 / 5
+    }
 
     /// Sends to the registry `host` as whoever `aws` is. `journal` is a directory of this user's where it
     /// is noted how far uploads are, one small file for each; it is made when it is needed. Without it

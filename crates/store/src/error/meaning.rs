@@ -87,7 +87,7 @@ impl Error {
             Self::Blocked { .. } => Refused,
             Self::RegistryConfig(_) | Self::BadLocation { .. } | Self::HostCertificate { .. } => Local,
             Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound => NotFound,
-            Self::File { .. } | Self::ArchiveBroken { .. } => Local,
+            Self::File { .. } | Self::ArchiveBroken { .. } | Self::PartsNeedMemory { .. } => Local,
             Self::BadLayout { .. } | Self::BadArchive { .. } => Input,
             Self::NotInLayout { .. } | Self::NotInArchive { .. } => NotFound,
             Self::BadArchiveName { .. } | Self::ManyPlatforms | Self::ArchiveFinished { .. } => Refused,

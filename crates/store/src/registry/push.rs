@@ -1,11 +1,13 @@
 //! Pushing: layers and blobs into one repository, and names at the end.
 
 use std::sync::Arc;
+#[cfg(feature = "ecr")]
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_core::future::BoxFuture;
 use ocib_image::{
-    Blob, Codec, Compression, Digest, Document, Expected, Foreknown, HashReason, Layer, MediaType, Outcome,
-    PlaceError, Placed, Progress, Reference, Sealer, Sealing, Sink, Unsealed,
+    Blob, Codec, Compression, Digest, Document, Expected, ExpectedLayer, Foreknown, HashReason, Layer,
+    MediaType, Outcome, PlaceError, Placed, Progress, Reference, Sealer, Sealing, Sink, Unsealed,
 };
 use tokio::sync::OnceCell;
 
@@ -78,6 +80,9 @@ pub struct RegistrySink {
     pub(super) scopes: fn(&Reference) -> Scopes,
     #[cfg(feature = "ecr")]
     layer_api: Option<crate::LayerApi>,
+    /// What the largest layer that is known of takes while it is sent in parts.
+    #[cfg(feature = "ecr")]
+    memory_of_one: Arc<AtomicU64>,
 }
 
 impl Sink for RegistrySink {
@@ -88,7 +93,7 @@ impl Sink for RegistrySink {
     fn concurrency(&self) -> usize {
         #[cfg(feature = "ecr")]
         if self.layer_api.is_some() {
-            return self.options.sealer.budget().layers_of(crate::LayerApi::MEMORY_BYTES);
+            return self.options.sealer.budget().layers_of(self.memory_of_one.load(Ordering::Relaxed));
         }
         self.options.sealer.budget().layers
     }
@@ -154,6 +159,8 @@ impl RegistrySink {
             scopes: Scopes::push,
             #[cfg(feature = "ecr")]
             layer_api: None,
+            #[cfg(feature = "ecr")]
+            memory_of_one: Arc::new(crate::LayerApi::memory_bytes(0).into()),
         }
     }
 
@@ -397,6 +404,28 @@ impl RegistrySink {
                     let what = format!("{what}, a layer for {}", registry());
                     return Err(Error::TooLarge { what, bytes, limit: blob_bytes_max });
                 }
+            }
+            #[cfg(feature = "ecr")]
+            self.check_memory(layers)?;
+        }
+        Ok(())
+    }
+
+    /// Whether parts of the layers fit into the memory budget.
+    #[cfg(feature = "ecr")]
+    fn check_memory(&self, layers: &[ExpectedLayer]) -> Result<(), Error> {
+        if self.layer_api.is_none() {
+            return Ok(());
+        }
+        let budget = self.options.sealer.budget();
+        for layer in layers {
+            let needed = crate::LayerApi::memory_bytes(layer.stored_bytes.unwrap_or_default());
+            self.memory_of_one.fetch_max(needed, Ordering::Relaxed);
+            // With the smallest parts one layer always goes; see `Budget::layers_of`.
+            if needed > budget.of_one_layer() && needed > crate::LayerApi::memory_bytes(0) {
+                let (what, bytes) = (layer.what.clone(), budget.memory_bytes);
+                let least = bytes - budget.of_one_layer() + needed;
+                return Err(Error::PartsNeedMemory { what, bytes, least });
             }
         }
         Ok(())
