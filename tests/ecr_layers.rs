@@ -138,7 +138,8 @@ fn larger_parts_take_what_the_guide_says() {
     sparse_file(&ecr.site.path("context/model"), 40 << 30);
     // One part is in memory several times. What does not fit is said before anything is sent.
     let said = ended(&mut ecr.push()).failed(1);
-    let expected = "error: COPY model /models/ goes in parts that need a memory budget of 9480";
+    let expected =
+        "error[memory-budget]: COPY model /models/ goes in parts that need a memory budget of 9480";
     assert!(said.contains(expected) && said.contains(" bytes, found 67108864\n"), "{said}");
     assert_eq!(ecr.emulator.sessions().len(), 0);
     let mut plan = Command::new(env!("CARGO_BIN_EXE_ocib"));
