@@ -91,7 +91,7 @@ pub struct StepOutline {
     /// How much it is.
     pub size: StepSize,
     /// What is known of the layer before it is made, if its size is.
-    pub foreknown: Option<Foreknown>,
+    pub foreknown: Option<Box<Foreknown>>,
 }
 
 /// From the first RUN of a stage to its last.

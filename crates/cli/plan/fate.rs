@@ -173,8 +173,10 @@ async fn ask_for(
         (_, StepSize::Files { after, .. } | StepSize::Unknown { after }) => LayerFate::depends(after),
         (Some(known), _) if known.layer.is_none() && !before.is_nothing => LayerFate::known_by_then(),
         (known, StepSize::Known(size)) => {
-            let known =
-                Foreknown { repositories: before.repositories.to_vec(), ..known.clone().unwrap_or_default() };
+            let known = Foreknown {
+                repositories: before.repositories.to_vec(),
+                ..known.as_deref().cloned().unwrap_or_default()
+            };
             LayerFate::sealed(foresight.layer(&known, Some(size.tar_bytes)).await?)
         }
     })

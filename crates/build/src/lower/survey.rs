@@ -69,7 +69,8 @@ impl Lowering<'_> {
                             // What is in this layer is in every later one's way.
                             None => after = after.or(size.after()),
                         }
-                        let outline = step_outline(step, size, recalled.map(|recalled| recalled.foreknown));
+                        let outline =
+                            step_outline(step, size, recalled.map(|recalled| Box::new(recalled.foreknown)));
                         layers.push(LayerOutline::Made(stage.index, outline.clone()));
                         outlines.push(outline);
                     }
@@ -204,7 +205,7 @@ fn copied_from(step: &Step) -> Option<&Origin> {
     }
 }
 
-fn step_outline(step: &Step, size: StepSize, foreknown: Option<Foreknown>) -> StepOutline {
+fn step_outline(step: &Step, size: StepSize, foreknown: Option<Box<Foreknown>>) -> StepOutline {
     StepOutline { span: step.span, text: step.title().to_owned(), sources: sources(step), size, foreknown }
 }
 
