@@ -9,9 +9,10 @@ mod local;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+use ocib_build::Runs;
 use ocib_image::{Reference, RunBackend};
 
-use crate::{args, diagnostic::Failure, registries::Clients};
+use crate::{args, build::Wired, diagnostic::Failure, output::Means, registries::Clients, wiring};
 
 #[derive(Args, Debug)]
 pub(crate) struct RunFlags {
@@ -42,6 +43,24 @@ pub(crate) enum Run {
     /// Docker on this host.
     #[cfg(feature = "local")]
     Docker,
+}
+
+/// Who carries out RUN, and where what it needs and makes is kept.
+pub(crate) fn runs(build: &args::Build, wired: &Wired) -> Result<Option<Runs>, Failure> {
+    let Some(backend) = backend(build, &wired.clients)? else { return Ok(None) };
+    let Some(repository) = build.run.run_repository.as_ref().or(build.tags.first()) else {
+        return Err(Failure::usage(format!("--run {} needs a repository", backend.name()))
+            .help("name one with --run-repository HOST/REPOSITORY, or give the image a --tag"));
+    };
+    let sealer = wiring::sealer(&build.shared, build.compression)?;
+    let means = Means::of(build, wired.clients.clone(), sealer)?;
+    Ok(Some(Runs {
+        backend,
+        sink: Arc::from(means.nameless_sink(repository)?),
+        repository: repository.clone(),
+        reuses: !build.buildx.no_cache(),
+        events: Arc::clone(&wired.events),
+    }))
 }
 
 /// The backend that the flags choose, if they choose one; nothing is asked or started yet.
