@@ -243,6 +243,7 @@ fn between_runs_state_files_and_owners_are_as_written() {
          COPY --chown=5:6 --chmod=640 tree /data/tree\n\
          COPY one.txt /data\n\
          COPY two[[]1].txt /data/alone\n\
+         COPY [\"one.txt\", \"/data/a \\\\$b \\\\'c\\\\'\"]\n\
          COPY <<EOF /real/inline\n\
          $EARLY is known\n\
          EOF\n\
@@ -267,6 +268,7 @@ fn between_runs_state_files_and_owners_are_as_written() {
     assert_eq!(read("heredoc"), format!("body {later}\n"));
     assert_eq!(read("real/inline"), format!("{early} is known\n"));
     assert_eq!([read("real/two[1].txt"), read("data/one.txt"), read("data/alone")], ["2", "1", "2"]);
+    assert_eq!(read("data/a $b 'c'"), "1");
     assert!(files.join("exec form $x").is_dir());
     use std::os::unix::fs::MetadataExt;
     let owner =

@@ -90,14 +90,18 @@ pub(crate) fn word(value: &str) -> Option<String> {
     Some(word)
 }
 
-/// A path as COPY's JSON form takes it: neither a variable nor, for `is_source`, a wildcard in it counts.
-pub(crate) fn copied_path(path: &str, is_source: bool) -> String {
+/// A source of COPY in its JSON form, which has a directory of ours for itself: whatever a backend might not take
+/// for itself is left to a wildcard.
+pub(crate) fn source_path(path: &str) -> String {
+    let is_special = |c: char| c.is_control() || matches!(c, '*' | '?' | '[' | '\\' | '"' | '\'' | '$');
+    let path: String = path.chars().map(|c| if is_special(c) { '?' } else { c }).collect();
+    serde_json::Value::String(path).to_string()
+}
+
+/// A destination of COPY in its JSON form: what it expands to is `path`.
+pub(crate) fn destination_path(path: &str) -> String {
     let mut escaped = String::with_capacity(path.len());
     for c in path.chars() {
-        if is_source && matches!(c, '*' | '?' | '[' | '\\') {
-            // Once for the pattern, and once more for the expansion that comes before it.
-            escaped.push_str("\\\\");
-        }
         if matches!(c, '"' | '\'' | '\\' | '$') {
             escaped.push('\\');
         }
