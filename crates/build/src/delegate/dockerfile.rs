@@ -90,12 +90,9 @@ pub(crate) fn word(value: &str) -> Option<String> {
     Some(word)
 }
 
-/// A source of COPY in its JSON form, which has a directory of ours for itself: whatever a backend might not take
-/// for itself is left to a wildcard.
-pub(crate) fn source_path(path: &str) -> String {
-    let is_special = |c: char| c.is_control() || matches!(c, '*' | '?' | '[' | '\\' | '"' | '\'' | '$');
-    let path: String = path.chars().map(|c| if is_special(c) { '?' } else { c }).collect();
-    serde_json::Value::String(path).to_string()
+/// Whether a name means itself wherever backends take wildcards, variables or quotes.
+pub(crate) fn is_plain(name: &str) -> bool {
+    !name.contains(|c: char| c.is_control() || matches!(c, '*' | '?' | '[' | '\\' | '"' | '\'' | '$'))
 }
 
 /// A destination of COPY in its JSON form: what it expands to is `path`.

@@ -5,6 +5,8 @@
 //! to their place by the backend, which alone knows what a RUN has left there (a link, a directory).
 
 mod copies;
+#[cfg(test)]
+mod golden;
 mod mounts;
 mod script;
 mod writer;

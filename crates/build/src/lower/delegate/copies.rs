@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use ocib_dockerfile::Spanned;
 use ocib_image::NodeKind;
+use serde_json::Value;
 
 use super::{
     diff_ids,
     writer::{Writer, unwritable},
 };
 use crate::{
-    Error,
-    delegate::{Member, Piece, destination_path, flag, source_path},
+    Error, Problem,
+    delegate::{Member, Piece, destination_path, flag, is_plain},
     files::{FilesLayer, Rootfs},
     lower::Part,
     path,
@@ -64,7 +65,7 @@ impl Writer<'_> {
             vec![Piece::Text(format!("{word} --from=")), Piece::Image(self.files_image())]
         };
         let chown = owner.map(|owner| format!(" --chown={owner}")).unwrap_or_default();
-        let paths = [source_path(&source), destination_path(&destination)].join(",");
+        let paths = [Value::from(source).to_string(), destination_path(&destination)].join(",");
         let mut pieces = from;
         pieces.push(Piece::Text(format!("{chown} [{paths}]")));
         self.line(step.span, Some(number), pieces);
@@ -90,7 +91,12 @@ impl Writer<'_> {
                     let layer = self.layer(step, copy, &format!("/{all}"))?;
                     let name =
                         layer.names(&top).next().map(|name| String::from_utf8_lossy(name).into_owned());
-                    let source = format!("{all}{}", name.unwrap_or_default());
+                    let name = name.unwrap_or_default();
+                    if !is_plain(&name) {
+                        // buildah looks for what a wildcard matched as if that was a wildcard again.
+                        return Err(Problem::UnwritableName { name }.at(step.span));
+                    }
+                    let source = format!("{all}{name}");
                     return Ok(Some((layer, source)));
                 }
             }
