@@ -41,6 +41,7 @@ mod push;
 mod registry_config;
 mod reproducible;
 mod reuse;
+mod run_local;
 mod slow;
 mod stdin;
 mod verify;

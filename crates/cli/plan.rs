@@ -30,6 +30,8 @@ struct Shown {
     request: Arc<Request>,
     outline: Outline,
     places: Vec<fate::Place>,
+    /// Whether there is who carries out RUN.
+    has_backend: bool,
     /// The names of the image, complete.
     names: Vec<String>,
 }
@@ -56,7 +58,8 @@ pub(crate) fn run(plan: &args::Plan) -> Result<(), Failure> {
         Ok((outline, places))
     })?;
     let names = flags.tags.iter().map(|tag| tag.clone().or_latest().to_string()).collect();
-    let shown = Shown { name, request, outline, places, names };
+    let has_backend = flags.run.is_given();
+    let shown = Shown { name, request, outline, has_backend, places, names };
     report::result(&if plan.json { json::object(&shown) } else { text::plan(&shown) });
     Ok(())
 }
@@ -78,9 +81,9 @@ impl Shown {
         (first, all().map(|(_, end)| end).fold(last, usize::max))
     }
 
-    /// Whether every part can be carried out by this version.
+    /// Whether every part can be carried out as the flags are.
     fn is_buildable(&self) -> bool {
-        self.outline.targets.iter().all(|target| delegated(target).next().is_none())
+        self.has_backend || self.outline.targets.iter().all(|target| delegated(target).next().is_none())
     }
 
     /// The codec that is asked for, as `--compression` takes it.

@@ -1,6 +1,7 @@
 //! A layer made of files: the source that all native instructions end in.
 
 use std::{
+    collections::BTreeSet,
     io::{self, Read, Write},
     sync::{
         Arc,
@@ -65,7 +66,15 @@ impl FilesLayer {
         }
     }
 
-    fn in_order(&self) -> Box<dyn Iterator<Item = (&[u8], &LayerEntry)> + '_> {
+    /// Whose all is that is below `directory`.
+    pub(crate) fn owners_below(&self, directory: &[u8]) -> BTreeSet<(u32, u32)> {
+        let prefix = [directory, b"/"].concat();
+        let below = self.entries.range(Box::<[u8]>::from(prefix.clone())..);
+        let below = below.take_while(|(name, _)| name.starts_with(&prefix));
+        below.map(|(_, entry)| (entry.attributes.uid, entry.attributes.gid)).collect()
+    }
+
+    pub(crate) fn in_order(&self) -> Box<dyn Iterator<Item = (&[u8], &LayerEntry)> + '_> {
         let by_name = self.entries.iter().map(|(name, entry)| (&**name, entry));
         match &self.order {
             None => Box::new(by_name),
