@@ -151,6 +151,11 @@ pub(crate) struct Build {
     #[arg(long, value_enum, default_value_t = Run::None)]
     pub(crate) run: Run,
 
+    /// Whether RUNs of nothing but mkdir, chmod, chown, chgrp, ln -s, touch, rm and true are carried out
+    /// here, where it is certain what the image's own commands would do.
+    #[arg(long, value_enum, default_value_t = NativeRun::Auto)]
+    pub(crate) native_run: NativeRun,
+
     #[cfg(feature = "ecr")]
     #[command(flatten)]
     pub(crate) ecr: crate::ecr::Ecr,
@@ -296,6 +301,14 @@ pub(crate) enum Timestamps {
 pub(crate) enum Run {
     /// Nothing: a RUN is an error.
     None,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum NativeRun {
+    /// Where it is certain.
+    Auto,
+    /// Never: each RUN needs what --run names.
+    Off,
 }
 
 #[cfg(feature = "ecr")]

@@ -44,10 +44,10 @@ pub use outline::{
     PartOutline, StageOutline, StepOutline, StepSize, TargetOutline,
 };
 pub use plan::Warning;
-pub use request::{NamedContext, Request};
+pub use request::{NamedContext, NativeRun, Request};
 
-use lower::{Lowering, Remotes, Target};
-use plan::Plan;
+use lower::{Lowering, Remotes, Target, Unlowered};
+use plan::{Doubts, Plan};
 use stages::{ImageKey, Images, Stages};
 
 /// Images that are ready to be made, as often and into as many places as wanted.
@@ -92,7 +92,8 @@ pub async fn prepare(
     let on_thread = Arc::clone(&request);
     let targets = blocking(move || {
         let mut lowering = Lowering::new(&on_thread, &images, &remotes);
-        plans.into_iter().map(|plan| lowering.target(plan)).collect::<Result<_, _>>()
+        let target = |plan| without_doubts(&on_thread, &images, plan, |plan| lowering.target(plan));
+        plans.into_iter().map(target).collect::<Result<_, _>>()
     });
     Ok(Prepared { request, targets: targets.await?, warnings, made: Mutex::default() })
 }
@@ -116,7 +117,8 @@ pub async fn outline(
     let remotes = fetch_all(&plans, fetch).await?;
     let targets = blocking(move || {
         let mut lowering = Lowering::new(&request, &images, &remotes).only_looking();
-        plans.into_iter().map(|plan| lowering.survey(plan)).collect::<Result<_, _>>()
+        let target = |plan| without_doubts(&request, &images, plan, |plan| lowering.survey(plan));
+        plans.into_iter().map(target).collect::<Result<_, _>>()
     });
     Ok(Outline { targets: targets.await?, compression, warnings })
 }
@@ -176,8 +178,27 @@ fn missing(request: &Request, images: &Images) -> Result<Vec<(ImageKey, ocib_doc
 }
 
 fn plans(request: &Request, images: &Images) -> Result<Vec<Plan>, Error> {
-    let plan = |platform| plan::plan(&Stages::new(request, platform)?, images);
+    let plan = |platform| plan::plan(&Stages::new(request, platform)?, images, &Doubts::new());
     request.platforms.iter().map(plan).collect()
+}
+
+/// Lowers a plan; where files speak against what it took for granted, one that does not.
+fn without_doubts<T>(
+    request: &Request,
+    images: &Images,
+    mut plan: Plan,
+    mut lower: impl FnMut(Plan) -> Result<T, Unlowered>,
+) -> Result<T, Error> {
+    let mut doubts = Doubts::new();
+    let platform = plan.platform.clone();
+    loop {
+        match lower(plan) {
+            Ok(lowered) => return Ok(lowered),
+            Err(Unlowered::Error(error)) => return Err(error),
+            Err(Unlowered::Doubt(span, why)) => drop(doubts.insert(span, why)),
+        }
+        plan = plan::plan(&Stages::new(request, &platform)?, images, &doubts)?;
+    }
 }
 
 /// Fetches everything that the plans name, each thing once.

@@ -5,6 +5,7 @@
 //! archive, and nothing is written. Everything here blocks.
 
 mod blame;
+mod commands;
 mod survey;
 
 use std::{
@@ -30,6 +31,7 @@ use crate::{
     stages::{ImageKey, Images, Origin},
 };
 use blame::Blame;
+use commands::Stop;
 
 /// An image that is ready to be made: every layer is either there or can be written at any time.
 #[derive(Debug)]
@@ -64,6 +66,21 @@ pub(crate) struct Make {
     pub(crate) inputs: Option<Inputs>,
     /// What that became the last time.
     pub(crate) remembered: Option<Layer>,
+}
+
+/// Why a plan was not lowered.
+#[derive(Debug)]
+pub(crate) enum Unlowered {
+    /// It takes the RUN there to be simple, which is not certain: it has to be made again without that.
+    Doubt(Span, String),
+    /// It cannot be carried out.
+    Error(Error),
+}
+
+impl<E: Into<Error>> From<E> for Unlowered {
+    fn from(error: E) -> Self {
+        Self::Error(error.into())
+    }
 }
 
 /// Lowers the plans of all platforms, sharing what they share.
@@ -111,7 +128,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// Lowers the plan of one platform; fails at the first RUN, for which there is no backend.
-    pub(crate) fn target(&mut self, plan: Plan) -> Result<Target, Error> {
+    pub(crate) fn target(&mut self, plan: Plan) -> Result<Target, Unlowered> {
         let Plan { platform, stages: plans, .. } = plan;
         let mut files = BTreeMap::new();
         let mut parts: BTreeMap<usize, Vec<Part>> = BTreeMap::new();
@@ -218,7 +235,7 @@ impl<'a> Lowering<'a> {
         step: &Step,
         rootfs: &Rootfs,
         stages: &BTreeMap<usize, Rootfs>,
-    ) -> Result<FilesLayer, Error> {
+    ) -> Result<FilesLayer, Unlowered> {
         match &step.action {
             Action::Directory { path, user } => {
                 let owner = match &**user {
@@ -231,6 +248,13 @@ impl<'a> Lowering<'a> {
                 builder.make_directories(&place, &Mode::Keep, owner).map_err(blame)?;
                 Ok(builder.finish()?)
             }
+            Action::Run(run) => {
+                commands::carry_out(run, rootfs, self.made_time()).map_err(|stop| match stop {
+                    Stop::Doubt(why) => Unlowered::Doubt(step.span, why),
+                    Stop::NoShell => Problem::NoShell.at(step.span).into(),
+                    Stop::Layer(error) => Problem::Layer(error).at(step.span).into(),
+                })
+            }
             Action::Copy(plan) => {
                 let owned;
                 let from: &dyn Files = match &plan.from {
@@ -239,7 +263,7 @@ impl<'a> Lowering<'a> {
                             plan.sources.iter().any(|source| matches!(source, Source::Path(_)));
                         match &self.main {
                             Some(context) => &**context,
-                            None if needs_context => return Err(Problem::NoContext.at(step.span)),
+                            None if needs_context => return Err(Problem::NoContext.at(step.span).into()),
                             None => &Rootfs::default(),
                         }
                     }
@@ -251,7 +275,7 @@ impl<'a> Lowering<'a> {
                         &owned
                     }
                 };
-                self.copy(step, plan, from, rootfs)
+                Ok(self.copy(step, plan, from, rootfs)?)
             }
         }
     }

@@ -11,7 +11,7 @@ use std::{
 
 use ocib_image::Config;
 
-use super::{Lowering, Part};
+use super::{Lowering, Part, Unlowered};
 use crate::{
     Error, FilesFrom, LayerOutline, PartOutline, StepOutline, StepSize,
     files::{FilesLayer, Rootfs},
@@ -31,7 +31,7 @@ struct Known {
 
 impl Lowering<'_> {
     /// What carrying out the plan of one platform would make.
-    pub(crate) fn survey(&mut self, plan: Plan) -> Result<TargetOutline, Error> {
+    pub(crate) fn survey(&mut self, plan: Plan) -> Result<TargetOutline, Unlowered> {
         let bases = self.bases_of(&plan);
         let mut known = Known::default();
         let mut stages = Vec::new();
@@ -44,7 +44,7 @@ impl Lowering<'_> {
         Ok(TargetOutline { platform, bases, stages, layers, config: target.config })
     }
 
-    fn stage_outline(&mut self, stage: &StagePlan, known: &mut Known) -> Result<StageOutline, Error> {
+    fn stage_outline(&mut self, stage: &StagePlan, known: &mut Known) -> Result<StageOutline, Unlowered> {
         let mut files = self.base_files(&stage.base, &known.files);
         let mut after = match &stage.base {
             Origin::Stage(earlier) => known.after.get(earlier).copied(),
@@ -102,7 +102,7 @@ impl Lowering<'_> {
         files: &Rootfs,
         after: Option<usize>,
         known: &Known,
-    ) -> Result<(StepSize, Option<Arc<FilesLayer>>), Error> {
+    ) -> Result<(StepSize, Option<Arc<FilesLayer>>), Unlowered> {
         if let Action::Copy(CopyPlan { from: Some(Origin::Stage(from)), .. }) = &step.action
             && let Some(&after) = known.after.get(from)
         {
@@ -113,7 +113,7 @@ impl Lowering<'_> {
             return Ok((StepSize::Known(layer.size()), Some(layer)));
         };
         match &step.action {
-            Action::Directory { .. } => Ok((StepSize::Unknown { after }, None)),
+            Action::Directory { .. } | Action::Run(_) => Ok((StepSize::Unknown { after }, None)),
             Action::Copy(copy) if copy.link => {
                 let layer = self.step(step, &Rootfs::default(), &known.files)?;
                 Ok((StepSize::Known(layer.size()), None))
@@ -199,7 +199,7 @@ fn delegated_from(within: &Within) -> Vec<&Origin> {
 fn copied_from(step: &Step) -> Option<&Origin> {
     match &step.action {
         Action::Copy(copy) => copy.from.as_ref(),
-        Action::Directory { .. } => None,
+        Action::Directory { .. } | Action::Run(_) => None,
     }
 }
 
