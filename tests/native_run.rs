@@ -9,11 +9,9 @@ use std::{
     process::Command,
 };
 
-use ocib_testkit::{
-    Buildah, FileType, Podman, RootfsFile, layers_with_history, require, rootfs, run_command,
-};
+use ocib_testkit::{Buildah, Podman, RootfsFile, layers_with_history, require, rootfs, run_command};
 
-use crate::program::{Site, config, set_mode};
+use crate::program::{Site, set_mode};
 
 /// What is done to files that are all alike; `@` is the directory that each line has for itself.
 const LINES: [&str; 71] = [
@@ -169,7 +167,6 @@ fn site(dockerfile: &str, fill: impl FnOnce(&Path)) -> Site {
     site
 }
 
-const BASE: [&str; 2] = ["--build-context", "base=oci-layout://base"];
 const OUT: [&str; 4] = ["--build-context", "base=oci-layout://base", "-o", "type=oci,tar=false,dest=out"];
 
 /// RUNs of their own, which see what those before them made.
@@ -243,4 +240,142 @@ fn busybox_makes_the_same_layers() {
 #[test]
 fn coreutils_make_the_same_layers() {
     compare(coreutils);
+}
+
+const NAME: &str = "registry.example/team/made:1";
+
+/// Podman with the site's image under [`NAME`].
+fn loaded(site: &Site) -> Podman {
+    let podman = Podman::new();
+    let base = &OUT[..2];
+    site.built(&[base, &["-t", NAME, "-o", "type=docker,dest=out.tar"]].concat());
+    podman.load(&site.path("out.tar"));
+    podman
+}
+
+/// KServe's documented Dockerfile for a model.
+#[test]
+fn a_modelcar_needs_no_container() {
+    let site = site("FROM base\nRUN mkdir /models && chmod 775 /models\nCOPY data/ /models/\n", busybox);
+    site.file("context/data/model.bin", "weights");
+    site.built(&[&OUT[..], &["--run", "none"]].concat());
+    let layers = layers_with_history(&site.path("out"));
+    let [_, (made_by, made), _] = &layers[..] else { panic!("{layers:#?}") };
+    assert_eq!(made_by, "RUN /bin/sh -c mkdir /models && chmod 775 /models # buildkit");
+    assert_eq!(shown(made), BTreeMap::from([("models".to_owned(), "d 0775 0:0 0 None".to_owned())]));
+    let told =
+        loaded(&site).run_with(&["--user", "1010"], NAME, &["/bin/busybox", "cat", "/models/model.bin"]);
+    assert_eq!(told, "weights");
+}
+
+/// What other programs make of whiteouts, and of files that are labelled anew in a layer of their own.
+#[test]
+fn others_see_what_was_removed_and_changed() {
+    let site = site(
+        "FROM base AS first\nCOPY --chmod=644 script /tools/script\n\
+         RUN chmod +x /tools/script && rm -rf /w/d/b /w/f\n\
+         FROM first AS second\nENV D=/w/d\nRUN <<EOF\nset -eu\n# Not for anybody else.\nchown -R app:appg $D\nEOF\n\
+         FROM second\nCOPY --from=second /w /v\nWORKDIR /v\nRUN rm x && ln -s /tools/script y\n",
+        |files| {
+            busybox(files);
+            tree(&files.join("w"));
+        },
+    );
+    site.file("context/script", "#!/bin/sh\ntrue\n");
+    site.built(&OUT);
+    let files = rootfs(&site.path("out"), "linux/amd64");
+    for gone in ["w/d/b", "w/d/b/c", "w/f", "v/d/b", "v/f", "v/x"] {
+        assert!(!files.contains_key(gone), "{gone}");
+    }
+    for (path, expected) in [
+        ("tools/script", "f 0755 0:0 15"),
+        ("w/d", "d 0755 1000:1001 0"),
+        ("w/d/a", "f 0644 1000:1001 3"),
+        ("v/d/a", "f 0644 1000:1001 3"),
+        ("v/y", "l 0777 0:0 0 -> /tools/script"),
+    ] {
+        assert_eq!(files[path].to_string(), expected, "{path}");
+    }
+    let unpacked = site.unpacked(&format!("oci:{}", site.name("out")), "amd64");
+    assert!(unpacked.join("w/d/a").exists() && unpacked.join("w/x").exists());
+    assert!(
+        !unpacked.join("w/d/b").exists() && !unpacked.join("w/f").exists() && !unpacked.join("v/x").exists()
+    );
+    let told =
+        loaded(&site).run(NAME, &["/bin/busybox", "sh", "-c", "/bin/busybox ls /w /w/d; ./y && echo ran"]);
+    assert_eq!(told, "/w:\nd\ndangling\nempty\ng\nld\nlf\nown\nsgid\nsuid\nx\n\n/w/d:\na\nran\n");
+}
+
+/// What is not certain needs a container, and without one the error says why.
+#[test]
+fn doubts_are_told() {
+    let site = site("", |files| {
+        busybox(files);
+        tree(&files.join("w"));
+        fs::hard_link(files.join("w/x"), files.join("w/linked")).unwrap();
+        fs::create_dir_all(files.join("opt")).unwrap();
+        symlink("/bin/busybox", files.join("opt/touch")).unwrap();
+        fs::remove_file(files.join("bin/chgrp")).unwrap();
+    });
+    for (dockerfile, why) in [
+        ("RUN echo hello", ""),
+        ("USER nobody\nRUN mkdir /n", ""),
+        ("SHELL [\"/bin/busybox\", \"sh\", \"-c\"]\nRUN mkdir /n", ""),
+        ("RUN mkdir /w", "mkdir /w: /w is there already"),
+        ("RUN mkdir /n/o", "mkdir /n/o: the directory of /n/o is not there"),
+        ("RUN mkdir -p /w/f/x", "mkdir -p /w/f/x: /w/f is no directory"),
+        ("RUN mkdir -p -m 700 /w/d", "mkdir -p -m 700 /w/d: /w/d is there with another mode"),
+        ("RUN mkdir -m 700 /w/g/n", "mkdir -m 700 /w/g/n: the directory above hands its group on"),
+        ("RUN mkdir -p /n/../m", "mkdir -p /n/../m: it goes up"),
+        ("RUN chgrp 0 /w/f", "chgrp 0 /w/f: chgrp is not in the image"),
+        ("RUN /bin/chgrp 0 /w/f", "/bin/chgrp 0 /w/f: /bin/chgrp is not in the image"),
+        ("ENV PATH=/opt:/bin\nRUN touch /n", "touch /n: /opt/touch may be anything"),
+        ("ENV PATH=bin\nRUN touch /n", "touch /n: PATH has \"bin\", which is no absolute path"),
+        ("RUN chmod 755 /w/missing", "chmod 755 /w/missing: /w/missing is not there"),
+        ("RUN chmod 700 /w/x", "chmod 700 /w/x: /w/x has hard links"),
+        ("RUN touch /w/linked", "touch /w/linked: /w/linked has hard links"),
+        ("RUN chmod 755 /w/g", "chmod 755 /w/g: 755 of 2775 differs between commands"),
+        ("RUN chmod -R 755 /w/ld", "chmod -R 755 /w/ld: /w/ld is a symbolic link"),
+        ("RUN chown ghost /w/f", "chown ghost /w/f: who ghost is, is not certain from /etc/passwd"),
+        ("RUN chown 1000: /w/f", "chown 1000: /w/f: 1000 is not in /etc/passwd"),
+        ("RUN rm /etc/passwd && chown app /w/f", "chown app /w/f: /etc/passwd was changed by the same RUN"),
+        ("RUN touch /etc/hosts", "touch /etc/hosts: a container has something else at /etc/hosts"),
+        ("RUN mkdir /dev/x", "mkdir /dev/x: a container has something else at /dev"),
+        ("RUN chown -R app /etc", "chown -R app /etc: other file systems are mounted below"),
+        ("RUN rm -rf /etc", "rm -rf /etc: other file systems are mounted there, or commands need it"),
+        ("RUN rm -rf /", "rm -rf /: it is the root"),
+        ("RUN rm /w/missing", "rm /w/missing: /w/missing is not there"),
+        ("RUN rm /w/d", "rm /w/d: /w/d is of another type"),
+        ("RUN rm -rf /w/.", "rm -rf /w/.: it names no entry of a directory"),
+        ("WORKDIR /w/d\nRUN rm -rf /w", "rm -rf /w: it is the working directory or above it"),
+        ("RUN rm /bin/mkdir && mkdir /n", "mkdir /n: mkdir is not in the image"),
+        ("RUN ln -s a /w/f", "ln -s a /w/f: /w/f is there already"),
+        ("RUN ln -s a /n/o/", "ln -s a /n/o/: the directory of /n/o/ is not there"),
+        ("RUN ln -s .. /w/d", "ln -s .. /w/d: .. has no name"),
+    ] {
+        site.file("context/Dockerfile", format!("FROM base\n{dockerfile}\n"));
+        let said = site.refused(3, &[&OUT[..], &["--run", "none"]].concat());
+        let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
+        let expected =
+            format!("error: RUN needs a container, and no backend that could run it is configured{why}\n");
+        assert!(said.contains(&expected), "{dockerfile}: {said}");
+    }
+    site.file("context/Dockerfile", "FROM base\nRUN mkdir /n\n");
+    let said = site.refused(3, &[&OUT[..], &["--native-run", "off"]].concat());
+    assert!(
+        said.contains("error: RUN needs a container, and no backend that could run it is configured\n"),
+        "{said}"
+    );
+    site.built(&[&OUT[..], &["--native-run=auto"]].concat());
+}
+
+#[test]
+fn on_scratch_there_is_no_shell() {
+    let site = Site::new("FROM scratch\nCOPY f /f\nRUN mkdir /models\n");
+    site.file("context/f", "f");
+    let said = site.refused(3, &["-o", "type=oci,tar=false,dest=out"]);
+    let error =
+        "error: there is no /bin/sh here that could run it: exec: \"/bin/sh\": no such file or directory\n";
+    assert!(said.contains(error) && said.contains("3 | RUN mkdir /models\n"), "{said}");
+    assert_eq!(site.leftovers(), [""; 0]);
 }
