@@ -114,7 +114,7 @@ RUN --mount=type=cache,target=/c --mount=target=/m \\
 ENV A=$NAME
 COPY model/a /x
 RUN <<EOF
-true
+make more
 EOF
 COPY --chown=app model /after/
 FROM scratch AS image
@@ -324,7 +324,7 @@ fn errors_are_those_of_a_build() {
         assert_eq!(said, site.refused(code, &[&["--quiet"], flags].concat()), "{dockerfile}");
     }
     // Also what a build would only find out after a RUN.
-    let site = Site::new("FROM scratch\nRUN true\nCOPY modle /\n");
+    let site = Site::new("FROM scratch\nRUN make\nCOPY modle /\n");
     site.file("context/model/a", "a\n");
     let said = ended(&mut plan(&site, &[])).failed(3);
     assert!(said.starts_with("error: /modle: not found\n --> context/Dockerfile:3:6\n"), "{said}");

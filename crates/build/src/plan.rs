@@ -22,7 +22,7 @@ use std::{collections::BTreeMap, mem};
 use ocib_dockerfile::{Command, Expander, Instruction, Span, Spanned, redacted_instruction};
 use ocib_image::{Config, ContainerConfig, History, Platform, Remote};
 
-pub(crate) use delegated::{Act, Delegated, MountSource, RunPlan, Start, Within};
+pub(crate) use delegated::{Act, Around, Delegated, MountPlan, MountSource, RunPlan, Script, Start, Within};
 pub(crate) use simple::{Called, Command as SimpleCommand, Group, Owner, SimpleRun, mode_after};
 
 use crate::{
@@ -92,6 +92,14 @@ impl Step {
             _ => self.created_by.trim_end_matches(" # buildkit"),
         }
     }
+
+    /// Where it copies from, if that is not the context or the network.
+    pub(crate) fn origin(&self) -> Option<&Origin> {
+        match &self.action {
+            Action::Copy(copy) => copy.from.as_ref(),
+            Action::Directory { .. } | Action::Run(_) => None,
+        }
+    }
 }
 
 /// How a layer is made, natively. A RUN is no such action and cannot be written here, unless all its
@@ -144,17 +152,24 @@ pub(crate) enum Source {
 impl Plan {
     /// Fails at the first RUN, if there is one.
     pub(crate) fn require_native(&self) -> Result<(), Error> {
-        self.stages.iter().try_for_each(|stage| stage.native_steps().map(drop))
+        let mut parts = self.stages.iter().flat_map(|stage| &stage.parts);
+        parts.try_for_each(|part| match part {
+            StagePart::Native(_) => Ok(()),
+            StagePart::Delegated(delegated) => {
+                let why = delegated.doubt().map(str::to_owned);
+                Err(Problem::Run { why }.at(delegated.first_span()))
+            }
+        })
     }
 
-    /// All that native steps fetch; what a delegated part fetches, its backend does.
+    /// All that is fetched, also between RUNs.
     pub(crate) fn remotes(&self) -> impl Iterator<Item = &Spanned<Remote>> {
         let parts = self.stages.iter().flat_map(|stage| &stage.parts);
         let steps = parts.flat_map(|part| match part {
-            StagePart::Native(steps) => &steps[..],
-            StagePart::Delegated(_) => &[],
+            StagePart::Native(steps) => steps.iter().collect::<Vec<_>>(),
+            StagePart::Delegated(delegated) => delegated.steps().collect(),
         });
-        let sources = steps.flat_map(|step| match &step.action {
+        let sources = steps.into_iter().flat_map(|step| match &step.action {
             Action::Copy(copy) => &copy.sources[..],
             Action::Directory { .. } | Action::Run(_) => &[],
         });
@@ -162,23 +177,6 @@ impl Plan {
             Source::Remote(remote) => Some(remote),
             Source::Path(_) => None,
         })
-    }
-}
-
-impl StagePlan {
-    /// All steps of a stage that needs no container, in order; an error at the first RUN otherwise.
-    pub(crate) fn native_steps(&self) -> Result<Vec<&Step>, Error> {
-        let mut all = Vec::new();
-        for part in &self.parts {
-            match part {
-                StagePart::Native(steps) => all.extend(steps),
-                StagePart::Delegated(delegated) => {
-                    let why = delegated.doubt().map(str::to_owned);
-                    return Err(Problem::Run { why }.at(delegated.first_span()));
-                }
-            }
-        }
-        Ok(all)
     }
 }
 
@@ -310,12 +308,15 @@ impl<'a> Dispatcher<'a> {
         let mut all = Vec::new();
         let mut start = None;
         for instruction in instructions {
+            let known = self.state.config.history.len();
             let act = self.instruction(instruction)?;
             // It changed no more than the history.
             if start.is_none() && act.needs_container() {
                 start = Some(self.start());
             }
-            all.push(Within { span: instruction.span, text: redacted_instruction(instruction), act });
+            let history = (self.state.config.history.len() > known).then_some(known);
+            let text = redacted_instruction(instruction);
+            all.push(Within { span: instruction.span, text, act, history });
         }
         Ok(cut(all, start))
     }

@@ -365,6 +365,9 @@ impl Shell<'_> {
             return doubt("it names no entry of a directory");
         }
         let place = self.look(written, Last::Kept)?;
+        if place.as_ref().is_some_and(|place| place.path.is_empty()) {
+            return doubt("it is the root");
+        }
         let Some((place, found)) = place.and_then(|place| Some((place.clone(), place.found?))) else {
             return if force { Ok(()) } else { doubt(format!("{written} is not there")) };
         };

@@ -16,7 +16,10 @@ use crate::{
     Error, FilesFrom, LayerOutline, PartOutline, StepOutline, StepSize,
     files::{FilesLayer, Rootfs},
     outline::{BaseOutline, DelegatedOutline, InstructionOutline, StageOutline, TargetOutline},
-    plan::{Act, Action, CopyPlan, Delegated, MountSource, Plan, Source, StagePart, StagePlan, Step, Within},
+    plan::{
+        Act, Action, CopyPlan, Delegated, Doubts, MountSource, Plan, Source, StagePart, StagePlan, Step,
+        Within,
+    },
     stages::{ImageKey, Origin},
 };
 
@@ -29,9 +32,22 @@ struct Known {
     layers: BTreeMap<usize, Vec<LayerOutline>>,
 }
 
-impl Lowering<'_> {
+impl Lowering {
     /// What carrying out the plan of one platform would make.
-    pub(crate) fn survey(&mut self, plan: Plan) -> Result<TargetOutline, Unlowered> {
+    pub(crate) fn survey(&mut self, mut plan: Plan) -> Result<TargetOutline, Error> {
+        let mut doubts = Doubts::new();
+        loop {
+            let platform = plan.platform.clone();
+            match self.survey_of(plan) {
+                Ok(outline) => return Ok(outline),
+                Err(Unlowered::Error(error)) => return Err(error),
+                Err(Unlowered::Doubt(span, why)) => drop(doubts.insert(span, why)),
+            }
+            plan = self.planned(&platform, &doubts)?;
+        }
+    }
+
+    fn survey_of(&mut self, plan: Plan) -> Result<TargetOutline, Unlowered> {
         let bases = self.bases_of(&plan);
         let mut known = Known::default();
         let mut stages = Vec::new();
@@ -172,35 +188,13 @@ fn origins_of(stage: &StagePlan) -> Vec<&Origin> {
     let mut origins = vec![&stage.base];
     for part in &stage.parts {
         match part {
-            StagePart::Native(steps) => origins.extend(steps.iter().filter_map(copied_from)),
+            StagePart::Native(steps) => origins.extend(steps.iter().filter_map(Step::origin)),
             StagePart::Delegated(delegated) => {
-                origins.extend(delegated.instructions.iter().flat_map(delegated_from));
+                origins.extend(delegated.instructions.iter().flat_map(Within::origins));
             }
         }
     }
     origins
-}
-
-fn delegated_from(within: &Within) -> Vec<&Origin> {
-    match &within.act {
-        Act::Config(_) => Vec::new(),
-        Act::Layer(step) => copied_from(step).into_iter().collect(),
-        Act::Run(run) => run
-            .mounts
-            .iter()
-            .filter_map(|mount| match &mount.source {
-                MountSource::From(origin) => Some(origin),
-                MountSource::Context | MountSource::Nothing => None,
-            })
-            .collect(),
-    }
-}
-
-fn copied_from(step: &Step) -> Option<&Origin> {
-    match &step.action {
-        Action::Copy(copy) => copy.from.as_ref(),
-        Action::Directory { .. } | Action::Run(_) => None,
-    }
 }
 
 fn step_outline(step: &Step, size: StepSize) -> StepOutline {
