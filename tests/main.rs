@@ -40,5 +40,6 @@ mod push;
 mod registry_config;
 mod reproducible;
 mod reuse;
+mod run_local;
 mod stdin;
 mod verify;

@@ -42,8 +42,8 @@ pub use delegate::Runs;
 pub use error::{Error, Problem};
 pub use execute::{Published, PublishedImage, PublishedLayer};
 pub use outline::{
-    BaseOutline, DelegatedOutline, FilesFrom, InstructionOutline, LayerOutline, LayerSize, Outline,
-    PartOutline, StageOutline, StepOutline, StepSize, TargetOutline,
+    BaseOutline, DelegatedOutline, FilesFrom, InputOutline, InstructionOutline, JobOutline, LayerOutline,
+    LayerSize, Outline, PartOutline, StageOutline, StepOutline, StepSize, TargetOutline,
 };
 pub use plan::Warning;
 pub use request::{NamedContext, NativeRun, Request};
@@ -132,6 +132,7 @@ async fn targets(
         tasks: AtomicUsize::new(0),
     });
     let mut stages: Vec<_> = plans.into_iter().map(lower::Stages::new).collect();
+    let has_backend = supplies.runs.is_some();
     let (mut results, mut asked) = (Results::new(), BTreeSet::new());
     let mut under_way = FuturesUnordered::new();
     loop {
@@ -140,6 +141,10 @@ async fn targets(
             let mut wanted = Vec::new();
             for stages in &mut stages {
                 wanted.extend(stages.advance(&mut lowering, &results)?);
+                // A RUN may have turned out to need a container.
+                if !has_backend {
+                    stages.plan().require_native()?;
+                }
             }
             Ok::<_, Error>((lowering, stages, results, wanted))
         })

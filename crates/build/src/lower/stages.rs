@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use ocib_dockerfile::Span;
 use ocib_image::{Config, Image};
 
 use super::{Lowering, Part, Target, Unlowered};
@@ -54,15 +55,18 @@ impl Stages {
             match self.try_advance(lowering, results) {
                 Ok(wanted) => return Ok(wanted),
                 Err(Unlowered::Error(error)) => return Err(error),
-                Err(Unlowered::Doubt(span, why)) => drop(self.doubts.insert(span, why)),
+                Err(Unlowered::Doubt(span, why)) => self.begin_anew(lowering, span, why)?,
             }
-            self.plan = lowering.planned(&self.plan.platform, &self.doubts)?;
-            if lowering.backend.is_none() {
-                self.plan.require_native()?;
-            }
-            self.begun.clear();
-            self.files.clear();
         }
+    }
+
+    /// Begins with a plan that does not take the RUN at `span` for simple.
+    pub(super) fn begin_anew(&mut self, lowering: &Lowering, span: Span, why: String) -> Result<(), Error> {
+        self.doubts.insert(span, why);
+        self.plan = lowering.planned(&self.plan.platform, &self.doubts)?;
+        self.begun.clear();
+        self.files.clear();
+        Ok(())
     }
 
     fn try_advance(
@@ -97,6 +101,11 @@ impl Stages {
         let mut config = last.config;
         correct_history(&mut config, &stage.layers_of);
         Target { platform: self.plan.platform, parts: stage.parts, config }
+    }
+
+    /// What is planned.
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     /// The stage before its first part; `None` if what it begins with is not complete.
