@@ -23,7 +23,7 @@ use ocib_dockerfile::{Command, Expander, Instruction, Span, Spanned, redacted_in
 use ocib_image::{Config, ContainerConfig, History, Platform, Remote};
 
 pub(crate) use delegated::{Act, Around, Delegated, MountPlan, MountSource, RunPlan, Script, Start, Within};
-pub(crate) use simple::{Called, Command as SimpleCommand, Group, Owner, SimpleRun, mode_after};
+pub(crate) use simple::{SimpleRun, mode_after};
 
 use crate::{
     Error, Problem,

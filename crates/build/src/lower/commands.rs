@@ -9,13 +9,14 @@ mod place;
 
 use std::{cell::OnceCell, collections::HashMap};
 
+use ocib_dockerfile::simple::{Called, Command, NewMode, Owner};
 use ocib_image::{EntryKind, LayerError, LinkGroup, NodeKind, Timestamp};
 
 use super::Rootfs;
 use crate::{
     files::{Attributes, Files, FilesLayer, Found, LayerBuilder},
     path,
-    plan::{Called, Owner, SimpleCommand, SimpleRun, mode_after},
+    plan::{SimpleRun, mode_after},
 };
 use place::{Last, is_vital, mounts_below};
 
@@ -103,24 +104,24 @@ impl Shell<'_> {
             self.require_program(program)?;
         }
         match &called.command {
-            SimpleCommand::Nothing => Ok(()),
-            SimpleCommand::MakeDirectories { paths, parents: false, mode } => {
+            Command::Nothing => Ok(()),
+            Command::MakeDirectories { paths, parents: false, mode } => {
                 paths.iter().try_for_each(|path| self.make_new_directory(path, *mode))
             }
-            SimpleCommand::MakeDirectories { paths, parents: true, mode } => {
+            Command::MakeDirectories { paths, parents: true, mode } => {
                 paths.iter().try_for_each(|path| self.make_directories(path, *mode))
             }
-            SimpleCommand::ChangeMode { mode, paths, recursive } => {
+            Command::ChangeMode { mode, paths, recursive } => {
                 paths.iter().try_for_each(|path| self.change_mode(path, mode, *recursive))
             }
-            SimpleCommand::ChangeOwner { owner, paths, recursive } => {
+            Command::ChangeOwner { owner, paths, recursive } => {
                 paths.iter().try_for_each(|path| self.change_owner(path, owner, *recursive))
             }
-            SimpleCommand::Link { target, link, force, no_dereference } => {
+            Command::Link { target, link, force, no_dereference } => {
                 self.link(target, link, *force, *no_dereference)
             }
-            SimpleCommand::Touch { paths } => paths.iter().try_for_each(|path| self.touch(path)),
-            SimpleCommand::Remove { paths, force, recursive } => {
+            Command::Touch { paths } => paths.iter().try_for_each(|path| self.touch(path)),
+            Command::Remove { paths, force, recursive } => {
                 paths.iter().try_for_each(|path| self.remove(path, *force, *recursive))
             }
         }
@@ -217,7 +218,7 @@ impl Shell<'_> {
         Attributes { mode: 0, uid: 0, gid: 0, mtime: self.made_time, xattrs: None }
     }
 
-    fn change_mode(&mut self, written: &str, mode: &str, recursive: bool) -> Result<(), Stop> {
+    fn change_mode(&mut self, written: &str, mode: &NewMode, recursive: bool) -> Result<(), Stop> {
         // Of a link that is named, some go on to what it points to, and some do not.
         let last = if recursive { Last::NoLink } else { Last::Followed };
         let top = self.existing(written, last)?.path;

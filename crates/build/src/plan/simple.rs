@@ -1,18 +1,13 @@
 //! RUNs that need no container: a few commands that make, remove and label files, each with nothing
 //! but literal arguments.
 //!
-//! This is the part that knows no file: whether a RUN *may* be one of them. It takes only what every
-//! shell reads the same way, and only options that GNU's and busybox's commands share. What is not
-//! certain here is not simple, and a container carries it out.
+//! This is the part that knows no file: whether a RUN *may* be one of them. What is not certain here is not
+//! simple, and a container carries it out.
 
-mod command;
-mod words;
-
-use std::collections::BTreeMap;
-
-pub(crate) use command::{Command, Group, Owner, mode_after};
+use ocib_dockerfile::simple::{self, Called, NewMode};
 
 use super::{RunPlan, Start};
+use crate::files::Mode;
 
 /// The only shell that is understood.
 const SHELL: [&str; 2] = ["/bin/sh", "-c"];
@@ -38,17 +33,6 @@ pub(crate) struct SimpleRun {
     pub(crate) search: String,
 }
 
-/// A command and how it is called.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Called {
-    /// The program that has to be there; `None` for what the shell does itself.
-    pub(crate) program: Option<String>,
-    /// The whole command in one line, for people.
-    pub(crate) text: String,
-    /// What it does.
-    pub(crate) command: Command,
-}
-
 impl SimpleRun {
     /// Reads a RUN that is run from `start`; `None` if it is not certain to be simple. `title` is what
     /// progress shows.
@@ -70,17 +54,14 @@ impl SimpleRun {
             [shell, flag, text] if [&**shell, &**flag] == SHELL => Some(text),
             _ => None,
         };
-        let lines = match shell_text {
-            Some(text) => words::read(text, &start.variables)?,
-            None => vec![command.clone()],
+        let commands = match shell_text {
+            Some(text) => simple::script(text, &start.variables)?,
+            None => vec![simple::program(command)?],
         };
-        let has_shell = shell_text.is_some();
-        let commands: Vec<Called> =
-            lines.iter().map(|words| Called::read(words, has_shell)).collect::<Option<_>>()?;
         let working_dir = if start.working_dir.is_empty() { "/" } else { &start.working_dir };
-        (!commands.is_empty()).then_some(Self {
+        Some(Self {
             title: title.to_owned(),
-            has_shell,
+            has_shell: shell_text.is_some(),
             commands,
             working_dir: working_dir.to_owned(),
             search: start.variables.get("PATH").cloned().unwrap_or_default(),
@@ -88,25 +69,21 @@ impl SimpleRun {
     }
 }
 
-impl Called {
-    fn read(words: &[String], in_shell: bool) -> Option<Self> {
-        let (program, arguments) = words.split_first()?;
-        let text = words.join(" ");
-        if in_shell && let Some(command) = command::builtin(program, arguments) {
-            return Some(Self { program: None, text, command });
-        }
-        let name = match program.rsplit_once('/') {
-            Some((directory, name)) if directory.starts_with('/') => name,
-            Some(_) => return None,
-            None => program,
-        };
-        let command = command::read(name, arguments)?;
-        Some(Self { program: Some(program.clone()), text, command })
+/// The mode of what had `mode`, if every `chmod` agrees on it.
+pub(crate) fn mode_after(new: &NewMode, mode: u32, is_directory: bool) -> Option<u32> {
+    let text = match new {
+        // GNU keeps what busybox clears.
+        NewMode::Octal(octal) => return (!is_directory || mode & 0o6000 & !octal == 0).then_some(*octal),
+        NewMode::Clauses(text) => text,
+    };
+    if text.contains('=') && mode & 0o7000 != 0 {
+        return None;
     }
+    // `X` asks what is executable: after the clauses before it (GNU), or before all (busybox).
+    let executes = if is_directory || mode & 0o111 != 0 { "x" } else { "" };
+    let apply = |text: &str| Mode::parse(text).map(|parsed| parsed.apply(mode, is_directory));
+    apply(text).filter(|&after| apply(&text.replace('X', executes)) == Some(after))
 }
-
-/// The variables of a RUN, by name.
-type Variables = BTreeMap<String, String>;
 
 #[cfg(test)]
 mod tests;

@@ -1,10 +1,9 @@
 //! Whom `chown` means.
 
+use ocib_dockerfile::simple::{Group, Owner};
+
 use super::{Shell, Stop, doubt};
-use crate::{
-    files::account,
-    plan::{Group, Owner},
-};
+use crate::files::account;
 
 const PASSWD: &[u8] = b"etc/passwd";
 const GROUP: &[u8] = b"etc/group";

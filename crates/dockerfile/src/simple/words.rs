@@ -1,9 +1,7 @@
 //! The shell's language, as little of it as means the same everywhere: words, quotes, known variables,
 //! and `&&`, `;` or a new line between commands. Everything else has no reading here.
 
-use std::{iter::Peekable, str::Chars};
-
-use super::Variables;
+use std::{collections::BTreeMap, iter::Peekable, str::Chars};
 
 /// Variables that a shell sets itself, whatever its environment says.
 const OF_THE_SHELL: [&str; 20] = [
@@ -21,7 +19,7 @@ enum Token {
 }
 
 /// The words of each command of a script, quotes removed and variables replaced.
-pub(super) fn read(script: &str, variables: &Variables) -> Option<Vec<Vec<String>>> {
+pub(super) fn read(script: &str, variables: &BTreeMap<String, String>) -> Option<Vec<Vec<String>>> {
     let mut reader = Reader { rest: script.chars().peekable(), variables };
     let mut commands: Vec<Vec<String>> = Vec::new();
     let mut words = Vec::new();
@@ -49,7 +47,7 @@ pub(super) fn read(script: &str, variables: &Variables) -> Option<Vec<Vec<String
 
 struct Reader<'a> {
     rest: Peekable<Chars<'a>>,
-    variables: &'a Variables,
+    variables: &'a BTreeMap<String, String>,
 }
 
 impl Reader<'_> {

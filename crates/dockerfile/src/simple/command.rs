@@ -1,14 +1,15 @@
 //! The commands that are known, and of their options those that GNU coreutils and busybox share.
 
-use crate::files::Mode;
+use std::fmt;
 
 /// What a command does. Paths are as they were written, never empty.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Command {
+pub enum Command {
     /// `true`, `:` and the like.
     Nothing,
     /// `mkdir`.
     MakeDirectories {
+        /// What is meant, at least one.
         paths: Vec<String>,
         /// `-p`.
         parents: bool,
@@ -17,22 +18,27 @@ pub(crate) enum Command {
     },
     /// `chmod`.
     ChangeMode {
-        /// An octal or symbolic mode that [`mode_after`] knows.
-        mode: String,
+        /// What becomes of the mode.
+        mode: NewMode,
+        /// What is meant, at least one.
         paths: Vec<String>,
         /// `-R`.
         recursive: bool,
     },
     /// `chown` and `chgrp`.
     ChangeOwner {
+        /// The new owner, group or both.
         owner: Owner,
+        /// What is meant, at least one.
         paths: Vec<String>,
         /// `-R`.
         recursive: bool,
     },
     /// `ln -s`.
     Link {
+        /// What the link says.
         target: String,
+        /// Where it is made, or in which directory.
         link: String,
         /// `-f`.
         force: bool,
@@ -40,9 +46,13 @@ pub(crate) enum Command {
         no_dereference: bool,
     },
     /// `touch`.
-    Touch { paths: Vec<String> },
+    Touch {
+        /// What is meant, at least one.
+        paths: Vec<String>,
+    },
     /// `rm`.
     Remove {
+        /// What is meant; none is fine with `-f`.
         paths: Vec<String>,
         /// `-f`.
         force: bool,
@@ -51,16 +61,36 @@ pub(crate) enum Command {
     },
 }
 
+/// What `chmod` is told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum NewMode {
+    /// 12 bits.
+    Octal(u32),
+    /// As POSIX has them: `u+x,go=rX`.
+    Clauses(String),
+}
+
+impl fmt::Display for NewMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Octal(mode) => write!(f, "{mode:o}"),
+            Self::Clauses(text) => f.write_str(text),
+        }
+    }
+}
+
 /// Whom files are given to: names or numbers.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Owner {
-    pub(crate) user: Option<String>,
-    pub(crate) group: Option<Group>,
+pub struct Owner {
+    /// The new owner.
+    pub user: Option<String>,
+    /// The new group.
+    pub group: Option<Group>,
 }
 
 /// A group of an [`Owner`].
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Group {
+pub enum Group {
     /// The primary one of the user.
     Primary,
     /// By name or number.
@@ -92,8 +122,7 @@ pub(super) fn read(name: &str, arguments: &[String]) -> Option<Command> {
         "chmod" => {
             let Options { flags, operands, .. } = options(arguments, "R", None)?;
             let (mode, paths) = operands.split_first()?;
-            let mode = is_known_mode(mode).then(|| mode.clone())?;
-            Command::ChangeMode { mode, paths: some(paths)?, recursive: flags.contains('R') }
+            Command::ChangeMode { mode: new_mode(mode)?, paths: some(paths)?, recursive: flags.contains('R') }
         }
         "chown" | "chgrp" => {
             let Options { flags, operands, .. } = options(arguments, "R", None)?;
@@ -179,7 +208,7 @@ fn octal(text: &str) -> Option<u32> {
 
 /// Octal, or clauses such as `u+rwX` and `g=u`: one operator each, whoever is meant named. Without a
 /// name the umask has a say, which leaves reading and executing alone.
-fn is_known_mode(text: &str) -> bool {
+fn new_mode(text: &str) -> Option<NewMode> {
     let is_known_clause = |clause: &str| {
         let Some(at) = clause.find(['+', '-', '=']) else { return false };
         let (who, operator, permissions) = (&clause[..at], &clause[at..=at], &clause[at + 1..]);
@@ -191,22 +220,8 @@ fn is_known_mode(text: &str) -> bool {
             _ => all(permissions, "rwxX") && all(who, "ugoa") || all(permissions, "rwxs") && all(who, "ug"),
         }
     };
-    octal(text).is_some() || matches!(text, "+t" | "a+t") || text.split(',').all(is_known_clause)
-}
-
-/// The mode of what had `mode`, if every `chmod` agrees on it.
-pub(crate) fn mode_after(text: &str, mode: u32, is_directory: bool) -> Option<u32> {
-    if let Some(octal) = octal(text) {
-        // GNU keeps what busybox clears.
-        return (!is_directory || mode & 0o6000 & !octal == 0).then_some(octal);
-    }
-    if text.contains('=') && mode & 0o7000 != 0 {
-        return None;
-    }
-    // `X` asks what is executable: after the clauses before it (GNU), or before all (busybox).
-    let executes = if is_directory || mode & 0o111 != 0 { "x" } else { "" };
-    let apply = |text: &str| Mode::parse(text).map(|parsed| parsed.apply(mode, is_directory));
-    apply(text).filter(|&after| apply(&text.replace('X', executes)) == Some(after))
+    let is_known = || matches!(text, "+t" | "a+t") || text.split(',').all(is_known_clause);
+    octal(text).map(NewMode::Octal).or_else(|| is_known().then(|| NewMode::Clauses(text.to_owned())))
 }
 
 fn owner_of(text: &str) -> Option<Owner> {
