@@ -11,6 +11,7 @@
 //! instruction made is read out of it.
 
 mod carry_out;
+mod context;
 mod dockerfile;
 
 use std::{collections::BTreeMap, iter};
@@ -20,7 +21,8 @@ use ocib_image::{Config, ContainerConfig, DiffId, Digest, Image, Platform, Refer
 
 pub(crate) use carry_out::CarryingOut;
 pub use carry_out::Runs;
-pub(crate) use dockerfile::{Line, Piece, Template, copied_path, environment, flag, word};
+pub(crate) use context::{JobContext, Member};
+pub(crate) use dockerfile::{Line, Piece, Template, destination_path, environment, flag, is_plain, word};
 
 use crate::{lower::Target, plan::Delegated};
 
@@ -39,6 +41,8 @@ pub(crate) struct Wanted {
     /// What the Dockerfile names by number.
     pub(crate) images: Vec<Input>,
     pub(crate) dockerfile: Template,
+    /// The files that the Dockerfile takes from its context.
+    pub(crate) context: Vec<Member>,
     /// The layers that it begins with.
     pub(crate) before: Vec<DiffId>,
     /// How many lines of history the image has that it begins with.

@@ -122,7 +122,7 @@ async fn targets(
     made: &Mutex<execute::Made>,
 ) -> Result<Vec<Target>, Error> {
     if let Some(runs) = supplies.runs {
-        lowering = lowering.for_backend(runs.backend.name(), runs.backend.features());
+        lowering = lowering.for_backend(lower::Backend::of(&*runs.backend));
     }
     let carrying_out = supplies.runs.map(|runs| CarryingOut {
         runs,

@@ -18,7 +18,8 @@ use std::{
 use ocib_dockerfile::{Patterns, Span, Spanned};
 use ocib_image::{
     Annotations, Blob, Config, ContainerConfig, DiffId, Digest, Digester, Fetched, Foreknown, Layer,
-    LayerError, LayerSource, Platform, RECIPE_ANNOTATION, Remote, RunFeatures, Timestamp, Unsealed,
+    LayerError, LayerSource, Platform, RECIPE_ANNOTATION, Remote, RunBackend, RunFeatures, RunFiles,
+    Timestamp, Unsealed,
 };
 
 use crate::{
@@ -132,7 +133,21 @@ pub(crate) struct Lowering {
     /// Whether no content is read.
     only_looks: bool,
     /// Whom delegated parts are written for, if that is known.
-    backend: Option<(&'static str, RunFeatures)>,
+    backend: Option<Backend>,
+}
+
+/// Whom delegated parts are written for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Backend {
+    pub(crate) name: &'static str,
+    pub(crate) features: RunFeatures,
+    pub(crate) files: RunFiles,
+}
+
+impl Backend {
+    pub(crate) fn of(backend: &dyn RunBackend) -> Self {
+        Self { name: backend.name(), features: backend.features(), files: backend.files() }
+    }
 }
 
 /// What ADD fetches.
@@ -165,9 +180,9 @@ impl Lowering {
         }
     }
 
-    /// The same, writing for a backend of that name that can do this.
-    pub(crate) fn for_backend(self, name: &'static str, features: RunFeatures) -> Self {
-        Self { backend: Some((name, features)), ..self }
+    /// The same, writing for this backend.
+    pub(crate) fn for_backend(self, backend: Backend) -> Self {
+        Self { backend: Some(backend), ..self }
     }
 
     /// The same, but no layer's content is read, and nothing that is found out is remembered on disk.

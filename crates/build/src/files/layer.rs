@@ -1,6 +1,7 @@
 //! A layer made of files: the source that all native instructions end in.
 
 use std::{
+    collections::BTreeSet,
     io::{self, Read, Write},
     sync::{
         Arc,
@@ -62,6 +63,14 @@ impl FilesLayer {
             content_bytes: self.entries.values().map(LayerEntry::size).sum(),
             tar_bytes: self.bytes,
         }
+    }
+
+    /// Whose all is that is below `directory`.
+    pub(crate) fn owners_below(&self, directory: &[u8]) -> BTreeSet<(u32, u32)> {
+        let prefix = [directory, b"/"].concat();
+        let below = self.entries.range(Box::<[u8]>::from(prefix.clone())..);
+        let below = below.take_while(|(name, _)| name.starts_with(&prefix));
+        below.map(|(_, entry)| (entry.attributes.uid, entry.attributes.gid)).collect()
     }
 
     pub(crate) fn in_order(&self) -> Box<dyn Iterator<Item = (&[u8], &LayerEntry)> + '_> {
