@@ -259,6 +259,14 @@ fn a_modelcar_needs_no_container() {
     let site = site("FROM base\nRUN mkdir /models && chmod 775 /models\nCOPY data/ /models/\n", busybox);
     site.file("context/data/model.bin", "weights");
     site.built(&[&OUT[..], &["--run", "none"]].concat());
+    let plan = site.done(&[&["plan", "context"], &OUT[..2]].concat());
+    let plan = String::from_utf8(plan.stdout).unwrap();
+    assert!(
+        plan.contains(
+            "  line 2: RUN mkdir /models && chmod 775 /models\n    0 bytes in 0 files, 1536 bytes as tar\n  line 3: COPY"
+        ) && !plan.contains("delegated"),
+        "{plan}"
+    );
     let layers = layers_with_history(&site.path("out"));
     let [_, (made_by, made), _] = &layers[..] else { panic!("{layers:#?}") };
     assert_eq!(made_by, "RUN /bin/sh -c mkdir /models && chmod 775 /models # buildkit");

@@ -158,7 +158,7 @@ stage 0 (build) from {base}
       RUN --mount=type=cache,target=/c --mount=from=input-2,target=/m,source=/0/x [\"/bin/sh\",\"-c\",\"make\"]
       COPY --from=input-2 [\"/1/x/a\",\"/x\"]
       ENV A=\"x\"
-      RUN [\"/bin/sh\",\"-c\",\"true\\n\"]
+      RUN [\"/bin/sh\",\"-c\",\"make more\\n\"]
     to the run repository, unless it is there: input-1, 2 layers made here, 4608 bytes as tar; 1 layer of bases, 2560 bytes
     to the run repository, unless it is there: input-2, 2 layers made here, 8704 bytes as tar; 0 layers of bases, 0 bytes
   line 12: COPY --chown=app model /after/
