@@ -70,8 +70,8 @@ impl Prepared {
     }
 
     /// What the images will be, as far as that is known before a layer is made.
-    pub fn outlines(&self) -> Vec<ocib_image::Outline> {
-        execute::outlines(&self.targets, &self.request, &self.made)
+    pub fn expected(&self) -> Vec<ocib_image::Expected> {
+        execute::expected(&self.targets, &self.request, &self.made)
     }
 }
 

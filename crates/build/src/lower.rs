@@ -17,8 +17,8 @@ use std::{
 
 use ocib_dockerfile::{Patterns, Span, Spanned};
 use ocib_image::{
-    Annotations, Blob, Config, ContainerConfig, DiffId, Digest, Digester, Fetched, Foreknown, Layer,
-    LayerError, LayerSource, Platform, RECIPE_ANNOTATION, Remote, RunBackend, RunFeatures, RunFiles,
+    Annotations, Blob, Config, ContainerConfig, DiffId, Digest, Digester, Fetched, Foreknown, Inputs, Layer,
+    LayerError, LayerSource, Memory, Platform, RECIPE_ANNOTATION, Remote, RunBackend, RunFeatures, RunFiles,
     Timestamp, Unsealed,
 };
 
@@ -26,8 +26,8 @@ use crate::{
     Error, NamedContext, Problem, Request, Timestamps,
     context::Context,
     files::{
-        Archive, Base, Copy, CopyError, Files, FilesLayer, Found, InlineFile, Inputs, Keys, LayerBuilder,
-        Memory, Mode, Owner, OwnerError, Rootfs, copy, expand_wildcards, follow_in, resolve_owner, unpack,
+        Archive, Base, Copy, CopyError, Files, FilesLayer, Found, InlineFile, Keys, LayerBuilder, Mode,
+        Owner, OwnerError, Rootfs, copy, expand_wildcards, follow_in, resolve_owner, unpack,
     },
     path,
     plan::{self, Action, CopyPlan, Doubts, Plan, Source, Step},
@@ -239,11 +239,8 @@ impl Lowering {
     }
 
     fn part(&self, step: &Step, layer: Arc<FilesLayer>) -> Result<Part, Error> {
-        let Keys { same_files, recipe } = layer.keys(self.request.compression)?;
-        let inputs = match &self.memory {
-            Some(_) => Inputs::of(&layer, self.request.compression)?,
-            None => None,
-        };
+        let Keys { same_files, recipe, inputs } =
+            layer.keys(self.request.compression, self.memory.as_ref())?;
         let remembered = self.memory.as_ref().and_then(|memory| inputs.as_ref()?.recall(memory));
         let foreknown = Foreknown {
             recipe: Some(recipe),

@@ -417,4 +417,4 @@ fn native(all: Vec<Within>) -> Option<StagePart> {
 #[cfg(test)]
 pub(crate) mod golden;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -10,12 +10,13 @@ use std::{
 };
 
 use ocib_image::{
-    Compression, Digest, Digester, Entry, EntryKind, LayerError, LayerSource, TarWriter, archive_bytes,
-    decode, encode_header,
+    Compression, Digest, Digester, Entry, EntryKind, Inputs, LayerError, LayerSource, Memory, TarWriter,
+    archive_bytes, decode, encode_header,
 };
 
 use super::{
     content::{Content, Entries, LayerEntry, Packed},
+    known::Telling,
     rootfs::{Found, found},
     unpack::{Archive, Members},
 };
@@ -84,9 +85,11 @@ impl FilesLayer {
         }
     }
 
-    /// What the layer can be told by before it is made.
-    pub(crate) fn keys(&self, compression: Compression) -> Result<Keys, LayerError> {
+    /// What the layer can be told by before it is made; with its inputs if `memory` will be asked
+    /// about them.
+    pub(crate) fn keys(&self, compression: Compression, memory: Option<&Memory>) -> Result<Keys, LayerError> {
         let (mut digester, mut recipe) = (Digester::new(), Digester::new());
+        let mut inputs = memory.map(|_| Telling::new(compression));
         recipe.update(compression.to_string().as_bytes());
         let mut header = Vec::new();
         for (name, entry) in self.in_order() {
@@ -102,8 +105,12 @@ impl FilesLayer {
             recipe.update(&header);
             digester.update(&header);
             digester.update(place.as_bytes());
+            if let Some(inputs) = &mut inputs {
+                inputs.entry(&header, name, &entry.content)?;
+            }
         }
-        Ok(Keys { same_files: digester.finish(), recipe: recipe.finish() })
+        let inputs = inputs.and_then(Telling::finish);
+        Ok(Keys { same_files: digester.finish(), recipe: recipe.finish(), inputs })
     }
 
     fn write_all(&self, out: &mut dyn Write) -> Result<(), LayerError> {
@@ -122,13 +129,15 @@ impl FilesLayer {
 }
 
 /// What tells a layer before it is made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Keys {
     /// Equal for layers of one build that will have equal bytes because they are made of the same
     /// files: headers and places of the content, not the content itself.
     pub(crate) same_files: Digest,
     /// See [`ocib_image::Foreknown::recipe`].
     pub(crate) recipe: Digest,
+    /// What the digest cache knows the layer by, if every file has something that says that it is the same.
+    pub(crate) inputs: Option<Inputs>,
 }
 
 /// As a level of a file system.
