@@ -29,6 +29,7 @@ mod killed;
 mod large;
 mod memory;
 mod metadata;
+mod native_run;
 mod outputs;
 mod page;
 mod plan;

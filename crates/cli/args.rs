@@ -150,6 +150,11 @@ pub(crate) struct Build {
     #[command(flatten)]
     pub(crate) run: crate::run::RunFlags,
 
+    /// Whether RUNs of nothing but mkdir, chmod, chown, chgrp, ln -s, touch, rm and true are carried out
+    /// here, where it is certain what the image's own commands would do.
+    #[arg(long, value_enum, default_value_t = NativeRun::Auto)]
+    pub(crate) native_run: NativeRun,
+
     #[cfg(feature = "ecr")]
     #[command(flatten)]
     pub(crate) ecr: crate::ecr::Ecr,
@@ -306,6 +311,14 @@ pub(crate) enum Timestamps {
     Epoch,
     /// Files keep their own.
     Keep,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum NativeRun {
+    /// Where it is certain.
+    Auto,
+    /// Never: each RUN needs what --run names.
+    Off,
 }
 
 #[cfg(feature = "ecr")]

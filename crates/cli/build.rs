@@ -6,7 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use ocib_build::{NamedContext, Published, Request, Runs, Supplies, Timestamps, Warning, prepare, publish};
+use ocib_build::{
+    NamedContext, NativeRun, Published, Request, Runs, Supplies, Timestamps, Warning, prepare, publish,
+};
 use ocib_dockerfile::{Dockerfile, Span};
 use ocib_image::{Event, Events, GitReference, ImageName, Sink, Timestamp};
 use ocib_net::{Backoff, HttpOptions};
@@ -199,6 +201,10 @@ fn request(
     request.timestamps = match build.timestamps {
         args::Timestamps::Epoch => Timestamps::Fixed(Timestamp::from_seconds(epoch)),
         args::Timestamps::Keep => Timestamps::Keep,
+    };
+    request.native_run = match build.native_run {
+        args::NativeRun::Auto => NativeRun::Auto,
+        args::NativeRun::Off => NativeRun::Off,
     };
     for name in request.unused_build_args() {
         let text = format!("--build-arg {name}: no ARG of the Dockerfile has this name");

@@ -7,7 +7,7 @@
 //!   [`GoogleEmulator`]: where Google's tokens come from.
 //! - [`GitServer`]: git's own `http-backend` on a loopback port; [`PackBuilder`] makes what git never sends.
 //! - [`ScriptedRegistry`]: a registry that misbehaves as it is told.
-//! - [`skopeo`], [`umoci`], [`Podman`]: other people's readers.
+//! - [`skopeo`], [`umoci`], [`Podman`]: other people's readers; [`Buildah`]: another builder.
 //! - [`verify_layout`] and [`rootfs`]: every digest and every file of an image, derived again from
 //!   its bytes.
 //! - [`sink_suite`]: what every [`ocib_image::Sink`] must do.
@@ -38,9 +38,9 @@ pub use ecr::{
 };
 pub use git::{GitRequest, GitServer, GitServerOptions, PackBuilder, git, git_answer, git_oid, seal_pack};
 pub use google::GoogleEmulator;
-pub use layout::{FileType, RootfsFile, rootfs, verify_layout};
+pub use layout::{FileType, RootfsFile, layers_with_history, rootfs, verify_layout};
 pub use machine::{arm64_busybox, checkout, is_full, run_arm64};
-pub use peers::{Podman, skopeo, umoci, untar};
+pub use peers::{Buildah, Podman, skopeo, umoci, untar};
 pub use process::{require, run, run_command};
 pub use proxy::{Fault, FaultProxy, RequestKind};
 pub use registry::{Registry, RegistryOptions, Request, Served};
