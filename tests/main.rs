@@ -5,6 +5,8 @@
 //! that need minutes or many gigabytes run where `OCIB_TEST_FULL` is set.
 #![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
+#[cfg(feature = "ecr")]
+mod aws_ways;
 mod bases;
 mod check;
 mod conformance;
@@ -40,5 +42,6 @@ mod registry_config;
 mod reproducible;
 mod reuse;
 mod run_local;
+mod slow;
 mod stdin;
 mod verify;
