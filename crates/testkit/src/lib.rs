@@ -6,6 +6,7 @@
 //! - [`EcrEmulator`]: Amazon ECR's dialect, its API, STS and IAM, and faults on request;
 //!   [`GoogleEmulator`]: where Google's tokens come from.
 //! - [`GitServer`]: git's own `http-backend` on a loopback port; [`PackBuilder`] makes what git never sends.
+//! - [`Executor`]: a stand-in for the executor of Kaniko, as a process or as an image.
 //! - [`ScriptedRegistry`]: a registry that misbehaves as it is told.
 //! - [`skopeo`], [`umoci`], [`Podman`]: other people's readers.
 //! - [`verify_layout`] and [`rootfs`]: every digest and every file of an image, derived again from
@@ -17,6 +18,7 @@
 
 mod content;
 mod ecr;
+mod executor;
 mod git;
 mod google;
 mod http;
@@ -35,6 +37,7 @@ pub use ecr::{
     AccessKey, AwsAction, EcrCall, EcrEmulator, EcrFault, EcrOptions, EcrRepository, MissingRepository,
     Policy, SecondPatch, Trust, UploadSession,
 };
+pub use executor::Executor;
 pub use git::{GitRequest, GitServer, GitServerOptions, PackBuilder, git, git_answer, git_oid, seal_pack};
 pub use google::GoogleEmulator;
 pub use layout::{FileType, RootfsFile, rootfs, verify_layout};
