@@ -132,8 +132,8 @@ pub enum KubeStep {
     Delete,
     /// Somebody deletes it and makes another of the same name.
     Replace,
-    /// A program runs as its container.
-    Execute(Execute),
+    /// The stand-in for the executor runs as its container.
+    Execute,
     /// Some milliseconds pass.
     Pause(u64),
 }
@@ -145,14 +145,6 @@ pub enum Stdin {
     All,
     /// So many bytes at least.
     Bytes(u64),
-}
-
-/// A program that stands in for the image's.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Execute {
-    /// The program. It gets the container's arguments, and in `OCIB_EXECUTOR_ROOT` the directory that holds
-    /// what is mounted.
-    pub program: PathBuf,
 }
 
 /// A running API server, ended when dropped.

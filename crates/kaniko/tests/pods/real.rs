@@ -1,10 +1,10 @@
 //! Builds whose bytes really flow: a pod's program is a stand-in for the executor that builds with buildah.
 
-use ocib_image::{Compression, RunBackend as _, RunFiles};
+use ocib_image::{Compression, Digest, RunBackend as _, RunFiles};
 use ocib_kaniko::Options;
 use ocib_testkit::{
-    Execute, KubeFake, KubeOptions, KubeStep, Registry, RegistryOptions, checkout, file_layer, require,
-    rootfs, run, skopeo,
+    Executor, KubeFake, KubeOptions, KubeStep, Registry, RegistryOptions, file_layer, require, rootfs, run,
+    run_command, skopeo,
 };
 
 use crate::jobs::{Heard, backend, job, options, with_context};
@@ -12,44 +12,35 @@ use crate::jobs::{Heard, backend, job, options, with_context};
 /// Pods that run the stand-in.
 fn cluster(options: KubeOptions) -> KubeFake {
     KubeFake::start(options, |_| {
-        let program = checkout().join("testdata/kaniko/executor");
-        vec![
-            KubeStep::Schedule,
-            KubeStep::Waiting("ContainerCreating", ""),
-            KubeStep::Execute(Execute { program }),
-        ]
+        vec![KubeStep::Schedule, KubeStep::Waiting("ContainerCreating", ""), KubeStep::Execute]
     })
 }
 
 /// A base image with a shell, pinned.
 fn base(registry: &Registry) -> String {
     let dir = tempfile::tempdir().unwrap();
-    let busybox = require("busybox", "busybox-static");
-    std::fs::copy(busybox, dir.path().join("busybox")).unwrap();
-    let file = "FROM scratch\nCOPY busybox /bin/busybox\nCOPY busybox /bin/sh\nENV PATH=/bin\nRUN busybox --install -s /bin\n";
-    std::fs::write(dir.path().join("Dockerfile"), file).unwrap();
+    let context = dir.path().join("kaniko/context");
+    std::fs::create_dir_all(&context).unwrap();
+    std::fs::copy(require("busybox", "busybox-static"), context.join("busybox")).unwrap();
+    let file = "FROM scratch\nCOPY busybox /bin/busybox\nCOPY busybox /bin/sh\nCOPY busybox /bin/cat\n";
+    std::fs::write(context.join("Dockerfile"), file).unwrap();
     let repository = format!("{}/base", registry.host());
-    let path = |name: &str| dir.path().join(name).display().to_string();
-    let buildah = |arguments: &[&str]| {
-        let (root, runroot) = (path("storage"), path("run"));
-        let storage = ["--root", &root, "--runroot", &runroot, "--storage-driver", "vfs"];
-        run("buildah", "buildah", &[&storage[..], arguments].concat())
-    };
-    buildah(&["bud", "--isolation", "chroot", "--tag", "base", &path("")]);
-    let target = format!("docker://{repository}:latest");
-    buildah(&["push", "--tls-verify=false", "--digestfile", &path("digest"), "base", &target]);
-    format!("{repository}@{}", std::fs::read_to_string(path("digest")).unwrap())
+    let mut command = Executor::new().command(dir.path());
+    command.args(["--context=dir:///kaniko/context", "--digest-file=/dev/termination-log"]);
+    run_command(command.arg(format!("--destination={repository}:latest")));
+    format!("{repository}@{}", std::fs::read_to_string(dir.path().join("dev/termination-log")).unwrap())
 }
 
-/// What a file of the image `app` holds.
-fn image_file(registry: &Registry, digest: &str, name: &str) -> String {
+/// Asserts what a file of the image `app` holds.
+fn assert_file(registry: &Registry, digest: &Digest, name: &str, content: &str) {
     let dir = tempfile::tempdir().unwrap();
     let layout = dir.path().join("layout");
     let (from, to) =
         (format!("docker://{}/app@{digest}", registry.host()), format!("oci:{}:x", layout.display()));
     skopeo(&["copy", "--src-tls-verify=false", &from, &to]);
-    let files = rootfs(&layout);
-    String::from_utf8(files[name].content.clone()).unwrap()
+    let files = rootfs(&layout, "linux/amd64");
+    let there = files.get(name).and_then(|file| file.sha256.clone());
+    assert_eq!(there, Some(Digest::of(content.as_bytes()).hex()), "{:?}", files.keys());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,7 +53,7 @@ async fn a_run_without_a_context() {
     let (heard, progress) = Heard::new();
     let made = backend.run(&job, &progress).await;
     let made = made.unwrap_or_else(|error| panic!("{error}: {:#?}", heard.lines()));
-    assert_eq!(image_file(&registry, &made.digest.to_string(), "made"), "built in a pod\n");
+    assert_file(&registry, &made.digest, "made", "built in a pod\n");
     assert!(heard.has("INFO[0000] RUN cat /made") && heard.has("built in a pod"), "{:#?}", heard.lines());
     assert_eq!(fake.left(), Vec::<String>::new());
 }
@@ -80,7 +71,7 @@ async fn a_context_over_attach() {
         let (heard, progress) = Heard::new();
         let made = backend.run(&job, &progress).await;
         let made = made.unwrap_or_else(|error| panic!("{error}: {:#?}", heard.lines()));
-        assert_eq!(image_file(&registry, &made.digest.to_string(), "copy"), "from the context\n");
+        assert_file(&registry, &made.digest, "copy", "from the context\n");
         assert_eq!(fake.left(), Vec::<String>::new());
     }
 }

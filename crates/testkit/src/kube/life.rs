@@ -82,7 +82,7 @@ fn take(world: &World, name: &str, uid: &str, step: KubeStep) -> bool {
             world.notify();
             false
         }
-        KubeStep::Execute(execute) => process::run(world, name, uid, &execute),
+        KubeStep::Execute => process::run(world, name, uid),
         KubeStep::Pause(milliseconds) => {
             thread::sleep(Duration::from_millis(milliseconds));
             change(&|_| {})

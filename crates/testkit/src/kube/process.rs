@@ -6,7 +6,7 @@ use std::{
     io::{BufRead as _, BufReader, Read, Write as _},
     os::unix::process::CommandExt as _,
     path::Path,
-    process::{Command, Stdio},
+    process::Stdio,
     thread,
     time::Duration,
 };
@@ -15,8 +15,9 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::Executor;
+
 use super::{
-    Execute,
     life::{container, exit, log},
     world::{NAP, World},
 };
@@ -29,7 +30,7 @@ const MESSAGE_LINES: usize = 80;
 const SECRET_WAITS: u32 = 200;
 
 /// Runs the program to its end. Whether the pod is still there then.
-pub(super) fn run(world: &World, name: &str, uid: &str, execute: &Execute) -> bool {
+pub(super) fn run(world: &World, name: &str, uid: &str) -> bool {
     let root = TempDir::with_prefix("ocib-pod-").expect("a temporary directory");
     let Some(pod) = world.lock().pods.get(name).map(|pod| pod.json.clone()) else { return false };
     if !mount(world, &pod, root.path()) {
@@ -48,8 +49,8 @@ pub(super) fn run(world: &World, name: &str, uid: &str, execute: &Execute) -> bo
     let spec = &pod["spec"]["containers"][0];
     let arguments = spec["args"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let has_input = spec["stdin"] == true;
-    let mut command = Command::new(&execute.program);
-    command.args(arguments).env("OCIB_EXECUTOR_ROOT", root.path()).process_group(0);
+    let mut command = Executor::new().command(root.path());
+    command.args(arguments).process_group(0);
     command.stdin(if has_input { Stdio::piped() } else { Stdio::null() });
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the program can be started");
