@@ -15,6 +15,8 @@ mod ecr_layers;
 #[cfg(feature = "ecr")]
 mod ecr_login;
 mod errors;
+mod examples;
+mod executor_image;
 mod explain;
 #[cfg(feature = "ecr")]
 mod faults;

@@ -23,6 +23,7 @@ main() {
 
     step "packages" packages
     step "arm64 programs" arm64_programs
+    step "Kubernetes' schemas" kubernetes_schemas
     step "cargo fmt" cargo fmt --all --check
     step "cargo clippy" cargo clippy --workspace --all-targets -- -D warnings
     step "cargo test" cargo test --workspace
@@ -49,7 +50,7 @@ PROGRAMS=(
     docker-registry:docker-registry skopeo:skopeo umoci:umoci podman:podman runc:runc buildah:buildah
     htpasswd:apache2-utils openssl:openssl setfattr:attr busybox:busybox-static curl:curl git:git tar:tar
     kill:procps python3:python3 xz:xz-utils zstd:zstd bzip2:bzip2 gcc:gcc g++:g++
-    /usr/lib/python3/dist-packages/boto3:python3-boto3
+    /usr/lib/python3/dist-packages/boto3:python3-boto3 /usr/share/doc/python3-venv:python3-venv
     strace:strace /usr/bin/time:time /usr/include/stdio.h:libc6-dev /etc/ssl/certs/ca-certificates.crt:ca-certificates
 )
 
@@ -97,6 +98,18 @@ fuzzing() {
     else
         echo "no nightly toolchain: the tests named mutations are all the fuzzing that was done"
     fi
+}
+
+# Schemas of several versions of Kubernetes, and what checks manifests against them (tests/manifests.py).
+kubernetes_schemas() {
+    local environment="$PWD/target/test-data/kubernetes-validate"
+    if "$environment/bin/python" -c 'import kubernetes_validate' 2> /dev/null; then
+        return
+    fi
+    rm -rf "$environment"
+    python3 -m venv "$environment"
+    "$environment/bin/pip" install --quiet --disable-pip-version-check kubernetes-validate==1.37.0 ||
+        fail "kubernetes-validate cannot be fetched from PyPI"
 }
 
 # A static arm64 program and an emulator that runs it. Both are taken out of their packages: neither
