@@ -20,6 +20,7 @@ mod preflight;
 mod progress;
 mod registries;
 mod report;
+mod run;
 mod tag;
 mod terminal;
 mod tree;

@@ -8,7 +8,7 @@ mod registry;
 use std::{sync::Arc, time::Duration};
 
 use clap::Args;
-use ocib_build::{Prepared, bases, prepare};
+use ocib_build::{Prepared, Supplies, bases, prepare};
 use ocib_net::{Backoff, HttpOptions};
 
 use self::findings::{Finding, Findings};
@@ -91,7 +91,8 @@ pub(crate) fn run(preflight: &Preflight) -> Result<(), Failure> {
 /// Does all of a build that writes nothing.
 async fn prepared(wired: &Wired, findings: &mut Findings) -> Option<Prepared> {
     let Wired { request, name, images, fetcher, .. } = wired;
-    match prepare(Arc::clone(request), images, Some(fetcher)).await {
+    let supplies = Supplies { images, fetch: Some(fetcher), runs: None };
+    match prepare(Arc::clone(request), supplies).await {
         Ok(prepared) => {
             for (base, platform) in bases(request).unwrap_or_default() {
                 let detail = format!("it is there for {platform}");

@@ -68,7 +68,7 @@ pub(crate) async fn execute(
     events: &Arc<dyn Events>,
 ) -> Result<Published, Error> {
     sink.check(&outlines(targets, request, made)).await?;
-    let placed = Making { request, made, sink, events }.put_layers(targets).await?;
+    let placed = Putting { request, made, sink, events, first_task: 0 }.put_layers(targets).await?;
     let mut images = Vec::new();
     let mut documents = Vec::new();
     for target in targets {
@@ -131,19 +131,29 @@ fn outline(target: &Target, root: Option<Digest>) -> Outline {
 }
 
 /// Layers on their way into a sink.
-struct Making<'a> {
-    request: &'a Request,
-    made: &'a Mutex<Made>,
-    sink: &'a dyn Sink,
-    events: &'a Arc<dyn Events>,
+pub(crate) struct Putting<'a> {
+    pub(crate) request: &'a Request,
+    /// What is known from earlier sinks.
+    pub(crate) made: &'a Mutex<Made>,
+    pub(crate) sink: &'a dyn Sink,
+    pub(crate) events: &'a Arc<dyn Events>,
+    /// The number of the first piece of work; each layer is one.
+    pub(crate) first_task: usize,
 }
 
-impl Making<'_> {
+impl Putting<'_> {
+    /// Puts an image that has no name; gives the digest of its manifest.
+    pub(crate) async fn image(&self, target: &Target) -> Result<Digest, Error> {
+        let placed = self.put_layers(std::slice::from_ref(target)).await?;
+        let (image, _) = put_image(target, self.request, &placed, self.sink).await?;
+        Ok(image.manifest.digest)
+    }
+
     /// Puts every layer once, however many platforms share it.
     async fn put_layers(&self, targets: &[Target]) -> Result<HashMap<Digest, Placed>, Error> {
         let tasks = tasks(targets);
         let puts = tasks.iter().enumerate().map(|(number, task)| {
-            let progress = Progress::new(Arc::clone(self.events), TaskId(number));
+            let progress = Progress::new(Arc::clone(self.events), TaskId(self.first_task + number));
             async move {
                 match task {
                     Task::Make(make) => Ok(Some((make.key, self.make(make, &progress).await?))),

@@ -75,16 +75,27 @@ impl<'a> Log<'a> {
         for secret in self.secrets {
             line = line.replace(secret.reveal(), "[secret]");
         }
-        self.progress.log(&line);
+        let own = message(&line);
+        let line = own.as_ref().unwrap_or(&line);
+        self.progress.log(line);
         let mut seen = self.seen();
-        if let Some((_, instruction)) = line.split_once("] RUN ") {
+        // Only the executor's own lines count: a RUN may print anything.
+        if let Some(instruction) = own.as_ref().and_then(|own| own.strip_prefix("RUN ")) {
             seen.running = Some(instruction.trim().to_owned());
         }
         if seen.tail.len() == TAIL_LINES {
             seen.tail.pop_front();
         }
-        seen.tail.push_back(line);
+        seen.tail.push_back(line.clone());
     }
+}
+
+/// What a line says that the executor itself wrote: `time="…" level=info msg="…"` (logrus).
+fn message(line: &str) -> Option<String> {
+    let (_, rest) = line.strip_prefix("time=")?.split_once(" level=")?;
+    let (_, message) = rest.split_once(" msg=")?;
+    // Go's quotes are JSON's, but for escapes that no message here has.
+    Some(serde_json::from_str(message).unwrap_or_else(|_| message.to_owned()))
 }
 
 /// Tells the log until the executor has ended and its last line came. Errors of the connection are made good
@@ -230,11 +241,16 @@ mod tests {
         let progress = Progress::unwatched();
         let log = Log::new(&progress, &[]);
         for number in 0..100 {
-            let line =
-                format!("2026-01-01T00:00:{:02}.{number:03}Z INFO[0001] RUN make {number}\n", number / 2);
+            let line = format!(
+                "2026-01-01T00:00:{:02}.{number:03}Z time=\"x\" level=info msg=\"RUN make {number}\"\n",
+                number / 2
+            );
             read(line.as_bytes(), &log).await;
         }
         assert_eq!(log.tail().len(), TAIL_LINES);
         assert_eq!(log.running().as_deref(), Some("make 99"));
+        read(&b"2026-01-01T00:01:00Z RUN not me\n"[..], &log).await;
+        assert_eq!(log.running().as_deref(), Some("make 99"));
+        assert_eq!(log.tail().last().map(String::as_str), Some("RUN not me"));
     }
 }

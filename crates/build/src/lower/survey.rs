@@ -29,7 +29,7 @@ struct Known {
     layers: BTreeMap<usize, Vec<LayerOutline>>,
 }
 
-impl Lowering<'_> {
+impl Lowering {
     /// What carrying out the plan of one platform would make.
     pub(crate) fn survey(&mut self, plan: Plan) -> Result<TargetOutline, Error> {
         let bases = self.bases_of(&plan);
@@ -172,35 +172,13 @@ fn origins_of(stage: &StagePlan) -> Vec<&Origin> {
     let mut origins = vec![&stage.base];
     for part in &stage.parts {
         match part {
-            StagePart::Native(steps) => origins.extend(steps.iter().filter_map(copied_from)),
+            StagePart::Native(steps) => origins.extend(steps.iter().filter_map(Step::origin)),
             StagePart::Delegated(delegated) => {
-                origins.extend(delegated.instructions.iter().flat_map(delegated_from));
+                origins.extend(delegated.instructions.iter().flat_map(Within::origins));
             }
         }
     }
     origins
-}
-
-fn delegated_from(within: &Within) -> Vec<&Origin> {
-    match &within.act {
-        Act::Config(_) => Vec::new(),
-        Act::Layer(step) => copied_from(step).into_iter().collect(),
-        Act::Run(run) => run
-            .mounts
-            .iter()
-            .filter_map(|mount| match &mount.source {
-                MountSource::From(origin) => Some(origin),
-                MountSource::Context | MountSource::Nothing => None,
-            })
-            .collect(),
-    }
-}
-
-fn copied_from(step: &Step) -> Option<&Origin> {
-    match &step.action {
-        Action::Copy(copy) => copy.from.as_ref(),
-        Action::Directory { .. } => None,
-    }
 }
 
 fn step_outline(step: &Step, size: StepSize) -> StepOutline {

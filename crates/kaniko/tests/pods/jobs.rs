@@ -84,3 +84,14 @@ impl Events for Heard {
         }
     }
 }
+
+/// What is left after a while: what a server removes by itself takes its moment.
+pub(crate) async fn left(fake: &KubeFake) -> Vec<String> {
+    for _ in 0..100 {
+        if fake.left().is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    fake.left()
+}

@@ -2,5 +2,8 @@
 //! `OCIB_TEST_KUBECONFIG` names.
 #![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
+mod ends;
 mod jobs;
 mod real;
+mod tidy;
+mod weather;

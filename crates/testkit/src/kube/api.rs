@@ -121,7 +121,7 @@ fn namespaced(
         },
         ("GET", ["events"]) => Some(may("list", "events", "").unwrap_or_else(|| {
             let state = world.lock();
-            json_reply(200, &list_of("EventList", state.events.clone(), state.version()))
+            json_reply(200, &list_of("EventList", &state.events, state.version()))
         })),
         ("GET", ["resourcequotas"]) => Some(may("list", "resourcequotas", "").unwrap_or_else(|| quotas(world))),
         ("POST", ["secrets"]) => Some(may("create", "secrets", "").unwrap_or_else(|| create_secret(world, body))),
@@ -148,7 +148,7 @@ fn allowed(world: &World, verb: &str, resource: &str, name: &str, namespace: &st
     world.options.denied.contains(&(verb, resource)).then(|| forbidden(verb, resource, name, namespace))
 }
 
-pub(super) fn list_of(kind: &str, items: Vec<Value>, version: u64) -> Value {
+pub(super) fn list_of(kind: &str, items: &[Value], version: u64) -> Value {
     json!({ "kind": kind, "apiVersion": "v1", "metadata": { "resourceVersion": version.to_string() }, "items": items })
 }
 
@@ -166,9 +166,9 @@ pub(super) fn is_selected(request: &Incoming<'_>, pod: &Value) -> bool {
 
 fn list(world: &World, request: &Incoming<'_>) -> Reply {
     let state = world.lock();
-    let items =
+    let items: Vec<Value> =
         state.pods.values().map(|pod| pod.json.clone()).filter(|pod| is_selected(request, pod)).collect();
-    json_reply(200, &list_of("PodList", items, state.version()))
+    json_reply(200, &list_of("PodList", &items, state.version()))
 }
 
 fn create(world: &Arc<World>, namespace: &str, body: &[u8]) -> Reply {
@@ -285,8 +285,8 @@ fn nodes(world: &World) -> Reply {
             "spec": {}, "status": {},
         })
     };
-    let items = world.options.nodes.iter().zip(0..).map(node).collect();
-    json_reply(200, &list_of("NodeList", items, world.lock().version()))
+    let items: Vec<Value> = world.options.nodes.iter().zip(0..).map(node).collect();
+    json_reply(200, &list_of("NodeList", &items, world.lock().version()))
 }
 
 fn namespace(world: &World, name: &str) -> Reply {
@@ -311,6 +311,6 @@ fn quotas(world: &World) -> Reply {
             "status": { "hard": { "pods": max.to_string() }, "used": { "pods": state.pods.len().to_string() } },
         })
     };
-    let items = world.options.pods_max.map(quota).into_iter().collect();
-    json_reply(200, &list_of("ResourceQuotaList", items, state.version()))
+    let items: Vec<Value> = world.options.pods_max.map(quota).into_iter().collect();
+    json_reply(200, &list_of("ResourceQuotaList", &items, state.version()))
 }

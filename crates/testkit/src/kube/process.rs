@@ -57,11 +57,16 @@ pub(super) fn run(world: &World, name: &str, uid: &str) -> bool {
     let (input, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     if !container(world, name, uid, "Running", &json!({ "running": {} })) {
         let _ = child.kill();
+        let _ = child.wait();
         return false;
     }
     let output = {
         let mut state = world.lock();
-        let Some(pod) = state.pods.get_mut(name) else { return false };
+        let Some(pod) = state.pods.get_mut(name) else {
+            let _ = child.kill();
+            let _ = child.wait();
+            return false;
+        };
         pod.process = Some(child);
         pod.output.take()
     };
