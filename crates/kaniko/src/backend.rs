@@ -37,7 +37,7 @@ const ATTEMPTS: usize = 2;
 const DEADLINE_MARGIN: Duration = Duration::from_secs(60);
 
 /// Runs each job in a pod of its own.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Kaniko {
     cluster: Cluster,
     options: Options,
@@ -74,10 +74,10 @@ impl Kaniko {
         self.options.namespace.as_deref().unwrap_or(self.cluster.namespace())
     }
 
-    /// Waits until the pods of jobs whose futures were dropped are removed. To be awaited before the runtime
-    /// ends.
-    pub async fn tidied(&self) {
-        self.removals.done().await;
+    /// The same with another way to prove who the executor is, for jobs of other registries.
+    #[must_use]
+    pub fn with_registry(&self, registry: RegistryAccess) -> Self {
+        Self { options: Options { registry, ..self.options.clone() }, ..self.clone() }
     }
 
     fn names(&self, job: &RunJob, attempt: usize) -> Names {
@@ -372,6 +372,10 @@ impl RunBackend for Kaniko {
 
     fn files(&self) -> RunFiles {
         self.options.files
+    }
+
+    fn tidied(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.removals.done())
     }
 
     fn run<'a>(
