@@ -41,5 +41,6 @@ mod push;
 mod registry_config;
 mod reproducible;
 mod reuse;
+mod run_local;
 mod stdin;
 mod verify;

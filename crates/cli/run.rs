@@ -57,6 +57,13 @@ pub(crate) enum Run {
     Kaniko,
 }
 
+impl RunFlags {
+    /// Whether there is who carries out RUN.
+    pub(crate) fn is_given(&self) -> bool {
+        self.run != Run::None
+    }
+}
+
 /// Who carries out RUN, and where what it needs and makes is kept.
 pub(crate) fn runs(build: &args::Build, wired: &Wired) -> Result<Option<Runs>, Failure> {
     let Some(backend) = backend(build, &wired.clients)? else { return Ok(None) };
