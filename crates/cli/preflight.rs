@@ -33,7 +33,7 @@ use crate::{
 Takes the flags of ocib build. What was found goes to stdout.
 
 Exit codes: 0 no problem was found, else that of the worst one: 4 authentication or permission,
-5 registry or network, 3 Dockerfile or context, 1 anything else; 2 usage.
+5 registry or network, 6 cluster, 3 Dockerfile or context, 1 anything else; 2 usage.
 What cannot be found out is said to be unknown, and is not taken for good.")]
 pub(crate) struct Preflight {
     #[command(flatten)]
@@ -105,7 +105,11 @@ pub(crate) fn run(preflight: &Preflight) -> Result<(), Failure> {
 async fn outlined(wired: &Wired, findings: &mut Findings) {
     let Wired { request, name, images, fetcher, .. } = wired;
     match outline(Arc::clone(request), images, Some(fetcher)).await {
-        Ok(_) => findings.add(Finding::ok("dockerfile", name, "every instruction can be carried out here or in a pod")),
+        Ok(_) => findings.add(Finding::ok(
+            "dockerfile",
+            name,
+            "every instruction can be carried out here or in a pod",
+        )),
         Err(error) => {
             let failure = wired.failure(&error);
             let check = if failure.cause().is_some() { "base" } else { "dockerfile" };

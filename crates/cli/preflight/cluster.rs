@@ -11,7 +11,12 @@ use super::findings::{Finding, Findings};
 use crate::{args, diagnostic::Failure};
 
 /// Looks at all that pods for `platforms` need.
-pub(super) async fn check(build: &args::Build, platforms: &[Platform], images: &Images, findings: &mut Findings) {
+pub(super) async fn check(
+    build: &args::Build,
+    platforms: &[Platform],
+    images: &Images,
+    findings: &mut Findings,
+) {
     let options = match build.run.kaniko.options(build) {
         Ok(options) => options,
         Err(failure) => return findings.add(Finding::failed("cluster", "", &failure)),
@@ -32,7 +37,8 @@ pub(super) async fn check(build: &args::Build, platforms: &[Platform], images: &
 
 /// What a pod would end with.
 fn failure(end: End, seen: &str) -> Failure {
-    let error = ocib_image::RunError::new(end.kind(), end.cause(), format!("{}: {seen}", end.what()), end.remedy());
+    let error =
+        ocib_image::RunError::new(end.kind(), end.cause(), format!("{}: {seen}", end.what()), end.remedy());
     Failure::of_run(&error)
 }
 
@@ -45,7 +51,11 @@ async fn executor(image: &str, platforms: &[Platform], images: &Images, findings
     for platform in platforms {
         findings.add(match images.resolve(&name, platform).await {
             Ok(_) => Finding::ok("cluster", image, format!("the executor's image is there for {platform}")),
-            Err(error) => Finding::unknown("cluster", image, format!("whether nodes can pull it for {platform}: {error}")),
+            Err(error) => Finding::unknown(
+                "cluster",
+                image,
+                format!("whether nodes can pull it for {platform}: {error}"),
+            ),
         });
     }
 }
