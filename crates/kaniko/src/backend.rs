@@ -277,9 +277,12 @@ impl Kaniko {
         let mut follower = pin!(logs::follow(pods, name, observed.clone(), log, patience));
         let mut is_told = false;
         let ending = async {
-            if let Some(context) = &job.context {
-                attach::send(pods, name, context, observed.clone(), progress, patience).await?;
-            }
+            let _connection = match &job.context {
+                Some(context) => {
+                    attach::send(pods, name, context, observed.clone(), progress, patience).await?
+                }
+                None => None,
+            };
             self.end(observed.clone()).await
         };
         let mut ending = pin!(ending);
