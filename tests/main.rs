@@ -41,5 +41,8 @@ mod push;
 mod registry_config;
 mod reproducible;
 mod reuse;
+#[cfg(feature = "kaniko")]
+mod run_kaniko;
+mod run_local;
 mod stdin;
 mod verify;

@@ -1,6 +1,8 @@
 //! `ocib preflight`: what would keep a build from ending well, found out beforehand. No layer is made or
 //! sent, no tag and no repository is touched.
 
+#[cfg(feature = "kaniko")]
+mod cluster;
 mod findings;
 mod machine;
 mod registry;
@@ -8,10 +10,14 @@ mod registry;
 use std::{sync::Arc, time::Duration};
 
 use clap::Args;
+#[cfg(feature = "kaniko")]
+use ocib_build::outline;
 use ocib_build::{Prepared, Supplies, bases, prepare};
 use ocib_net::{Backoff, HttpOptions};
 
 use self::findings::{Finding, Findings};
+#[cfg(feature = "kaniko")]
+use crate::run::Run;
 use crate::{
     args,
     build::Wired,
@@ -27,7 +33,7 @@ use crate::{
 Takes the flags of ocib build. What was found goes to stdout.
 
 Exit codes: 0 no problem was found, else that of the worst one: 4 authentication or permission,
-5 registry or network, 3 Dockerfile or context, 1 anything else; 2 usage.
+5 registry or network, 6 cluster, 3 Dockerfile or context, 1 anything else; 2 usage.
 What cannot be found out is said to be unknown, and is not taken for good.")]
 pub(crate) struct Preflight {
     #[command(flatten)]
@@ -71,6 +77,12 @@ pub(crate) fn run(preflight: &Preflight) -> Result<(), Failure> {
     let means = Means::of(build, clients.clone(), sealer)?;
     let findings = wiring::finish(runtime, async move {
         let prepared = match &wired {
+            #[cfg(feature = "kaniko")]
+            Some(wired) if build.run.run == Run::Kaniko => {
+                outlined(wired, &mut findings).await;
+                cluster::check(build, &wired.request.platforms, &wired.images, &mut findings).await;
+                None
+            }
             Some(wired) => prepared(wired, &mut findings).await,
             None => None,
         };
@@ -86,6 +98,24 @@ pub(crate) fn run(preflight: &Preflight) -> Result<(), Failure> {
         false => findings.table(),
     });
     findings.verdict()
+}
+
+/// Does all of a build that runs nothing.
+#[cfg(feature = "kaniko")]
+async fn outlined(wired: &Wired, findings: &mut Findings) {
+    let Wired { request, name, images, fetcher, .. } = wired;
+    match outline(Arc::clone(request), images, Some(fetcher)).await {
+        Ok(_) => findings.add(Finding::ok(
+            "dockerfile",
+            name,
+            "every instruction can be carried out here or in a pod",
+        )),
+        Err(error) => {
+            let failure = wired.failure(&error);
+            let check = if failure.cause().is_some() { "base" } else { "dockerfile" };
+            findings.add(Finding::failed(check, name, &failure));
+        }
+    }
 }
 
 /// Does all of a build that writes nothing.

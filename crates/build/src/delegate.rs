@@ -27,6 +27,8 @@ use crate::{lower::Target, plan::Delegated};
 /// A delegated part with all that is needed to have it carried out.
 #[derive(Debug)]
 pub(crate) struct Wanted {
+    /// The number of its stage.
+    pub(crate) stage: usize,
     /// Equal for parts that must give the same.
     pub(crate) key: Digest,
     /// The stage and its lines, for people.

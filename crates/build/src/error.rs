@@ -124,6 +124,9 @@ pub enum Problem {
         /// The flag.
         what: String,
     },
+    /// A heredoc of RUN with a `#!` line that names no interpreter that is known.
+    #[error("a script for an interpreter that cannot be given it as an argument")]
+    Script,
     /// A value between RUNs that no line of a Dockerfile can hold.
     #[error("the value of {name} cannot be handed to a backend: it has a line break or a quote there")]
     Unwritable {
@@ -270,6 +273,11 @@ impl Problem {
             }
             Self::Unsupported { .. } => Some(
                 "leave it out, or choose another --run; files that a bind mount shows can be copied before the RUN"
+                    .to_owned(),
+            ),
+            Self::Script => Some(
+                "COPY the script before the RUN, or leave out the #! line to have the shell run it; sh, bash, dash, ash, \
+                 ksh, zsh, python, python3 and perl are known"
                     .to_owned(),
             ),
             Self::Unwritable { .. } => Some(

@@ -42,8 +42,8 @@ pub use delegate::Runs;
 pub use error::{Error, Problem};
 pub use execute::{Published, PublishedImage, PublishedLayer};
 pub use outline::{
-    BaseOutline, DelegatedOutline, FilesFrom, InstructionOutline, LayerOutline, LayerSize, Outline,
-    PartOutline, StageOutline, StepOutline, StepSize, TargetOutline,
+    BaseOutline, DelegatedOutline, FilesFrom, InputOutline, InstructionOutline, JobOutline, LayerOutline,
+    LayerSize, Outline, PartOutline, StageOutline, StepOutline, StepSize, TargetOutline,
 };
 pub use plan::Warning;
 pub use request::{NamedContext, Request};

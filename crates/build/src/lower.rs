@@ -112,6 +112,8 @@ pub(crate) struct Lowering {
     main: Option<Arc<Context>>,
     remotes: Remotes,
     memory: Option<Memory>,
+    /// Whether no content is read.
+    only_looks: bool,
     /// Whom delegated parts are written for, if that is known.
     backend: Option<(&'static str, RunFeatures)>,
 }
@@ -138,6 +140,7 @@ impl Lowering {
             contexts: contexts.collect(),
             main: request.context.as_ref().map(|tree| context(tree, &request.ignored)),
             memory: request.cache.as_deref().map(Memory::new),
+            only_looks: false,
             backend: None,
             request,
             images,
@@ -150,9 +153,9 @@ impl Lowering {
         Self { backend: Some((name, features)), ..self }
     }
 
-    /// The same, but nothing that is found out is remembered on disk.
+    /// The same, but no layer's content is read, and nothing that is found out is remembered on disk.
     pub(crate) fn only_looking(self) -> Self {
-        Self { memory: self.memory.map(Memory::only_reading), ..self }
+        Self { memory: self.memory.map(Memory::only_reading), only_looks: true, ..self }
     }
 
     /// The layers that a stage begins with.

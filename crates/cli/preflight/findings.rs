@@ -177,7 +177,7 @@ impl Findings {
 
     /// The end of the program: the worst problem decides.
     pub(super) fn verdict(&self) -> Result<(), Failure> {
-        const WORST_FIRST: [Exit; 4] = [Exit::Denied, Exit::Remote, Exit::Input, Exit::Failed];
+        const WORST_FIRST: [Exit; 5] = [Exit::Denied, Exit::Remote, Exit::Cluster, Exit::Input, Exit::Failed];
         let problems = || self.0.iter().filter(|finding| finding.status == Status::Problem);
         let count = problems().count();
         if count == 0 {

@@ -39,7 +39,8 @@ const PIPE_BYTES: usize = 256 << 10;
 const PAUSE: Duration = Duration::from_millis(300);
 
 /// Sends `context` to the container of `name`, which runs or will in a moment. That all of it was sent is no
-/// sign that it was taken: only the pod's end tells.
+/// sign that it was taken: only the pod's end tells. The connection that is returned carries what the
+/// executor has not read yet, so it is to be kept until then.
 pub(crate) async fn send(
     pods: &Api<Pod>,
     name: &str,
@@ -47,8 +48,8 @@ pub(crate) async fn send(
     mut observed: Receiver<Observed>,
     progress: &Progress,
     patience: &Patience,
-) -> Result<(), RunError> {
-    let Some(mut attached) = attach(pods, name, &observed, patience).await? else { return Ok(()) };
+) -> Result<Option<AttachedProcess>, RunError> {
+    let Some(mut attached) = attach(pods, name, &observed, patience).await? else { return Ok(None) };
     let (pieces, mut incoming) = mpsc::channel(PIECES);
     let source = Arc::clone(context);
     let making = tokio::task::spawn_blocking(move || make(&*source, pieces));
@@ -56,13 +57,12 @@ pub(crate) async fn send(
         // All of it was sent, or making it failed.
         Pumped::Whole => {
             match making.await.unwrap_or_else(|panic| Err(LayerError::Output(io::Error::other(panic)))) {
-                // The connection is not needed any more, and its status means nothing.
-                Ok(()) => Ok(()),
+                Ok(()) => Ok(Some(attached)),
                 Err(error) => Err(End::Source.error(error.to_string()).because(error)),
             }
         }
-        Pumped::Over => Ok(()),
-        Pumped::Cut(bytes) => cut(bytes, observed, patience).await,
+        Pumped::Over => Ok(None),
+        Pumped::Cut(bytes) => cut(bytes, observed, patience).await.map(|()| None),
         Pumped::Stalled(bytes) => Err(End::ContextStalled
             .error(format!("after {bytes} bytes nothing was taken for {} s", patience.stall.as_secs()))),
     }

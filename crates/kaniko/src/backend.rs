@@ -37,7 +37,7 @@ const ATTEMPTS: usize = 2;
 const DEADLINE_MARGIN: Duration = Duration::from_secs(60);
 
 /// Runs each job in a pod of its own.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Kaniko {
     cluster: Cluster,
     options: Options,
@@ -74,10 +74,10 @@ impl Kaniko {
         self.options.namespace.as_deref().unwrap_or(self.cluster.namespace())
     }
 
-    /// Waits until the pods of jobs whose futures were dropped are removed. To be awaited before the runtime
-    /// ends.
-    pub async fn tidied(&self) {
-        self.removals.done().await;
+    /// The same with another way to prove who the executor is, for jobs of other registries.
+    #[must_use]
+    pub fn with_registry(&self, registry: RegistryAccess) -> Self {
+        Self { options: Options { registry, ..self.options.clone() }, ..self.clone() }
     }
 
     fn names(&self, job: &RunJob, attempt: usize) -> Names {
@@ -277,9 +277,12 @@ impl Kaniko {
         let mut follower = pin!(logs::follow(pods, name, observed.clone(), log, patience));
         let mut is_told = false;
         let ending = async {
-            if let Some(context) = &job.context {
-                attach::send(pods, name, context, observed.clone(), progress, patience).await?;
-            }
+            let _connection = match &job.context {
+                Some(context) => {
+                    attach::send(pods, name, context, observed.clone(), progress, patience).await?
+                }
+                None => None,
+            };
             self.end(observed.clone()).await
         };
         let mut ending = pin!(ending);
@@ -372,6 +375,10 @@ impl RunBackend for Kaniko {
 
     fn files(&self) -> RunFiles {
         self.options.files
+    }
+
+    fn tidied(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.removals.done())
     }
 
     fn run<'a>(

@@ -2,7 +2,13 @@
 //! schemas of Kubernetes besides.
 #![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
-use std::{collections::BTreeMap, fs, path::{Path, PathBuf}, process::Command, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use ocib_image::{Credential, Digest, Platform, RunJob, Secret};
 use ocib_kaniko::{Names, Options, Owner, Patience, RegistryAccess, pod};
@@ -66,12 +72,26 @@ fn pods() {
     let credential = Credential::Basic { user: "ci".to_owned(), password: Secret::new("never seen") };
     let owner = Some(Owner { name: "ci-job".to_owned(), uid: "1-2-3".to_owned() });
     let source = file_layer("a", Vec::new(), ocib_image::Compression::Auto).source;
-    let arm = |job: RunJob| RunJob { platform: "linux/arm/v7".parse().unwrap(), context: Some(source), ..job };
+    let arm =
+        |job: RunJob| RunJob { platform: "linux/arm/v7".parse().unwrap(), context: Some(source), ..job };
     for (name, job, options, names) in [
         ("plain", job(), Options::default(), names()),
         ("everything", job(), everything(), Names { owner, ..names() }),
-        ("context", arm(job()), Options { registry: RegistryAccess::Named("login".to_owned()), ..Options::default() }, names()),
-        ("shared", job(), Options { registry: RegistryAccess::shared([("registry.example", &credential)]), ..Options::default() }, names()),
+        (
+            "context",
+            arm(job()),
+            Options { registry: RegistryAccess::Named("login".to_owned()), ..Options::default() },
+            names(),
+        ),
+        (
+            "shared",
+            job(),
+            Options {
+                registry: RegistryAccess::shared([("registry.example", &credential)]),
+                ..Options::default()
+            },
+            names(),
+        ),
     ] {
         let made = format!("{:#}\n", pod(&job, &options, &names).unwrap());
         let file = directory().join(format!("{name}.json"));

@@ -20,7 +20,9 @@ const RSS_MIB_MAX: u64 = 96;
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     match arguments.as_slice() {
-        [_, send, kubeconfig, bytes] if send == "send" => self::send(Path::new(kubeconfig), bytes.parse().unwrap()),
+        [_, send, kubeconfig, bytes] if send == "send" => {
+            self::send(Path::new(kubeconfig), bytes.parse().unwrap())
+        }
         _ => measure(),
     }
 }
@@ -39,7 +41,10 @@ fn measure() {
         assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
         let rss_mib: u64 = said.trim().parse().unwrap();
         let taken = fake.input_bytes();
-        println!("{} MiB of context over attach {protocol}: {taken} bytes taken, {rss_mib} MiB resident at most", bytes >> 20);
+        println!(
+            "{} MiB of context over attach {protocol}: {taken} bytes taken, {rss_mib} MiB resident at most",
+            bytes >> 20
+        );
         // Noise does not shrink: all of it came.
         assert!(taken >= bytes, "{taken}");
         assert!(rss_mib < RSS_MIB_MAX, "{rss_mib} MiB");

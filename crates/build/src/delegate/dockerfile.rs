@@ -19,6 +19,8 @@ pub(crate) struct Line {
     pub(crate) span: Span,
     /// The number of the instruction that it carries out; `None` if it only sets the scene for one.
     pub(crate) of: Option<usize>,
+    /// What people are shown instead, if it holds secrets.
+    pub(crate) shown: Option<String>,
 }
 
 /// A piece of an instruction.
@@ -36,17 +38,13 @@ impl Template {
 
     /// The text, with `names` for the images.
     pub(crate) fn text(&self, names: &[String]) -> String {
-        let mut text = String::new();
-        for line in &self.lines {
-            for piece in &line.pieces {
-                text.push_str(match piece {
-                    Piece::Text(piece) => piece,
-                    Piece::Image(number) => &names[*number],
-                });
-            }
-            text.push('\n');
-        }
-        text
+        self.lines.iter().map(|line| line.text(names) + "\n").collect()
+    }
+
+    /// Its lines as people may see them.
+    pub(crate) fn shown(&self, names: &[String]) -> Vec<String> {
+        let shown = |line: &Line| line.shown.clone().unwrap_or_else(|| line.text(names));
+        self.lines.iter().map(shown).collect()
     }
 
     /// Where each line comes from.
@@ -57,6 +55,16 @@ impl Template {
     /// For each line but FROM, the instruction that it carries out.
     pub(crate) fn instructions(&self) -> Vec<Option<usize>> {
         self.lines.iter().skip(1).map(|line| line.of).collect()
+    }
+}
+
+impl Line {
+    fn text(&self, names: &[String]) -> String {
+        let piece = |piece: &Piece| match piece {
+            Piece::Text(text) => text.clone(),
+            Piece::Image(number) => names[*number].clone(),
+        };
+        self.pieces.iter().map(piece).collect()
     }
 }
 

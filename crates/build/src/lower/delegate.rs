@@ -6,6 +6,7 @@
 
 mod copies;
 mod mounts;
+mod script;
 mod writer;
 
 use ocib_image::{ContainerConfig, DiffId, Digest, Digester};
@@ -41,7 +42,7 @@ impl Lowering {
         if part.instructions.iter().flat_map(Within::origins).any(is_waiting) {
             return Ok(None);
         }
-        let before = diff_ids(&stage.parts)?;
+        let before = diff_ids(self, &stage.parts)?;
         let mut writer = Writer::new(self, stages, part);
         let lines_before = writer.from(plan, stage, &before)?;
         for (number, within) in part.instructions.iter().enumerate() {
@@ -55,6 +56,7 @@ impl Lowering {
         let (first, last) = (position(span.start), position(span.end.saturating_sub(1).max(span.start)));
         let lines = if first == last { format!("line {first}") } else { format!("lines {first} to {last}") };
         Ok(Some(Wanted {
+            stage: plan.index,
             key: key(part, &images, &dockerfile),
             title: format!("{name}, {lines}"),
             span,
@@ -78,9 +80,11 @@ fn key(part: &Delegated, images: &[Input], dockerfile: &Template) -> Digest {
     digester.finish()
 }
 
-fn diff_ids(parts: &[Part]) -> Result<Vec<DiffId>, Error> {
+/// What layers are. Where nothing is made, what they are made of stands for those that are made.
+fn diff_ids(lowering: &Lowering, parts: &[Part]) -> Result<Vec<DiffId>, Error> {
     let diff_id = |part: &Part| match part {
         Part::Base(_, diff_id) => Ok(*diff_id),
+        Part::Made(make) if lowering.only_looks => Ok(DiffId(make.key)),
         Part::Made(make) => make.diff_id().map_err(|error| Problem::Layer(error).at(make.span)),
     };
     parts.iter().map(diff_id).collect()

@@ -75,6 +75,11 @@ impl Stages {
         Target { platform: self.plan.platform, parts: stage.parts, config }
     }
 
+    /// What is planned.
+    pub(crate) fn into_plan(self) -> Plan {
+        self.plan
+    }
+
     /// The stage before its first part; `None` if what it begins with is not complete.
     fn begin(&self, lowering: &mut Lowering, plan: &StagePlan) -> Result<Option<Stage>, Error> {
         if let Origin::Stage(earlier) = &plan.base {

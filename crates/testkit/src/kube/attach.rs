@@ -172,7 +172,7 @@ impl Input<'_> {
 }
 
 /// Ends the connection when the container ends.
-fn close_at_end(world: &World, name: &str, mut out: TcpStream, stopped: &std::sync::mpsc::Receiver<()>) {
+fn close_at_end(world: &World, name: &str, out: TcpStream, stopped: &std::sync::mpsc::Receiver<()>) {
     while let Err(std::sync::mpsc::TryRecvError::Empty) = stopped.try_recv() {
         let state = world.wait(world.lock());
         let current = state
@@ -180,8 +180,7 @@ fn close_at_end(world: &World, name: &str, mut out: TcpStream, stopped: &std::sy
             .get(name)
             .map(|pod| !pod.json["status"]["containerStatuses"][0]["state"]["running"].is_null());
         if state.is_stopped || current != Some(true) {
-            drop(state);
-            let _ = websocket::close(&mut out);
+            // Without a word of goodbye, as servers of 1.20 do.
             let _ = out.shutdown(Shutdown::Both);
             return;
         }

@@ -22,6 +22,11 @@ pub(super) fn serve(world: &World, request: &mut Incoming<'_>, name: &str) -> Op
     if !pod.json["spec"]["nodeName"].is_string() {
         return Some(Reply::new(204));
     }
+    // A pod that was evicted has no statuses of containers any more.
+    if pod.json["status"]["phase"] == "Failed" && pod.json["status"]["containerStatuses"].is_null() {
+        let message = format!("container \"{container}\" in pod \"{name}\" is not available");
+        return Some(status(400, "BadRequest", &message));
+    }
     let current = &pod.json["status"]["containerStatuses"][0]["state"];
     if current.is_null() || !current["waiting"].is_null() {
         let reason = current["waiting"]["reason"].as_str().unwrap_or("ContainerCreating");

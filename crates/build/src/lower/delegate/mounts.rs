@@ -1,4 +1,4 @@
-//! What a RUN asks for besides its command: mounts, scripts, networks, privileges.
+//! What a RUN asks for besides its command: mounts, networks, privileges.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use super::{
 use crate::{
     Error, Problem,
     delegate::{Input, Piece, flag},
-    files::{Copy, InlineFile, LayerBuilder, Mode, Rootfs, copy},
-    plan::{Action, Around, CopyPlan, MountPlan, MountSource, RunPlan, Script, Source, Step},
+    files::Mode,
+    plan::{Action, Around, CopyPlan, MountPlan, MountSource, RunPlan, Source, Step},
     stages::Origin,
 };
 
@@ -91,7 +91,7 @@ impl Writer<'_> {
             Origin::Scratch | Origin::Tree(_) => return Ok(None),
             Origin::Stage(index) => {
                 let stage = self.stages.complete(*index).expect("a part waits for the stages that it mounts");
-                let diff_ids = diff_ids(&stage.parts)?;
+                let diff_ids = diff_ids(self.lowering, &stage.parts)?;
                 let config = self.config(&diff_ids, &Around::default());
                 made(self.part, &stage.parts, config, &diff_ids)
             }
@@ -104,7 +104,7 @@ impl Writer<'_> {
                     }
                     _ => {
                         let parts = self.lowering.base_parts(origin)?;
-                        let diff_ids = diff_ids(&parts)?;
+                        let diff_ids = diff_ids(self.lowering, &parts)?;
                         let config = self.config(&diff_ids, &Around::default());
                         made(self.part, &parts, config, &diff_ids)
                     }
@@ -112,45 +112,6 @@ impl Writer<'_> {
             }
         };
         Ok(Some(self.image(input)))
-    }
-
-    /// The script of a heredoc that begins with `#!`: a file that is there while the command runs.
-    pub(super) fn script(
-        &mut self,
-        span: Span,
-        script: &Script,
-        pieces: &mut Vec<Piece>,
-    ) -> Result<(), Error> {
-        self.require_mount("bind", span)?;
-        let place = format!("/{}/x", self.copies.len());
-        let time = self.lowering.made_time();
-        let nothing = Rootfs::default();
-        let mut builder = LayerBuilder::new(&nothing, time);
-        let mode = Mode::parse("0755").expect("it is a mode");
-        let request = Copy {
-            destination: &place,
-            owner: None,
-            mode: &mode,
-            include: None,
-            exclude: None,
-            follows_links: false,
-        };
-        let file = InlineFile::new("x", &script.content, time);
-        copy(&file, &mut builder, b"x", &request)
-            .map_err(|_| Problem::Unwritable { name: script.path.clone() }.at(span))?;
-        let created_by = format!("script {}", script.path);
-        let nowhere = Action::Directory { path: place.clone(), user: String::new() };
-        let step = Step { created_by, span, action: nowhere };
-        let part = self.lowering.part(&step, Arc::new(builder.finish()?))?;
-        self.push_copy(part);
-        let image = self.files_image();
-        let target = flag(&script.path).ok_or_else(|| unwritable("the heredoc's name").at(span))?;
-        pieces.extend([
-            Piece::Text(" --mount=type=bind,from=".to_owned()),
-            Piece::Image(image),
-            Piece::Text(format!(",source={place},target={target}")),
-        ]);
-        Ok(())
     }
 
     pub(super) fn flags(&mut self, span: Span, run: &RunPlan, pieces: &mut Vec<Piece>) -> Result<(), Error> {

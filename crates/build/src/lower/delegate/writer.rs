@@ -1,9 +1,11 @@
 //! Writes the Dockerfile of one part, and collects what it names.
 
+use std::collections::BTreeMap;
+
 use ocib_dockerfile::Span;
 use ocib_image::{Config, ContainerConfig, DiffId, History, ImageName};
 
-use super::{diff_ids, made, part_bytes};
+use super::{diff_ids, made, part_bytes, script};
 use crate::{
     Error, Problem,
     delegate::{Input, Line, Piece, Template, environment, word},
@@ -50,7 +52,7 @@ impl<'a> Writer<'a> {
     /// The images by number, and the Dockerfile that names them.
     pub(super) fn finish(mut self) -> Result<(Vec<Input>, Template), Error> {
         if let Some(files) = self.files {
-            let diff_ids = diff_ids(&self.copies)?;
+            let diff_ids = diff_ids(self.lowering, &self.copies)?;
             let config = self.config(&diff_ids, &Around::default());
             self.images[files] = Some(made(self.part, &self.copies, config, &diff_ids));
         }
@@ -150,7 +152,7 @@ impl<'a> Writer<'a> {
     }
 
     pub(super) fn line(&mut self, span: Span, of: Option<usize>, pieces: Vec<Piece>) {
-        self.dockerfile.push(Line { pieces, span, of });
+        self.dockerfile.push(Line { pieces, span, of, shown: None });
     }
 
     fn text(&mut self, span: Span, of: Option<usize>, text: String) {
@@ -193,28 +195,39 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
+    /// ENV for what has changed: ARGs too, as the config of the result is not looked at.
+    fn environment(&mut self, span: Span, variables: &BTreeMap<String, String>) -> Result<(), Error> {
+        let known = std::mem::replace(&mut self.around.variables, variables.clone());
+        let (mut text, mut shown) = ("ENV".to_owned(), "ENV".to_owned());
+        for (name, value) in variables.iter().filter(|(name, value)| known.get(*name) != Some(value)) {
+            let pair = environment(name, value).ok_or_else(|| unwritable(name).at(span))?;
+            shown += &match ocib_dockerfile::is_secret(name, value) {
+                true => format!(" {name}=*******"),
+                false => format!(" {pair}"),
+            };
+            text += &format!(" {pair}");
+        }
+        if text != "ENV" {
+            let shown = Some(shown);
+            self.dockerfile.push(Line { pieces: vec![Piece::Text(text)], span, of: None, shown });
+        }
+        Ok(())
+    }
+
     fn run(&mut self, number: usize, span: Span, run: &RunPlan) -> Result<(), Error> {
-        let mut changed = Vec::new();
-        for (name, value) in &run.around.variables {
-            if self.around.variables.get(name) != Some(value) {
-                changed.push(environment(name, value).ok_or_else(|| unwritable(name).at(span))?);
-            }
-        }
-        self.around.variables.clone_from(&run.around.variables);
-        if !changed.is_empty() {
-            self.text(span, None, format!("ENV {}", changed.join(" ")));
-        }
+        self.environment(span, &run.around.variables)?;
         self.user(span, &run.around.user)?;
         self.working_dir(span, None, &run.around.working_dir)?;
         let mut pieces = vec![Piece::Text("RUN".to_owned())];
         for mount in &run.mounts {
             self.mount(mount, &mut pieces)?;
         }
-        if let Some(script) = &run.script {
-            self.script(span, script, &mut pieces)?;
-        }
         self.flags(span, run, &mut pieces)?;
-        let command = serde_json::Value::from(run.command.clone());
+        let command = match &run.script {
+            None => run.command.clone(),
+            Some(script) => script::command(script).ok_or_else(|| Problem::Script.at(span))?,
+        };
+        let command = serde_json::Value::from(command);
         pieces.push(Piece::Text(format!(" {command}")));
         self.line(span, Some(number), pieces);
         Ok(())
