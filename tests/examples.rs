@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf, process::Command};
 
 use ocib_testkit::{checkout, run_command};
 
-use crate::program::names;
+use crate::program::{Site, names};
 
 fn examples() -> Vec<PathBuf> {
     let directory = checkout().join("docs/examples/kubernetes");
@@ -45,4 +45,23 @@ fn a_manifest_that_is_wrong_is_found() {
     );
     let argo = fs::read_to_string(checkout().join("docs/examples/kubernetes/argo-workflow.yaml")).unwrap();
     assert!(check(&argo.replace("volumeMounts:", "volumeMount:")).contains("'volumeMount' was unexpected"));
+}
+
+#[test]
+fn steps_use_flags_that_there_are() {
+    let help = String::from_utf8(Site::new("").done(&["build", "--help"]).stdout).unwrap();
+    let known: BTreeSet<&str> = help.split_whitespace().filter(|word| word.starts_with("--")).collect();
+    let mut count = 0;
+    for file in examples() {
+        for line in fs::read_to_string(&file).unwrap().lines() {
+            let argument = line.trim().trim_start_matches("- ").trim_matches('"');
+            if let Some(flag) =
+                argument.split('=').next().filter(|flag| flag.starts_with("--") && !flag.starts_with("---"))
+            {
+                assert!(known.contains(flag), "{}: {flag}", file.display());
+                count += 1;
+            }
+        }
+    }
+    assert!(count >= 8, "only {count} flags were found");
 }

@@ -21,7 +21,7 @@ use crate::{
     attach,
     cleanup::{Guard, Removals},
     cluster::{Cluster, REQUEST, timed},
-    create::{create, create_secret},
+    create::{create, create_again, create_secret},
     ends::End,
     logs::{self, Log},
     options::{Options, RegistryAccess},
@@ -102,7 +102,11 @@ impl Kaniko {
         let json = pod(job, &self.options, &names)?;
         let mut guard = Guard::new(&self.cluster, &names, self.options.patience, &self.removals);
         let result = async {
-            let uid = create(&self.cluster, &names, &json, &self.options.patience).await?;
+            let patience = &self.options.patience;
+            let uid = match attempt {
+                1 => create(&self.cluster, &names, &json, patience).await?,
+                _ => create_again(&self.cluster, &names, &json, patience).await?,
+            };
             let shared = match &self.options.registry {
                 RegistryAccess::Shared { config_json, .. } => Some(config_json),
                 _ => None,

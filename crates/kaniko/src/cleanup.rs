@@ -162,6 +162,8 @@ pub(crate) async fn remove_pod(
                     // Gone, or another pod of this name.
                     Err(refused) if refused.is_not_found() || refused.is_conflict() => return Ok(()),
                     Err(Refused::Passing(why)) => said = why,
+                    // It was allowed to make the pod, so this may pass too.
+                    Err(refused) if refused.is_denial() => said = refused.error().message,
                     Err(refused) => return Err(refused.error().message),
                 }
             }

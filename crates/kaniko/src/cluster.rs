@@ -134,6 +134,16 @@ impl Refused {
         }
     }
 
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(self, Self::Passing(_))
+    }
+
+    /// That a right is missing, or the login. A server that was started anew says so for some seconds to
+    /// everybody, until it has read who may do what (seen on 1.20).
+    pub(crate) fn is_denial(&self) -> bool {
+        matches!(self, Self::Status { code: 401 | 403, .. })
+    }
+
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, Self::Status { code: 404, .. })
     }

@@ -57,6 +57,27 @@ pub(crate) async fn create(
     }
 }
 
+/// The same where a pod was made before: a server that forbids it now may just have been started anew.
+pub(crate) async fn create_again(
+    cluster: &Cluster,
+    names: &Names,
+    pod: &Value,
+    patience: &Patience,
+) -> Result<String, RunError> {
+    let begun = Instant::now();
+    loop {
+        match create(cluster, names, pod, patience).await {
+            Err(error) if is_denial(&error) && begun.elapsed() < patience.api => {}
+            made => return made,
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+fn is_denial(error: &RunError) -> bool {
+    [End::Forbidden.cause(), End::Unauthenticated.cause()].contains(&error.cause)
+}
+
 /// The pod is sent as it is: fields of a patch that this program does not know reach the server, which
 /// refuses those that it does not know either (from 1.25 on).
 async fn post(cluster: &Cluster, names: &Names, pod: &Value) -> Result<Pod, kube::Error> {

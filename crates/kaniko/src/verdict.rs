@@ -63,8 +63,9 @@ fn disrupted(observed: &Observed) -> Option<RunError> {
 
 fn by_container(ended: &Ended) -> Option<RunError> {
     let end = match ended.reason.as_str() {
-        // A RUN's own child that was killed gives 255, not 137: the reason counts.
-        "OOMKilled" => End::OomKilled,
+        // A RUN's own child that was killed gives 255, not 137: the reason counts. The message is the log's
+        // tail, of whatever was said before.
+        "OOMKilled" => return Some(End::OomKilled.error("")),
         "StartError" | "ContainerCannotRun" if ended.message.contains("exec format error") => {
             End::Architecture
         }
@@ -155,6 +156,15 @@ mod tests {
         assert_eq!(verdict(&ended(1, &digest), &[]).unwrap_err().cause, "run-executor");
         assert_eq!(verdict(&ended(0, ""), &[]).unwrap_err().cause, "run-no-digest");
         assert_eq!(verdict(&ended(0, "sha256:abc"), &[]).unwrap_err().cause, "run-no-digest");
+    }
+
+    #[test]
+    fn running_out_of_memory_is_not_explained_by_what_was_said_before() {
+        let mut observed = ended(1, "time=\"…\" level=info msg=\"RUN make\"\nerror building image: …\n");
+        let State::Ended(ended) = &mut observed.state else { unreachable!("it ended") };
+        ended.reason = "OOMKilled".to_owned();
+        let error = verdict(&observed, &[]).unwrap_err();
+        assert_eq!((error.cause, &*error.message), ("run-oom-killed", "the container ran out of memory"));
     }
 
     #[test]

@@ -31,21 +31,23 @@ pub(crate) async fn watch(
     patience: &Patience,
 ) -> RunError {
     let selector = format!("metadata.name={name}");
-    let mut answered = Instant::now();
+    let (mut worked, mut failing) = (false, None::<Instant>);
     loop {
         let refused = match list(pods, &selector).await {
             Ok((pod, version)) => {
-                answered = Instant::now();
+                failing = None;
                 tell(observed, pod.as_ref(), uid);
-                follow(pods, &selector, version, uid, observed, patience).await
+                // Without a refusal the watch ended, as they do, or its past is gone: the list comes next.
+                follow(pods, &selector, version, observed, (uid, patience), &mut worked).await
             }
             Err(refused) => Some(refused),
         };
-        match refused {
-            // A watch that ended, as they do, or whose past is gone: the list comes next.
-            None => {}
-            Some(Refused::Passing(_)) if answered.elapsed() < patience.api => {}
-            Some(refused) => return refused.error(),
+        if let Some(refused) = refused {
+            let since = failing.get_or_insert_with(Instant::now);
+            let may_pass = refused.is_passing() || worked && refused.is_denial();
+            if !may_pass || since.elapsed() >= patience.api {
+                return refused.error();
+            }
         }
         tokio::time::sleep(PAUSE).await;
     }
@@ -57,14 +59,15 @@ async fn list(pods: &Api<Pod>, selector: &str) -> Result<(Option<Pod>, String), 
     Ok((list.items.into_iter().next(), list.metadata.resource_version.unwrap_or_default()))
 }
 
-/// Watches until the watch ends, or until it was silent for so long that it may be dead.
+/// Watches until the watch ends, or until it was silent for so long that it may be dead. `worked` is set as soon
+/// as the server has let us watch.
 async fn follow(
     pods: &Api<Pod>,
     selector: &str,
     mut version: String,
-    uid: &str,
     observed: &Sender<Observed>,
-    patience: &Patience,
+    (uid, patience): (&str, &Patience),
+    worked: &mut bool,
 ) -> Option<Refused> {
     loop {
         let parameters = WatchParams::default().fields(selector).timeout(WATCH_SECONDS);
@@ -73,6 +76,7 @@ async fn follow(
             Err(Refused::Status { code: 410, .. }) => return None,
             Err(refused) => return Some(refused),
         };
+        *worked = true;
         pin_mut!(events);
         let mut seen = false;
         loop {

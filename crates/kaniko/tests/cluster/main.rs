@@ -10,7 +10,7 @@ mod jobs;
 mod lives;
 mod real;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use ocib_image::{Compression, Digest, RunBackend as _, RunFiles, Secret};
 use ocib_kaniko::{
@@ -111,17 +111,4 @@ async fn preflight_finds_nothing_bad() {
     let bad: Vec<_> = findings.iter().filter(|finding| matches!(finding.state, Found::Bad(..))).collect();
     // A node of a kit may lack labels, and then no pod is scheduled by them.
     assert!(bad.iter().all(|finding| finding.what.starts_with("nodes of ")), "{findings:#?}");
-}
-
-impl Heard {
-    /// Waits until something was said.
-    async fn until(&self, part: &str) {
-        for _ in 0..6000 {
-            if self.has(part) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("{part:?} is never said: {:#?}", self.lines());
-    }
 }

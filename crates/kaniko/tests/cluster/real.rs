@@ -10,7 +10,7 @@ use ocib_kaniko::{
 use ocib_testkit::{rootfs, skopeo, umoci};
 use serde_json::Value;
 
-use crate::jobs;
+use crate::jobs::{self, Heard};
 
 /// What `tests/cluster.sh` says of a cluster.
 pub(crate) struct Real {
@@ -95,5 +95,18 @@ impl Real {
     /// Names of the job's pods.
     pub(crate) async fn left(&self, job: &RunJob) -> Vec<String> {
         self.pods(job).await.into_iter().map(|pod| pod.name).collect()
+    }
+}
+
+impl Heard {
+    /// Waits until something was said.
+    pub(crate) async fn until(&self, part: &str) {
+        for _ in 0..6000 {
+            if self.has(part) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{part:?} is never said: {:#?}", self.lines());
     }
 }

@@ -84,6 +84,28 @@ async fn a_busy_server() {
     lives(KubeOptions::default(), vec![KubeStep::Schedule, KubeStep::Running, good()], false, busy).await;
 }
 
+/// A server that was started anew has not read the roles yet, and forbids everything to everybody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_comes_back_knows_no_roles_for_a_moment() {
+    let forgetful = |request: &KubeRequest| {
+        let is_meant = match &*request.method {
+            "GET" => request.path.ends_with("/pods") && (2..5).contains(&request.before),
+            "DELETE" => request.before < 2,
+            _ => false,
+        };
+        is_meant.then(|| KubeFault::Answer(403, "pods is forbidden: User \"ocib\" cannot list".to_owned()))
+    };
+    let steps = vec![
+        KubeStep::Schedule,
+        KubeStep::Running,
+        KubeStep::Pause(300),
+        KubeStep::CutWatches,
+        KubeStep::Pause(300),
+        good(),
+    ];
+    lives(KubeOptions::default(), steps, false, forgetful).await;
+}
+
 /// The pod's phase stays `Running` as long as a sidecar runs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sidecar_outlives_the_executor() {
