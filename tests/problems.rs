@@ -154,10 +154,11 @@ const CASES: [(&str, &str, &str, &str); 31] = [
 ];
 
 /// Variants whose cases need more than a Dockerfile: the file and the name of their test.
-const ELSEWHERE: [(&str, &str, &str); 12] = [
+const ELSEWHERE: [(&str, &str, &str); 13] = [
     ("Backend", "tests/run_local.rs", "a_command_that_fails_is_shown_at_its_line_with_its_last_words"),
     ("BadResult", "tests/run_local.rs", "a_result_that_is_something_else_is_refused"),
     ("Unsupported", "tests/run_local.rs", "what_a_backend_lacks_is_refused_at_its_line"),
+    ("UnwritableName", "tests/run_local.rs", "a_value_that_no_line_can_hold_is_refused_between_runs"),
     ("Unwritable", "tests/run_local.rs", "a_value_that_no_line_can_hold_is_refused_between_runs"),
     ("Base", "tests/errors.rs", "a_registry_that_cannot_be_reached"),
     ("Fetch", "tests/errors.rs", "a_url_that_is_not_fetched"),

@@ -18,7 +18,7 @@ struct Runs {
 
 /// Busybox under these names.
 const APPLETS: [&str; 12] =
-    ["cat", "chmod", "echo", "id", "ls", "mkdir", "printenv", "pwd", "sleep", "tail", "touch", "wc"];
+    ["cat", "chmod", "echo", "id", "ls", "mkdir", "printf", "pwd", "sleep", "tail", "touch", "wc"];
 
 impl Runs {
     /// `@BASE@` in the Dockerfile stands for the base.
@@ -239,16 +239,17 @@ fn between_runs_state_files_and_owners_are_as_written() {
          ARG MIDDLE=\"x;y|z&\"\n\
          USER 1001\n\
          WORKDIR /data\n\
-         COPY --chown=app one.txt two[1].txt /real/\n\
+         COPY --chown=app one.txt two[[]1].txt /real/\n\
          COPY --chown=5:6 --chmod=640 tree /data/tree\n\
          COPY one.txt /data\n\
+         COPY [\"one.txt\", \"/data/a \\\\$b \\\\'c\\\\'\"]\n\
          COPY <<EOF /real/inline\n\
          $EARLY is known\n\
          EOF\n\
-         RUN printenv LATER OTHER EARLY MIDDLE > /tmp-out || printenv LATER OTHER EARLY MIDDLE; id -u; pwd\n\
+         RUN test \"$(id -u)\" = 1001 && test \"$(pwd)\" = /data && test \"$MIDDLE\" = \"x;y|z&\"\n\
          USER 0\n\
          RUN <<EOF\n\
-         printenv LATER OTHER EARLY MIDDLE > /printed\n\
+         printf '%s\\n' \"$LATER\" \"$OTHER\" \"$EARLY\" \"$MIDDLE\" > /printed\n\
          pwd >> /printed\n\
          EOF\n\
          RUN <<EOF cat > /heredoc\n\
@@ -265,7 +266,8 @@ fn between_runs_state_files_and_owners_are_as_written() {
     assert_eq!(read("printed"), format!("{later}\nother\n{early}\nx;y|z&\n/data\n"));
     assert_eq!(read("heredoc"), format!("body {later}\n"));
     assert_eq!(read("real/inline"), format!("{early} is known\n"));
-    assert_eq!((read("real/two[1].txt"), read("data/one.txt")), ("2".to_owned(), "1".to_owned()));
+    assert_eq!([read("real/two[1].txt"), read("data/one.txt")], ["2", "1"]);
+    assert_eq!(read("data/a $b 'c'"), "1");
     assert!(files.join("exec form $x").is_dir());
     use std::os::unix::fs::MetadataExt;
     let owner =
@@ -379,6 +381,13 @@ fn a_value_that_no_line_can_hold_is_refused_between_runs() {
     let said = ended(&mut runs.build(&["--quiet", "--build-arg", "LATE=a\nb"])).failed(3);
     assert!(said.starts_with("error: the value of LATE cannot be handed to a backend: "), "{said}");
     assert!(said.contains("Dockerfile:4:1"), "{said}");
+    let named = Runs::new("FROM @BASE@\nRUN true\nCOPY a?b /x\nRUN true\n");
+    named.site.file("context/a[b", "");
+    let said = ended(&mut named.build(&["--quiet"])).failed(3);
+    assert!(
+        said.starts_with("error: a file called \"a[b\" cannot be handed to a backend by itself\n"),
+        "{said}"
+    );
     assert_eq!(runs.jobs(), Vec::<String>::new());
 }
 

@@ -89,7 +89,7 @@ impl Wired {
         http: HttpOptions,
         backoff: Backoff,
     ) -> Result<(Self, Runtime), Failure> {
-        build.buildx.answer(&*events)?;
+        build.buildx.answer(&*events, build.run.is_given())?;
         let scratch = build.scratch_dir.clone().unwrap_or_else(std::env::temp_dir);
         let note = |text: &str| events.emit(Event::Note(text));
         let git = git::git(http.clone(), scratch.clone(), Arc::clone(&events));

@@ -10,9 +10,7 @@ mod registry;
 use std::{sync::Arc, time::Duration};
 
 use clap::Args;
-#[cfg(feature = "kaniko")]
-use ocib_build::outline;
-use ocib_build::{Prepared, Supplies, bases, prepare};
+use ocib_build::{PartOutline, Prepared, Supplies, bases, outline, prepare};
 use ocib_net::{Backoff, HttpOptions};
 
 use self::findings::{Finding, Findings};
@@ -77,10 +75,12 @@ pub(crate) fn run(preflight: &Preflight) -> Result<(), Failure> {
     let means = Means::of(build, clients.clone(), sealer)?;
     let findings = wiring::finish(runtime, async move {
         let prepared = match &wired {
-            #[cfg(feature = "kaniko")]
-            Some(wired) if build.run.run == Run::Kaniko => {
-                outlined(wired, &mut findings).await;
-                cluster::check(build, &wired.request.platforms, &wired.images, &mut findings).await;
+            Some(wired) if build.run.is_given() => {
+                outlined(wired, &build.run.name(), &mut findings).await;
+                #[cfg(feature = "kaniko")]
+                if build.run.run == Run::Kaniko {
+                    cluster::check(build, &wired.request.platforms, &wired.images, &mut findings).await;
+                }
                 None
             }
             Some(wired) => prepared(wired, &mut findings).await,
@@ -100,21 +100,19 @@ pub(crate) fn run(preflight: &Preflight) -> Result<(), Failure> {
     findings.verdict()
 }
 
-/// Does all of a build that runs nothing.
-#[cfg(feature = "kaniko")]
-async fn outlined(wired: &Wired, findings: &mut Findings) {
+/// Looks at what a build that delegates would do, which runs nothing.
+async fn outlined(wired: &Wired, backend: &str, findings: &mut Findings) {
     let Wired { request, name, images, fetcher, .. } = wired;
     match outline(Arc::clone(request), images, Some(fetcher)).await {
-        Ok(_) => findings.add(Finding::ok(
-            "dockerfile",
-            name,
-            "every instruction can be carried out here or in a pod",
-        )),
-        Err(error) => {
-            let failure = wired.failure(&error);
-            let check = if failure.cause().is_some() { "base" } else { "dockerfile" };
-            findings.add(Finding::failed(check, name, &failure));
+        Ok(outline) => {
+            let parts =
+                outline.targets.iter().flat_map(|target| &target.stages).flat_map(|stage| &stage.parts);
+            let count = parts.filter(|part| matches!(part, PartOutline::Delegated(_))).count();
+            findings.add(Finding::ok("dockerfile", name, "every instruction can be carried out"));
+            let detail = format!("{count} parts with RUN, for {backend}, unless their results are there");
+            findings.add(Finding::ok("run", backend, detail));
         }
+        Err(error) => findings.add(Finding::failed("dockerfile", name, &wired.failure(&error))),
     }
 }
 

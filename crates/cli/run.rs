@@ -62,6 +62,11 @@ impl RunFlags {
     pub(crate) fn is_given(&self) -> bool {
         self.run != Run::None
     }
+
+    /// The value of `--run`.
+    pub(crate) fn name(&self) -> String {
+        self.run.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
 }
 
 /// Who carries out RUN, and where what it needs and makes is kept.

@@ -11,6 +11,7 @@
 //! instruction made is read out of it.
 
 mod carry_out;
+mod context;
 mod dockerfile;
 
 use std::{collections::BTreeMap, iter};
@@ -20,7 +21,8 @@ use ocib_image::{Config, ContainerConfig, DiffId, Digest, Image, Platform, Refer
 
 pub(crate) use carry_out::CarryingOut;
 pub use carry_out::Runs;
-pub(crate) use dockerfile::{Line, Piece, Template, copied_path, environment, flag, word};
+pub(crate) use context::{JobContext, Member};
+pub(crate) use dockerfile::{Line, Piece, Template, destination_path, environment, flag, is_plain, word};
 
 use crate::{lower::Target, plan::Delegated};
 
@@ -39,6 +41,8 @@ pub(crate) struct Wanted {
     /// What the Dockerfile names by number.
     pub(crate) images: Vec<Input>,
     pub(crate) dockerfile: Template,
+    /// The files that the Dockerfile takes from its context.
+    pub(crate) context: Vec<Member>,
     /// The layers that it begins with.
     pub(crate) before: Vec<DiffId>,
     /// How many lines of history the image has that it begins with.
@@ -121,4 +125,53 @@ fn told_by(config: &ContainerConfig, wanted: &Wanted, made: usize) -> Option<BTr
         *told.entry(of?).or_default() += 1;
     }
     (told.values().sum::<usize>() == made).then_some(told)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        Request,
+        lower::{Lowering, Stages},
+        plan::{self, StagePart, tests::image},
+        stages,
+    };
+
+    /// What the parts of history stand for after RUN, WORKDIR and RUN, if this many layers come back, and this
+    /// is their history: whether each line has none.
+    fn after(layers: usize, history: &[bool]) -> Vec<(usize, usize)> {
+        let dockerfile = b"FROM scratch\nLABEL a=b\nRUN a\nWORKDIR /x\nRUN b\n";
+        let request = Arc::new(Request::new(ocib_dockerfile::parse(dockerfile).unwrap()));
+        let stages = stages::Stages::new(&request, &Platform::linux_amd64()).unwrap();
+        let plan = || plan::plan(&stages, &BTreeMap::new()).unwrap();
+        let mut lowering = Lowering::new(Arc::clone(&request), BTreeMap::new(), BTreeMap::new());
+        let wanted = Stages::new(plan()).advance(&mut lowering, &Results::new()).unwrap();
+        let diff_ids = vec![DiffId(Digest::of(b"")); layers];
+        let history: Vec<_> = history.iter().map(|empty| serde_json::json!({"empty_layer": empty})).collect();
+        let config = serde_json::json!({"rootfs": {"diff_ids": diff_ids}, "history": history});
+        let plan = plan();
+        let StagePart::Delegated(part) = &plan.stages[0].parts[0] else { panic!("{plan}") };
+        let mut config_of_image = plan.stages[0].config.clone();
+        let counts = layers_of(part, &wanted[0], &image(&config.to_string()));
+        correct_history(&mut config_of_image, &counts);
+        let full = config_of_image.history.iter().filter(|line| !line.empty_layer).count();
+        assert_eq!(full, layers, "history tells of as many layers as there are");
+        counts.into_iter().collect()
+    }
+
+    #[test]
+    fn history_tells_of_the_layers_that_there_are() {
+        // ENV of the part, RUN, WORKDIR, RUN.
+        assert_eq!(after(2, &[true, false, true, false]), [(2, 0)]);
+        assert_eq!(after(2, &[true, true, false, false]), [(1, 0)]);
+        assert_eq!(after(3, &[true, false, false, false]), []);
+        // What the backend wrote does not fit.
+        assert_eq!(after(2, &[false, false]), [(1, 0)]);
+        assert_eq!(after(3, &[]), []);
+        assert_eq!(after(0, &[]), [(1, 0), (2, 0), (3, 0)]);
+        assert_eq!(after(1, &[false, true, true, true]), [(1, 0), (2, 0)]);
+        assert_eq!(after(5, &[]), [(3, 3)]);
+    }
 }

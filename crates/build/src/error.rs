@@ -133,6 +133,12 @@ pub enum Problem {
         /// The variable, flag or instruction.
         name: String,
     },
+    /// A file with a name between RUNs that backends would take for a pattern.
+    #[error("a file called {name:?} cannot be handed to a backend by itself")]
+    UnwritableName {
+        /// Its name.
+        name: String,
+    },
     /// `--mount` of RUN with a type that there is not.
     #[error("unsupported mount type {kind:?}")]
     BadMount {
@@ -274,6 +280,9 @@ impl Problem {
             Self::Unsupported { .. } => Some(
                 "leave it out, or choose another --run; files that a bind mount shows can be copied before the RUN"
                     .to_owned(),
+            ),
+            Self::UnwritableName { .. } => Some(
+                "end the destination with a slash, or copy the file before the first RUN or after the last".to_owned(),
             ),
             Self::Script => Some(
                 "COPY the script before the RUN, or leave out the #! line to have the shell run it; sh, bash, dash, ash, \

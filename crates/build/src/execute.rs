@@ -7,13 +7,12 @@ use std::{
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use ocib_image::{
-    Blob, Codec, Compression, Descriptor, Digest, Document, Event, Events, Index, LayerOutline, Manifest,
-    MediaType, Outcome, Outline, Placed, Progress, Reference, Sealing, Sink, TaskId,
+    Blob, Codec, Compression, Descriptor, Digest, Document, Event, Events, Expected, ExpectedLayer, Index,
+    Manifest, MediaType, Memory, Outcome, Placed, Progress, Reference, Sealing, Sink, TaskId,
 };
 
 use crate::{
     Error, Problem, Request, blocking,
-    files::Memory,
     lower::{Make, Part, Target},
 };
 
@@ -67,7 +66,7 @@ pub(crate) async fn execute(
     sink: &dyn Sink,
     events: &Arc<dyn Events>,
 ) -> Result<Published, Error> {
-    sink.check(&outlines(targets, request, made)).await?;
+    sink.check(&expected(targets, request, made)).await?;
     let placed = Putting { request, made, sink, events, first_task: 0 }.put_layers(targets).await?;
     let mut images = Vec::new();
     let mut documents = Vec::new();
@@ -96,7 +95,7 @@ fn root(images: &[PublishedImage], mut documents: Vec<Document>, request: &Reque
 }
 
 /// What is known of `targets` before anything of them is made.
-pub(crate) fn outlines(targets: &[Target], request: &Request, made: &Mutex<Made>) -> Vec<Outline> {
+pub(crate) fn expected(targets: &[Target], request: &Request, made: &Mutex<Made>) -> Vec<Expected> {
     let made = made.lock().unwrap_or_else(PoisonError::into_inner);
     let known = |make: &Make| {
         let layer = made.get(&make.key).map(|(placed, _)| &placed.layer);
@@ -110,16 +109,16 @@ pub(crate) fn outlines(targets: &[Target], request: &Request, made: &Mutex<Made>
             all.into_iter().map(|composed| (composed.image, composed.document)).unzip();
         root(&images, documents, request).descriptor().digest
     });
-    targets.iter().map(|target| outline(target, root)).collect()
+    targets.iter().map(|target| expected_image(target, root)).collect()
 }
 
-fn outline(target: &Target, root: Option<Digest>) -> Outline {
+fn expected_image(target: &Target, root: Option<Digest>) -> Expected {
     let layers = target.parts.iter().map(|part| match part {
-        Part::Base(blob, _) => LayerOutline {
+        Part::Base(blob, _) => ExpectedLayer {
             what: format!("base layer {}", blob.descriptor.digest),
             stored_bytes: Some(blob.descriptor.size),
         },
-        Part::Made(make) => LayerOutline {
+        Part::Made(make) => ExpectedLayer {
             what: make.title.clone(),
             stored_bytes: match make.layer.compression {
                 Compression::Fixed(Codec::Plain) => make.layer.source.bytes(),
@@ -127,7 +126,7 @@ fn outline(target: &Target, root: Option<Digest>) -> Outline {
             },
         },
     });
-    Outline { platform: target.platform.clone(), layers: layers.collect(), root }
+    Expected { platform: target.platform.clone(), layers: layers.collect(), root }
 }
 
 /// Layers on their way into a sink.

@@ -70,8 +70,8 @@ impl Prepared {
     }
 
     /// What the images will be, as far as that is known before a layer is made.
-    pub fn outlines(&self) -> Vec<ocib_image::Outline> {
-        execute::outlines(&self.targets, &self.request, &self.made)
+    pub fn expected(&self) -> Vec<ocib_image::Expected> {
+        execute::expected(&self.targets, &self.request, &self.made)
     }
 }
 
@@ -122,7 +122,7 @@ async fn targets(
     made: &Mutex<execute::Made>,
 ) -> Result<Vec<Target>, Error> {
     if let Some(runs) = supplies.runs {
-        lowering = lowering.for_backend(runs.backend.name(), runs.backend.features());
+        lowering = lowering.for_backend(lower::Backend::of(&*runs.backend));
     }
     let carrying_out = supplies.runs.map(|runs| CarryingOut {
         runs,

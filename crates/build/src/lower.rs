@@ -16,16 +16,17 @@ use std::{
 
 use ocib_dockerfile::{Patterns, Span, Spanned};
 use ocib_image::{
-    Annotations, Blob, Config, ContainerConfig, DiffId, Digest, Digester, Fetched, Foreknown, Layer,
-    LayerError, LayerSource, Platform, RECIPE_ANNOTATION, Remote, RunFeatures, Timestamp, Unsealed,
+    Annotations, Blob, Config, ContainerConfig, DiffId, Digest, Digester, Fetched, Foreknown, Inputs, Layer,
+    LayerError, LayerSource, Memory, Platform, RECIPE_ANNOTATION, Remote, RunBackend, RunFeatures, RunFiles,
+    Timestamp, Unsealed,
 };
 
 use crate::{
     Error, NamedContext, Problem, Request, Timestamps,
     context::Context,
     files::{
-        Archive, Base, Copy, CopyError, Files, FilesLayer, Found, InlineFile, Inputs, Keys, LayerBuilder,
-        Memory, Mode, Owner, OwnerError, Rootfs, copy, expand_wildcards, follow_in, resolve_owner, unpack,
+        Archive, Base, Copy, CopyError, Files, FilesLayer, Found, InlineFile, Keys, LayerBuilder, Mode,
+        Owner, OwnerError, Rootfs, copy, expand_wildcards, follow_in, resolve_owner, unpack,
     },
     path,
     plan::{Action, CopyPlan, Source, Step},
@@ -115,7 +116,21 @@ pub(crate) struct Lowering {
     /// Whether no content is read.
     only_looks: bool,
     /// Whom delegated parts are written for, if that is known.
-    backend: Option<(&'static str, RunFeatures)>,
+    backend: Option<Backend>,
+}
+
+/// Whom delegated parts are written for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Backend {
+    pub(crate) name: &'static str,
+    pub(crate) features: RunFeatures,
+    pub(crate) files: RunFiles,
+}
+
+impl Backend {
+    pub(crate) fn of(backend: &dyn RunBackend) -> Self {
+        Self { name: backend.name(), features: backend.features(), files: backend.files() }
+    }
 }
 
 /// What ADD fetches.
@@ -148,9 +163,9 @@ impl Lowering {
         }
     }
 
-    /// The same, writing for a backend of that name that can do this.
-    pub(crate) fn for_backend(self, name: &'static str, features: RunFeatures) -> Self {
-        Self { backend: Some((name, features)), ..self }
+    /// The same, writing for this backend.
+    pub(crate) fn for_backend(self, backend: Backend) -> Self {
+        Self { backend: Some(backend), ..self }
     }
 
     /// The same, but no layer's content is read, and nothing that is found out is remembered on disk.
@@ -202,11 +217,8 @@ impl Lowering {
     }
 
     fn part(&self, step: &Step, layer: Arc<FilesLayer>) -> Result<Part, Error> {
-        let Keys { same_files, recipe } = layer.keys(self.request.compression)?;
-        let inputs = match &self.memory {
-            Some(_) => Inputs::of(&layer, self.request.compression)?,
-            None => None,
-        };
+        let Keys { same_files, recipe, inputs } =
+            layer.keys(self.request.compression, self.memory.as_ref())?;
         let remembered = self.memory.as_ref().and_then(|memory| inputs.as_ref()?.recall(memory));
         let foreknown = Foreknown {
             recipe: Some(recipe),

@@ -391,6 +391,6 @@ fn native(all: Vec<Within>) -> Option<StagePart> {
 }
 
 #[cfg(test)]
-mod golden;
+pub(crate) mod golden;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

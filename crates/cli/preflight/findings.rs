@@ -44,6 +44,16 @@ impl Status {
     }
 }
 
+/// Where a cause is explained: what ends a RUN is told where its backend is.
+fn page(cause: &str) -> String {
+    const PODS: &str =
+        concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/run-kubernetes.md#when-it-does-not-end-well");
+    match cause.starts_with("run-") {
+        true => PODS.to_owned(),
+        false => format!("{CAUSES}{cause}"),
+    }
+}
+
 impl Finding {
     fn new(
         check: &'static str,
@@ -124,7 +134,7 @@ impl Finding {
             "detail": self.detail,
             "cause": self.cause,
             "remedy": self.remedy,
-            "docs": self.cause.map(|id| format!("{CAUSES}{id}")),
+            "docs": self.cause.map(page),
         })
     }
 

@@ -241,19 +241,19 @@ pub trait ImageSource: Send + Sync {
 
 /// What is known of an image before a byte of it is moved.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Outline {
+pub struct Expected {
     /// What it is for.
     pub platform: Platform,
     /// Its layers, base first.
-    pub layers: Vec<LayerOutline>,
+    pub layers: Vec<ExpectedLayer>,
     /// The digest that the names will stand for, of the manifest or of the index that it is in; known if
     /// all layers are.
     pub root: Option<Digest>,
 }
 
-/// One layer of an [`Outline`].
+/// One layer of an [`Expected`].
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct LayerOutline {
+pub struct ExpectedLayer {
     /// What it is, as progress shows it.
     pub what: String,
     /// How many bytes will be stored, where that is known: a layer that is compressed on its way is not.
@@ -299,7 +299,7 @@ pub trait Sink: Send + Sync {
 
     /// Whether the place takes such images, as far as it knows without being sent any of them. An
     /// error says what it does not take.
-    fn check<'a>(&'a self, images: &'a [Outline]) -> BoxFuture<'a, Result<(), PlaceError>> {
+    fn check<'a>(&'a self, images: &'a [Expected]) -> BoxFuture<'a, Result<(), PlaceError>> {
         let _ = images;
         Box::pin(std::future::ready(Ok(())))
     }
@@ -307,6 +307,13 @@ pub trait Sink: Send + Sync {
     /// The repository that it writes to, if it is one of a registry: other sinks can mount from there.
     fn repository(&self) -> Option<&Reference> {
         None
+    }
+
+    /// What the names of this sink, and others that it was told to look at, stand for now: manifests and
+    /// the indexes that list them. Whoever made those said in them what their layers were made of, and so
+    /// need not make a layer again that the place has. Nothing, where nothing can be read.
+    fn current(&self) -> BoxFuture<'_, Result<Vec<Document>, PlaceError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
     /// Seals a layer into the place: makes its bytes once and stores them; or makes them before, for

@@ -83,6 +83,15 @@ impl LocalOptions {
 }
 
 /// A backend that calls a program of this host.
+///
+/// ```
+/// use ocib_image::RunBackend;
+/// use ocib_local::{Local, LocalOptions, Tool};
+///
+/// let mut options = LocalOptions::new(Tool::Buildah);
+/// options.storage_driver = "overlay".to_owned();
+/// assert_eq!(Local::new(options).name(), "buildah");
+/// ```
 #[derive(Debug)]
 pub struct Local {
     options: LocalOptions,

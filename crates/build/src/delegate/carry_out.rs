@@ -6,11 +6,11 @@ use std::sync::{
 };
 
 use ocib_image::{
-    Config, Digest, Events, Image, ImageName, ImageSource, Outcome, PlaceError, PlaceErrorKind, Progress,
-    Reference, RunBackend, RunJob, Sink, TaskId,
+    Config, Digest, Events, Image, ImageName, ImageSource, LayerSource, Outcome, PlaceError, PlaceErrorKind,
+    Progress, Reference, RunBackend, RunJob, Sink, TaskId,
 };
 
-use super::{Input, Wanted};
+use super::{Input, JobContext, Wanted};
 use crate::{Error, Problem, Request, execute};
 
 /// Who carries out what needs a container, and where its inputs and results are kept.
@@ -130,6 +130,10 @@ impl CarryingOut<'_> {
                 }
             });
         }
+        let context = match &wanted.context[..] {
+            [] => None,
+            members => Some(Arc::new(JobContext::new(members.to_vec())?) as Arc<dyn LayerSource>),
+        };
         let line = |span: ocib_dockerfile::Span| self.request.dockerfile.position(span.start).line;
         Ok(RunJob {
             key: wanted.key,
@@ -138,7 +142,7 @@ impl CarryingOut<'_> {
             lines: wanted.dockerfile.spans().map(line).collect(),
             platform: wanted.platform.clone(),
             destination,
-            context: None,
+            context,
             disk_bytes: wanted.disk_bytes,
         })
     }

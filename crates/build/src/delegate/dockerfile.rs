@@ -90,14 +90,15 @@ pub(crate) fn word(value: &str) -> Option<String> {
     Some(word)
 }
 
-/// A path as COPY's JSON form takes it: neither a variable nor, for `is_source`, a wildcard in it counts.
-pub(crate) fn copied_path(path: &str, is_source: bool) -> String {
+/// Whether a name means itself wherever backends take wildcards, variables or quotes.
+pub(crate) fn is_plain(name: &str) -> bool {
+    !name.contains(|c: char| c.is_control() || matches!(c, '*' | '?' | '[' | '\\' | '"' | '\'' | '$'))
+}
+
+/// A destination of COPY in its JSON form: what it expands to is `path`.
+pub(crate) fn destination_path(path: &str) -> String {
     let mut escaped = String::with_capacity(path.len());
     for c in path.chars() {
-        if is_source && matches!(c, '*' | '?' | '[' | '\\') {
-            // Once for the pattern, and once more for the expansion that comes before it.
-            escaped.push_str("\\\\");
-        }
         if matches!(c, '"' | '\'' | '\\' | '$') {
             escaped.push('\\');
         }

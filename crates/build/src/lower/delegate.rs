@@ -5,6 +5,8 @@
 //! to their place by the backend, which alone knows what a RUN has left there (a link, a directory).
 
 mod copies;
+#[cfg(test)]
+mod golden;
 mod mounts;
 mod script;
 mod writer;
@@ -17,7 +19,7 @@ use super::{
 };
 use crate::{
     Error, Problem,
-    delegate::{Input, Template, Wanted},
+    delegate::{Input, Member, Template, Wanted},
     plan::{Delegated, StagePlan, Within},
     stages::Origin,
 };
@@ -49,7 +51,7 @@ impl Lowering {
             writer.instruction(number, within)?;
         }
         let copied_bytes = writer.copied_bytes();
-        let (images, dockerfile) = writer.finish()?;
+        let (images, dockerfile, context) = writer.finish()?;
         let position = |offset| self.request.dockerfile.position(offset).line;
         let span = part.span();
         let name = plan.name.clone().unwrap_or_else(|| format!("stage {}", plan.index));
@@ -57,12 +59,13 @@ impl Lowering {
         let lines = if first == last { format!("line {first}") } else { format!("lines {first} to {last}") };
         Ok(Some(Wanted {
             stage: plan.index,
-            key: key(part, &images, &dockerfile),
+            key: key(part, &images, &dockerfile, &context),
             title: format!("{name}, {lines}"),
             span,
             platform: part.start.platform.clone(),
             images,
             dockerfile,
+            context,
             before,
             lines_before,
             disk_bytes: stage.parts.iter().map(part_bytes).sum::<u64>() + 2 * copied_bytes,
@@ -70,12 +73,15 @@ impl Lowering {
     }
 }
 
-fn key(part: &Delegated, images: &[Input], dockerfile: &Template) -> Digest {
+fn key(part: &Delegated, images: &[Input], dockerfile: &Template, context: &[Member]) -> Digest {
     let identities: Vec<String> = images.iter().map(|image| image.identity().to_string()).collect();
     let mut digester = Digester::new();
     for text in [FORMAT, &part.start.platform.to_string(), &dockerfile.text(&identities)] {
         digester.update(text.as_bytes());
         digester.update(b"\n");
+    }
+    for member in context {
+        digester.update(member.identity.to_string().as_bytes());
     }
     digester.finish()
 }

@@ -60,6 +60,9 @@ impl Writer<'_> {
         from: Option<Origin>,
         options: &mut Vec<(String, Option<String>)>,
     ) -> Result<usize, Error> {
+        if self.is_by_context() {
+            return Err(self.cannot("--mount=type=bind of a context").at(mount.span));
+        }
         let source = mount.option(&["source", "src"]).unwrap_or("/").to_owned();
         let plan = CopyPlan {
             from,
@@ -115,7 +118,7 @@ impl Writer<'_> {
     }
 
     pub(super) fn flags(&mut self, span: Span, run: &RunPlan, pieces: &mut Vec<Piece>) -> Result<(), Error> {
-        let features = self.lowering.backend.map(|(_, features)| features);
+        let features = self.lowering.backend.map(|backend| backend.features);
         let flags = [
             ("network", &run.network, "default", features.is_none_or(|features| features.network)),
             ("security", &run.security, "sandbox", features.is_none_or(|features| features.security)),
@@ -134,12 +137,12 @@ impl Writer<'_> {
     }
 
     fn require_mount(&self, kind: &str, span: Span) -> Result<(), Error> {
-        let can = self.lowering.backend.is_none_or(|(_, features)| features.mounts.contains(&kind));
+        let can = self.lowering.backend.is_none_or(|backend| backend.features.mounts.contains(&kind));
         if can { Ok(()) } else { Err(self.cannot(&format!("--mount=type={kind}")).at(span)) }
     }
 
     fn cannot(&self, what: &str) -> Problem {
-        let backend = self.lowering.backend.map_or("none", |(name, _)| name);
+        let backend = self.lowering.backend.map_or("none", |backend| backend.name);
         Problem::Unsupported { backend, what: what.to_owned() }
     }
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use ocib_dockerfile::Span;
-use ocib_image::{Config, ContainerConfig, DiffId, History, ImageName};
+use ocib_image::{Config, ContainerConfig, DiffId, History, ImageName, RunFiles};
 
 use super::{diff_ids, made, part_bytes, script};
 use crate::{
     Error, Problem,
-    delegate::{Input, Line, Piece, Template, environment, word},
+    delegate::{Input, Line, Member, Piece, Template, environment, word},
     lower::{
         Lowering, Part,
         stages::{Stage, Stages},
@@ -25,6 +25,8 @@ pub(super) struct Writer<'a> {
     /// The number of the image of copied files, once there is one.
     files: Option<usize>,
     pub(super) copies: Vec<Part>,
+    /// The same for a backend that wants files by its context.
+    pub(super) context: Vec<Member>,
     dockerfile: Template,
     /// What the next command would find.
     around: Around,
@@ -39,6 +41,7 @@ impl<'a> Writer<'a> {
             images: Vec::new(),
             files: None,
             copies: Vec::new(),
+            context: Vec::new(),
             dockerfile: Template::default(),
             around: Around::default(),
         }
@@ -46,17 +49,23 @@ impl<'a> Writer<'a> {
 
     /// How much of the context and of other stages is copied or mounted.
     pub(super) fn copied_bytes(&self) -> u64 {
-        self.copies.iter().map(part_bytes).sum()
+        let by_context = self.context.iter().map(|member| member.files.size().tar_bytes);
+        self.copies.iter().map(part_bytes).chain(by_context).sum()
     }
 
-    /// The images by number, and the Dockerfile that names them.
-    pub(super) fn finish(mut self) -> Result<(Vec<Input>, Template), Error> {
+    /// Whether files reach the backend by its context.
+    pub(super) fn is_by_context(&self) -> bool {
+        self.lowering.backend.is_some_and(|backend| backend.files == RunFiles::Context)
+    }
+
+    /// The images by number, the Dockerfile that names them, and what is in its context.
+    pub(super) fn finish(mut self) -> Result<(Vec<Input>, Template, Vec<Member>), Error> {
         if let Some(files) = self.files {
             let diff_ids = diff_ids(self.lowering, &self.copies)?;
             let config = self.config(&diff_ids, &Around::default());
             self.images[files] = Some(made(self.part, &self.copies, config, &diff_ids));
         }
-        Ok((self.images.into_iter().flatten().collect(), self.dockerfile))
+        Ok((self.images.into_iter().flatten().collect(), self.dockerfile, self.context))
     }
 
     /// The image of copied files, which is made at the end.
