@@ -85,7 +85,7 @@ pub(super) fn serve(
         // A container that ends takes the connection along, whatever the client is about.
         let (stop, stopped) = std::sync::mpsc::channel::<()>();
         let closing = out.try_clone().expect("a socket can be shared");
-        scope.spawn(move || close_at_end(world, name, closing, &stopped));
+        scope.spawn(move || close_at_end(world, name, &closing, &stopped));
         let ended = take(wire, &mut out, input, cut);
         drop(stop);
         ended
@@ -172,7 +172,7 @@ impl Input<'_> {
 }
 
 /// Ends the connection when the container ends.
-fn close_at_end(world: &World, name: &str, out: TcpStream, stopped: &std::sync::mpsc::Receiver<()>) {
+fn close_at_end(world: &World, name: &str, out: &TcpStream, stopped: &std::sync::mpsc::Receiver<()>) {
     while let Err(std::sync::mpsc::TryRecvError::Empty) = stopped.try_recv() {
         let state = world.wait(world.lock());
         let current = state
