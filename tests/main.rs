@@ -5,6 +5,8 @@
 //! that need minutes or many gigabytes run where `OCIB_TEST_FULL` is set.
 #![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
+#[cfg(feature = "ecr")]
+mod aws_ways;
 mod bases;
 mod check;
 mod conformance;
@@ -44,5 +46,6 @@ mod reuse;
 #[cfg(feature = "kaniko")]
 mod run_kaniko;
 mod run_local;
+mod slow;
 mod stdin;
 mod verify;

@@ -86,6 +86,9 @@ config
 
 outputs
   push to {}/tiny, as 2
+    1  base, mounted from {name} if the registry agrees, else sent
+    2  streamed, sent
+    3  streamed, sent
 ",
         registry.host()
     );
@@ -180,6 +183,9 @@ layers
 
 outputs
   OCI layout in ocib-out
+    1  unknown: depends on what stage 0 delegates
+    2  streamed, sent
+    3  unknown: depends on what stage 0 delegates
   not with these flags: RUN needs a backend, which --run names
 "
     );
@@ -189,6 +195,8 @@ outputs
 
 #[test]
 fn json_has_the_documented_fields() {
+    let why = "depends on what stage 0 delegates";
+    let depends = json!({"made": "unknown", "stored": "unknown", "why": why, "from": null});
     let registry = Registry::start(RegistryOptions::default());
     let dockerfile = "FROM @BASE@ AS build\nARG API_TOKEN=hunter2\nCOPY <<EOF /x\nx\nEOF\nRUN --mount=target=/m make\n\
                       COPY model/a /\n";
@@ -278,8 +286,27 @@ fn json_has_the_documented_fields() {
             "config": {"Env": [format!("PATH={path}"), "HF_TOKEN=*******"], "WorkingDir": "/"},
         }],
         "outputs": [
-            {"kind": "registry", "repository": "a.example/x", "tags": ["1", "2"]},
-            {"kind": "archive", "format": "oci", "path": "x.tar", "names": ["a.example/x:1", "a.example/x:2"]},
+            {
+                "kind": "registry",
+                "repository": "a.example/x",
+                "tags": ["1", "2"],
+                "parts": null,
+                "unknown": "it cannot be asked",
+                "images": [],
+            },
+            {
+                "kind": "archive",
+                "format": "oci",
+                "path": "x.tar",
+                "names": ["a.example/x:1", "a.example/x:2"],
+                "unknown": null,
+                "images": [{"platform": "linux/amd64", "layers": [
+                    {"made": "base", "stored": "stored", "why": null, "from": null},
+                    {"made": "streamed", "stored": "stored", "why": null, "from": null},
+                    depends,
+                    depends,
+                ]}],
+            },
         ],
     });
     let flags = [
@@ -289,7 +316,11 @@ fn json_has_the_documented_fields() {
         "--output=type=registry",
         "--output=type=oci,dest=x.tar",
     ];
-    assert_eq!(object(&site, &flags), expected);
+    let mut plan = object(&site, &flags);
+    let unknown = plan["outputs"][0]["unknown"].as_str().unwrap();
+    assert!(unknown.starts_with("GET https://a.example/v2/x/manifests/1 failed: "), "{unknown}");
+    plan["outputs"][0]["unknown"] = json!("it cannot be asked");
+    assert_eq!(plan, expected);
 }
 
 #[test]

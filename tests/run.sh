@@ -23,6 +23,7 @@ main() {
 
     step "packages" packages
     step "arm64 programs" arm64_programs
+    step "moto" moto
     step "Kubernetes' schemas" kubernetes_schemas
     step "cargo fmt" cargo fmt --all --check
     step "cargo clippy" cargo clippy --workspace --all-targets -- -D warnings
@@ -110,6 +111,15 @@ kubernetes_schemas() {
     python3 -m venv "$environment"
     "$environment/bin/pip" install --quiet --disable-pip-version-check kubernetes-validate==1.37.0 ||
         fail "kubernetes-validate cannot be fetched from PyPI"
+}
+
+# AWS's APIs as others wrote them down, in a Python environment of its own.
+moto() {
+    local venv="$PWD/target/test-data/moto"
+    [ -x "$venv/bin/moto_server" ] && return
+    rm -rf "$venv"
+    python3 -m venv "$venv" || fail "python3 makes no environment: as root, run: apt-get install python3-venv"
+    "$venv/bin/pip" install -q --disable-pip-version-check "moto[server]==5.*" || fail "moto cannot be installed"
 }
 
 # A static arm64 program and an emulator that runs it. Both are taken out of their packages: neither

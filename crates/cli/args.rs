@@ -204,6 +204,23 @@ pub(crate) struct Shared {
     pub(crate) registry_config: Option<PathBuf>,
 }
 
+impl Shared {
+    /// These flags, and those of `outer` that are not given here, but for how progress is shown.
+    pub(crate) fn within(self, outer: &Self) -> Self {
+        let joined = |own: Vec<String>, outer: &[String]| own.into_iter().chain(outer.to_vec()).collect();
+        Self {
+            memory: self.memory.or(outer.memory),
+            jobs: self.jobs.or(outer.jobs),
+            insecure_registries: joined(self.insecure_registries, &outer.insecure_registries),
+            ca_files: self.ca_files.into_iter().chain(outer.ca_files.iter().cloned()).collect(),
+            #[cfg(feature = "ecr")]
+            ecr_hosts: self.ecr_hosts.into_iter().chain(outer.ecr_hosts.iter().cloned()).collect(),
+            registry_config: self.registry_config.or_else(|| outer.registry_config.clone()),
+            ..self
+        }
+    }
+}
+
 #[derive(Args, Debug)]
 #[command(after_help = "\
 The flags are those of `ocib build`, but nothing is made, sent or written.

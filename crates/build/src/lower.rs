@@ -103,6 +103,14 @@ impl std::io::Write for Hashing {
     }
 }
 
+/// What is known of a layer before it is made.
+struct Recalled {
+    keys: Keys,
+    /// What its inputs became the last time.
+    remembered: Option<Layer>,
+    foreknown: Foreknown,
+}
+
 /// Lowers the plans of all platforms, sharing what they share.
 #[derive(Debug)]
 pub(crate) struct Lowering {
@@ -216,15 +224,21 @@ impl Lowering {
         Rootfs::of(Arc::clone(self.bases.entry(key.clone()).or_insert_with(base)))
     }
 
-    fn part(&self, step: &Step, layer: Arc<FilesLayer>) -> Result<Part, Error> {
-        let Keys { same_files, recipe, inputs } =
-            layer.keys(self.request.compression, self.memory.as_ref())?;
-        let remembered = self.memory.as_ref().and_then(|memory| inputs.as_ref()?.recall(memory));
+    /// What is known of a layer before it is made.
+    fn recall(&self, layer: &FilesLayer) -> Result<Recalled, Error> {
+        let keys = layer.keys(self.request.compression, self.memory.as_ref())?;
+        let remembered = self.memory.as_ref().and_then(|memory| keys.inputs.as_ref()?.recall(memory));
         let foreknown = Foreknown {
-            recipe: Some(recipe),
+            recipe: Some(keys.recipe),
             layer: remembered.clone().filter(|_| !self.request.verify_reuse),
             repositories: Vec::new(),
         };
+        Ok(Recalled { keys, remembered, foreknown })
+    }
+
+    fn part(&self, step: &Step, layer: Arc<FilesLayer>) -> Result<Part, Error> {
+        let Recalled { keys, remembered, foreknown } = self.recall(&layer)?;
+        let Keys { same_files, recipe, inputs } = keys;
         let title = step.title().to_owned();
         let compression = self.request.compression;
         let files = Arc::clone(&layer);

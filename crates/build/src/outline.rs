@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use ocib_dockerfile::Span;
-use ocib_image::{Compression, ContainerConfig, Descriptor, DiffId, Digest, ImageName, Platform};
+use ocib_image::{
+    Blob, Compression, ContainerConfig, Descriptor, DiffId, Digest, Foreknown, ImageName, Platform,
+};
 
 use crate::Warning;
 
@@ -88,6 +90,8 @@ pub struct StepOutline {
     pub sources: Vec<FilesFrom>,
     /// How much it is.
     pub size: StepSize,
+    /// What is known of the layer before it is made, if its size is.
+    pub foreknown: Option<Box<Foreknown>>,
 }
 
 /// From the first RUN of a stage to its last.
@@ -211,7 +215,7 @@ pub struct LayerSize {
 #[derive(Clone, Debug)]
 pub enum LayerOutline {
     /// One of the base's; it is not touched.
-    Base(Descriptor, DiffId),
+    Base(Box<Blob>, DiffId),
     /// One that ocib makes, in the stage of that number.
     Made(usize, StepOutline),
     /// However many the delegated part of the stage of that number makes.

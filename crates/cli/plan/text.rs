@@ -1,15 +1,19 @@
 //! A plan as text, for people.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::fmt::Write;
 
 use ocib_build::{
     BaseOutline, DelegatedOutline, FilesFrom, InputOutline, JobOutline, LayerOutline, PartOutline,
     StageOutline, StepOutline, StepSize, TargetOutline,
 };
-use ocib_image::{ArchiveFormat, Reference};
+use ocib_image::ArchiveFormat;
 
-use super::{Shown, delegated, runtime_config, shown_value};
-use crate::{output::Output, terminal::printable};
+use super::{
+    Shown, delegated,
+    fate::{At, LayerFate, Parts, Place},
+    runtime_config, shown_value,
+};
+use crate::terminal::printable;
 
 /// The whole plan, without a line feed at its end.
 pub(super) fn plan(shown: &Shown) -> String {
@@ -18,8 +22,8 @@ pub(super) fn plan(shown: &Shown) -> String {
         target(&mut out, shown, one);
     }
     heading(&mut out, "outputs");
-    for line in shown.outputs.iter().flat_map(|output| destinations(shown, output)) {
-        item(&mut out, 1, &line);
+    for one in &shown.places {
+        place_of(&mut out, shown, one);
     }
     if shown.outline.targets.len() > 1 {
         item(&mut out, 1, "layers that platforms share are made and sent once");
@@ -114,7 +118,9 @@ fn job_of(out: &mut String, job: &JobOutline) {
 
 fn layer(shown: &Shown, target: &TargetOutline, layer: &LayerOutline) -> String {
     match layer {
-        LayerOutline::Base(blob, _) => format!("base {}, {} as stored", blob.digest, bytes_of(blob.size)),
+        LayerOutline::Base(blob, _) => {
+            format!("base {}, {} as stored", blob.descriptor.digest, bytes_of(blob.descriptor.size))
+        }
         LayerOutline::Made(stage, step) => {
             let lines = place(shown.lines(step.span));
             format!("made by stage {stage}, {lines}: {}, {}", size(step.size), shown.codec())
@@ -134,7 +140,9 @@ fn total(target: &TargetOutline) -> String {
     let mut is_known = true;
     for layer in &target.layers {
         match layer {
-            LayerOutline::Base(blob, _) => (base, base_bytes) = (base + 1, base_bytes + blob.size),
+            LayerOutline::Base(blob, _) => {
+                (base, base_bytes) = (base + 1, base_bytes + blob.descriptor.size);
+            }
             LayerOutline::Made(_, StepOutline { size, .. }) => {
                 made += 1;
                 let (bytes, is_all) = match size {
@@ -193,35 +201,60 @@ fn files_from(from: &FilesFrom) -> String {
     }
 }
 
-fn destinations(shown: &Shown, output: &Output) -> Vec<String> {
+/// Where the image goes, and what becomes of its layers there.
+fn place_of(out: &mut String, shown: &Shown, place: &Place) {
+    item(out, 1, &destination(shown, &place.at));
+    if let At::Repository { parts: Some(Parts { most, bytes, layer_bytes_max }), .. } = &place.at {
+        let limit = format!("so a layer of at most {}", bytes_of(*layer_bytes_max));
+        item(out, 2, &format!("layers in at most {most} parts of up to {}, {limit}", bytes_of(*bytes)));
+    }
+    if let Some(why) = &place.unknown {
+        item(out, 2, &format!("what is there is unknown: {why}"));
+    }
+    for (target, layers) in shown.outline.targets.iter().zip(&place.images) {
+        if shown.outline.targets.len() > 1 {
+            item(out, 2, &format!("for {}", target.platform));
+        }
+        for (number, layer) in layers.iter().enumerate() {
+            item(out, 2, &format!("{}  {}", number + 1, fate(layer)));
+        }
+    }
+}
+
+fn destination(shown: &Shown, at: &At) -> String {
     let names = match &shown.names[..] {
         [] => String::new(),
         names => format!(", as {}", names.join(" and ")),
     };
-    match output {
-        Output::Registry(references) => repositories(references)
-            .into_iter()
-            .map(|(repository, tags)| format!("push to {repository}, as {}", tags.join(" and ")))
-            .collect(),
-        Output::Layout(directory) => vec![format!("OCI layout in {}{names}", directory.display())],
-        Output::Archive(format, path) => {
+    match at {
+        At::Repository { name, tags, .. } => format!("push to {name}, as {}", tags.join(" and ")),
+        At::Layout(directory) => format!("OCI layout in {}{names}", directory.display()),
+        At::Archive(format, path) => {
             let kind = match format {
                 ArchiveFormat::Oci => "OCI archive",
                 ArchiveFormat::Docker => "docker archive",
             };
             let path = path.as_ref().map_or_else(|| "stdout".to_owned(), |path| path.display().to_string());
-            vec![format!("{kind} {path}{names}")]
+            format!("{kind} {path}{names}")
         }
     }
 }
 
-/// The tags of each repository.
-pub(super) fn repositories(references: &[Reference]) -> BTreeMap<String, Vec<&str>> {
-    let mut repositories: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for reference in references {
-        repositories.entry(reference.name()).or_default().push(reference.tag().unwrap_or("latest"));
+fn fate(layer: &LayerFate) -> String {
+    let LayerFate { made, stored, why, from } = layer;
+    let stored = match (*stored, from) {
+        ("present", _) => "is there".to_owned(),
+        ("mounted", Some(from)) => format!("mounted from {from} if the registry agrees, else sent"),
+        ("stored-if-missing", _) => "sent unless it is there".to_owned(),
+        ("stored", _) => "sent".to_owned(),
+        (other, _) => other.to_owned(),
+    };
+    let why = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    match *made {
+        "unknown" => format!("unknown{why}"),
+        "hashed-first" => format!("hashed first, {stored}{why}"),
+        made => format!("{made}, {stored}{why}"),
     }
-    repositories
 }
 
 fn place((first, last): (usize, usize)) -> String {

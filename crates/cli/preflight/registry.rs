@@ -4,10 +4,16 @@ use std::time::{Duration, SystemTime};
 
 use ocib_build::Prepared;
 use ocib_image::{Digest, Expected, Reference, Sink};
-use ocib_store::{Cause, PushOptions, RegistrySink, Tagged, Write};
+use ocib_store::{Cause, PushOptions, Tagged, Write};
 
-use super::findings::{Finding, Findings};
-use crate::{output::Means, registries::Clients};
+use super::{
+    findings::{Finding, Findings},
+    machine::size,
+};
+use crate::{
+    output::{Means, Parts},
+    registries::Clients,
+};
 
 /// How far a clock may be off before signatures of AWS are refused (SigV4, "five minutes").
 const SKEW_MAX: Duration = Duration::from_secs(300);
@@ -35,7 +41,7 @@ pub(super) async fn check(
     let repository = push.repository.clone();
     let named = |tag: &String| format!("{}:{tag}", repository.name()).parse().ok();
     let names = push.tags.iter().filter_map(named).collect();
-    limits(push, &expected, prepared.is_some(), findings).await;
+    limits(means, push, &expected, prepared.is_some(), findings).await;
     let place = Place { clients, repository, names, expected };
     if !place.greet(findings).await {
         findings.add(Finding::unknown(
@@ -80,10 +86,21 @@ pub(super) fn identities(clients: &Clients, findings: &mut Findings) {
 }
 
 /// Sizes and counts against the registry's profile.
-async fn limits(push: PushOptions, expected: &[Expected], is_known: bool, findings: &mut Findings) {
+async fn limits(
+    means: &Means,
+    push: PushOptions,
+    expected: &[Expected],
+    is_known: bool,
+    findings: &mut Findings,
+) {
     let name = push.repository.name();
     let limit = push.registries.layer_bytes_max(push.repository.registry());
-    let checked = RegistrySink::new(push).check(expected).await;
+    let limit = limit.or_else(|| means.parts().map(|parts| parts.layer_bytes_max));
+    let in_parts = means.parts().map_or_else(String::new, |Parts { most, bytes, layer_bytes_max }| {
+        let [bytes, layer_bytes_max] = [bytes, layer_bytes_max].map(size);
+        format!("; in at most {most} parts of up to {bytes}, so {layer_bytes_max} a layer")
+    });
+    let checked = means.limits(push).check(expected).await;
     let layers = || expected.iter().flat_map(|image| &image.layers);
     let unmeasured = layers().filter(|layer| layer.stored_bytes.is_none()).count();
     let most = expected.iter().map(|image| image.layers.len()).max().unwrap_or_default();
@@ -92,14 +109,14 @@ async fn limits(push: PushOptions, expected: &[Expected], is_known: bool, findin
         Ok(()) if !is_known => Finding::unknown("limits", name, "the layers are not known"),
         Ok(()) if unmeasured > 0 && limit.is_some() => {
             let detail = format!(
-                "layers of an image: {most}; how large {unmeasured} of all are shows when they are compressed"
+                "layers of an image: {most}; how large {unmeasured} of all are shows when they are compressed{in_parts}"
             );
             Finding::unknown("limits", name, detail)
         }
         Ok(()) => Finding::ok(
             "limits",
             name,
-            format!("layers of an image: {most}, and none is too large as far as is known"),
+            format!("layers of an image: {most}, and none is too large as far as is known{in_parts}"),
         ),
     });
 }
@@ -235,11 +252,20 @@ impl Place<'_> {
                 registries.try_write(repository, Write::Complete).await,
             );
         }
-        let detail = match self.is_ecr() {
-            true => "name an image (PutImage): shows only when it is done",
-            false => "send layers and name an image: shows only when it is done",
-        };
-        findings.add(Finding::unknown("permission", &name, detail));
+        if !self.is_ecr() {
+            let detail = "send layers and name an image: shows only when it is done";
+            findings.add(Finding::unknown("permission", &name, detail));
+            return;
+        }
+        let put = "name an image (PutImage)";
+        findings.add(match registries.try_name(repository).await {
+            Ok(true) => Finding::ok("permission", &name, format!("{put}: allowed")),
+            Ok(false) => Finding::unknown("permission", &name, format!("{put}: shows only when it is done")),
+            Err(error) => Finding::refused("permission", &name, error),
+        });
+        // Layers that are larger than what was looked at, key policies, quotas, connections.
+        let detail = "whether all of it arrives and is taken shows only when it is done";
+        findings.add(Finding::unknown("sending", &name, detail));
     }
 
     /// ECR's registry does not say why it refuses this question, its API does.

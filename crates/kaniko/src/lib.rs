@@ -20,8 +20,6 @@
 //!
 //! Start with [`Kaniko`]'s `run` in `backend.rs`.
 
-#![allow(clippy::result_large_err, reason = "the contract's error is large, and made once for a job")]
-
 mod attach;
 mod backend;
 mod cleanup;

@@ -16,7 +16,7 @@ use ocib_testkit::{checkout, file_layer, run_command};
 use serde_json::json;
 
 /// The oldest and the newest version whose schemas the validator has and that ocib is for.
-const VERSIONS: [&str; 2] = ["1.20", "1.37"];
+const VERSIONS: [&str; 2] = ["1.25", "1.37"];
 
 fn job() -> RunJob {
     RunJob {

@@ -21,7 +21,7 @@ fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     match arguments.as_slice() {
         [_, send, kubeconfig, bytes] if send == "send" => {
-            self::send(Path::new(kubeconfig), bytes.parse().unwrap())
+            self::send(Path::new(kubeconfig), bytes.parse().unwrap());
         }
         _ => measure(),
     }

@@ -32,6 +32,7 @@ mod proxy;
 mod registry;
 mod scripted;
 mod sinks;
+mod tls;
 mod tunnel;
 
 pub use content::{Noise, noise_file, safetensors_file, sparse_file};
@@ -51,4 +52,5 @@ pub use proxy::{Fault, FaultProxy, RequestKind};
 pub use registry::{Registry, RegistryOptions, Request, Served};
 pub use scripted::{Scripted, ScriptedRegistry};
 pub use sinks::{SinkCase, file_layer, program_layer, sealer, sink_suite};
+pub use tls::TlsFront;
 pub use tunnel::{ConnectProxy, ProxyRequest};

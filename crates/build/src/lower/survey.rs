@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use ocib_image::Config;
+use ocib_image::{Config, Foreknown};
 
 use super::{Lowering, Part, Stages, Target};
 use crate::{
@@ -77,12 +77,14 @@ impl Lowering {
                     let mut outlines = Vec::new();
                     for step in steps {
                         let (size, layer) = self.step_size(step, &files, after, known)?;
-                        match layer {
+                        let recalled = layer.as_ref().map(|layer| self.recall(layer)).transpose()?;
+                        match layer.filter(|_| after.is_none()) {
                             Some(layer) => files.push(layer),
                             // What is in this layer is in every later one's way.
                             None => after = after.or(size.after()),
                         }
-                        let outline = step_outline(step, size);
+                        let outline =
+                            step_outline(step, size, recalled.map(|recalled| Box::new(recalled.foreknown)));
                         layers.push(LayerOutline::Made(stage.index, outline.clone()));
                         outlines.push(outline);
                     }
@@ -102,7 +104,7 @@ impl Lowering {
             return Ok(known.layers[earlier].clone());
         }
         let layer = |part| match part {
-            Part::Base(blob, diff_id) => Some(LayerOutline::Base(blob.descriptor, diff_id)),
+            Part::Base(blob, diff_id) => Some(LayerOutline::Base(blob, diff_id)),
             Part::Made { .. } => None,
         };
         Ok(self.base_parts(base)?.into_iter().filter_map(layer).collect())
@@ -129,8 +131,8 @@ impl Lowering {
         match &step.action {
             Action::Directory { .. } => Ok((StepSize::Unknown { after }, None)),
             Action::Copy(copy) if copy.link => {
-                let layer = self.step(step, &Rootfs::default(), &known.files)?;
-                Ok((StepSize::Known(layer.size()), None))
+                let layer = Arc::new(self.step(step, &Rootfs::default(), &known.files)?);
+                Ok((StepSize::Known(layer.size()), Some(layer)))
             }
             Action::Copy(copy) => {
                 // Whom the owner's name means is written in files that are not there yet.
@@ -195,8 +197,8 @@ fn origins_of(stage: &StagePlan) -> Vec<&Origin> {
     origins
 }
 
-fn step_outline(step: &Step, size: StepSize) -> StepOutline {
-    StepOutline { span: step.span, text: step.title().to_owned(), sources: sources(step), size }
+fn step_outline(step: &Step, size: StepSize, foreknown: Option<Box<Foreknown>>) -> StepOutline {
+    StepOutline { span: step.span, text: step.title().to_owned(), sources: sources(step), size, foreknown }
 }
 
 fn delegated_outline(delegated: &Delegated, job: Option<JobOutline>) -> DelegatedOutline {
