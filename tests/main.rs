@@ -17,6 +17,8 @@ mod ecr_layers;
 #[cfg(feature = "ecr")]
 mod ecr_login;
 mod errors;
+mod examples;
+mod executor_image;
 mod explain;
 #[cfg(feature = "ecr")]
 mod faults;
@@ -42,6 +44,8 @@ mod push;
 mod registry_config;
 mod reproducible;
 mod reuse;
+#[cfg(feature = "kaniko")]
+mod run_kaniko;
 mod run_local;
 mod slow;
 mod stdin;

@@ -24,6 +24,7 @@ main() {
     step "packages" packages
     step "arm64 programs" arm64_programs
     step "moto" moto
+    step "Kubernetes' schemas" kubernetes_schemas
     step "cargo fmt" cargo fmt --all --check
     step "cargo clippy" cargo clippy --workspace --all-targets -- -D warnings
     step "cargo test" cargo test --workspace
@@ -98,6 +99,18 @@ fuzzing() {
     else
         echo "no nightly toolchain: the tests named mutations are all the fuzzing that was done"
     fi
+}
+
+# Schemas of several versions of Kubernetes, and what checks manifests against them (tests/manifests.py).
+kubernetes_schemas() {
+    local environment="$PWD/target/test-data/kubernetes-validate"
+    if "$environment/bin/python" -c 'import kubernetes_validate' 2> /dev/null; then
+        return
+    fi
+    rm -rf "$environment"
+    python3 -m venv "$environment"
+    "$environment/bin/pip" install --quiet --disable-pip-version-check kubernetes-validate==1.37.0 ||
+        fail "kubernetes-validate cannot be fetched from PyPI"
 }
 
 # AWS's APIs as others wrote them down, in a Python environment of its own.

@@ -35,6 +35,9 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Find out beforehand what would keep a build from ending well: nothing is built, no layer is sent.
     Preflight(Box<crate::preflight::Preflight>),
+    /// List or remove pods that builds have made.
+    #[cfg(feature = "kaniko")]
+    RunPods(crate::run_pods::RunPods),
     /// Say what an error message means, of ocib or another program, and what to do.
     Explain(crate::explain::Explain),
     /// Say which version this is and what it was built with.

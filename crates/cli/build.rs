@@ -62,8 +62,14 @@ pub(crate) fn publish_into(
     sinks: impl FnOnce(&Wired) -> Result<Vec<Arc<dyn Sink>>, Failure>,
 ) -> Result<Vec<Published>, Failure> {
     let (wired, runtime) = Wired::new(build, events, wiring::http(&build.shared)?, Backoff::default())?;
-    let job = Job { sinks: sinks(&wired)?, runs: run::runs(build, &wired)?, wired };
-    wiring::finish(runtime, async move { job.publish_all().await })
+    let runs = run::runs(build, &wired)?;
+    let backend = runs.as_ref().map(|runs| Arc::clone(&runs.backend));
+    let job = Job { sinks: sinks(&wired)?, runs, wired };
+    wiring::finish_tidily(runtime, async move { job.publish_all().await }, async {
+        if let Some(backend) = &backend {
+            backend.tidied().await;
+        }
+    })
 }
 
 /// What is built, and all that takes part in finding it out.

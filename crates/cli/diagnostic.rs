@@ -89,6 +89,12 @@ impl Failure {
         }
     }
 
+    /// What a backend of RUN said, without a Dockerfile.
+    pub(crate) fn of_run(error: &RunError) -> Self {
+        let failure = Self::new(exit_of_run(error.kind), error.to_string()).help(error.remedy.clone());
+        Self { id: Some(error.cause), ..failure }
+    }
+
     /// A repository that was to be a context.
     pub(crate) fn of_git(error: &PlaceError) -> Self {
         let failure = Self::of_place(error);

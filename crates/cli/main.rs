@@ -21,6 +21,8 @@ mod progress;
 mod registries;
 mod report;
 mod run;
+#[cfg(feature = "kaniko")]
+mod run_pods;
 mod tag;
 mod terminal;
 mod tree;
@@ -42,6 +44,8 @@ fn main() -> ExitCode {
         args::Command::Inspect(inspect) => inspect::run(&inspect),
         args::Command::Verify(verify) => verify::run(&verify),
         args::Command::Preflight(preflight) => preflight::run(&preflight),
+        #[cfg(feature = "kaniko")]
+        args::Command::RunPods(run_pods) => run_pods::run(&run_pods),
         args::Command::Explain(explain) => explain::run(&explain),
         args::Command::Version => report::version(),
     };

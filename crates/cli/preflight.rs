@@ -1,6 +1,8 @@
 //! `ocib preflight`: what would keep a build from ending well, found out beforehand. No layer is made or
 //! sent, no tag and no repository is touched.
 
+#[cfg(feature = "kaniko")]
+mod cluster;
 mod findings;
 mod machine;
 mod registry;
@@ -12,6 +14,8 @@ use ocib_build::{PartOutline, Prepared, Supplies, bases, outline, prepare};
 use ocib_net::{Backoff, HttpOptions};
 
 use self::findings::{Finding, Findings};
+#[cfg(feature = "kaniko")]
+use crate::run::Run;
 use crate::{
     args,
     build::Wired,
@@ -27,7 +31,7 @@ use crate::{
 Takes the flags of ocib build. What was found goes to stdout.
 
 Exit codes: 0 no problem was found, else that of the worst one: 4 authentication or permission,
-5 registry or network, 3 Dockerfile or context, 1 anything else; 2 usage.
+5 registry or network, 6 cluster, 3 Dockerfile or context, 1 anything else; 2 usage.
 What cannot be found out is said to be unknown, and is not taken for good.")]
 pub(crate) struct Preflight {
     #[command(flatten)]
@@ -73,6 +77,10 @@ pub(crate) fn run(preflight: &Preflight) -> Result<(), Failure> {
         let prepared = match &wired {
             Some(wired) if build.run.is_given() => {
                 outlined(wired, &build.run.name(), &mut findings).await;
+                #[cfg(feature = "kaniko")]
+                if build.run.run == Run::Kaniko {
+                    cluster::check(build, &wired.request.platforms, &wired.images, &mut findings).await;
+                }
                 None
             }
             Some(wired) => prepared(wired, &mut findings).await,

@@ -3,6 +3,8 @@
 //! [`backend`] is the one place where backends are chosen: a backend is a value of [`Run`], an arm there,
 //! and a module beside `local.rs` that reads its own flags.
 
+#[cfg(feature = "kaniko")]
+mod kaniko;
 #[cfg(feature = "local")]
 mod local;
 
@@ -11,6 +13,9 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use ocib_build::Runs;
 use ocib_image::{Reference, RunBackend};
+
+#[cfg(feature = "kaniko")]
+pub(crate) use kaniko::ClusterFlags;
 
 use crate::{args, build::Wired, diagnostic::Failure, output::Means, registries::Clients, wiring};
 
@@ -28,6 +33,10 @@ pub(crate) struct RunFlags {
     #[cfg(feature = "local")]
     #[command(flatten)]
     local: local::LocalFlags,
+
+    #[cfg(feature = "kaniko")]
+    #[command(flatten)]
+    pub(crate) kaniko: kaniko::KanikoFlags,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,6 +52,9 @@ pub(crate) enum Run {
     /// Docker on this host.
     #[cfg(feature = "local")]
     Docker,
+    /// Kaniko in pods of a Kubernetes cluster.
+    #[cfg(feature = "kaniko")]
+    Kaniko,
 }
 
 impl RunFlags {
@@ -80,7 +92,7 @@ pub(crate) fn backend(
     build: &args::Build,
     clients: &Clients,
 ) -> Result<Option<Arc<dyn RunBackend>>, Failure> {
-    // Backends that push for ocib itself ask it for credentials.
+    #[cfg(not(feature = "kaniko"))]
     let _ = clients;
     Ok(match build.run.run {
         Run::None => None,
@@ -90,5 +102,7 @@ pub(crate) fn backend(
         Run::Podman => Some(build.run.local.backend(ocib_local::Tool::Podman, build)),
         #[cfg(feature = "local")]
         Run::Docker => Some(build.run.local.backend(ocib_local::Tool::Docker, build)),
+        #[cfg(feature = "kaniko")]
+        Run::Kaniko => Some(build.run.kaniko.backend(build, clients)?),
     })
 }

@@ -75,6 +75,12 @@ pub trait RunBackend: Send + Sync + fmt::Debug {
         RunFiles::default()
     }
 
+    /// Waits until everything is removed that futures of [`run`](Self::run) made before they were dropped. To
+    /// be awaited before the runtime ends.
+    fn tidied(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// Builds `job`, pushes it to its destination, and returns the manifest that was pushed: its digest
     /// counts, type and size may be guessed, as the caller asks the registry for it. What the build says is told as
     /// [`Progress::log`]. Dropping the future ends the build and removes what it made, but for what is in

@@ -6,6 +6,8 @@
 //! - [`EcrEmulator`]: Amazon ECR's dialect, its API, STS and IAM, and faults on request;
 //!   [`GoogleEmulator`]: where Google's tokens come from.
 //! - [`GitServer`]: git's own `http-backend` on a loopback port; [`PackBuilder`] makes what git never sends.
+//! - [`KubeFake`]: a Kubernetes API server whose pods live as a test says, or run real programs.
+//! - [`Executor`]: a stand-in for the executor of Kaniko, as a process or as an image.
 //! - [`ScriptedRegistry`]: a registry that misbehaves as it is told.
 //! - [`skopeo`], [`umoci`], [`Podman`]: other people's readers; [`Buildah`]: another builder.
 //! - [`verify_layout`] and [`rootfs`]: every digest and every file of an image, derived again from
@@ -17,9 +19,11 @@
 
 mod content;
 mod ecr;
+mod executor;
 mod git;
 mod google;
 mod http;
+mod kube;
 mod layout;
 mod machine;
 mod peers;
@@ -36,8 +40,10 @@ pub use ecr::{
     AccessKey, AwsAction, EcrCall, EcrEmulator, EcrFault, EcrOptions, EcrRepository, MissingRepository,
     Policy, SecondPatch, Trust, UploadSession,
 };
+pub use executor::Executor;
 pub use git::{GitRequest, GitServer, GitServerOptions, PackBuilder, git, git_answer, git_oid, seal_pack};
 pub use google::GoogleEmulator;
+pub use kube::{KubeFake, KubeFault, KubeOptions, KubeRequest, KubeStep, Stdin};
 pub use layout::{FileType, RootfsFile, layers_with_history, rootfs, verify_layout};
 pub use machine::{arm64_busybox, checkout, is_full, run_arm64};
 pub use peers::{Buildah, Podman, skopeo, umoci, untar};

@@ -56,10 +56,15 @@ impl Podman {
 
     /// The same with flags of `podman run` before the image, such as `--arch arm64`.
     pub fn run_with(&self, flags: &[&str], image: &str, arguments: &[&str]) -> String {
+        run_command(self.run_command("none").args(flags).arg(image).args(arguments))
+    }
+
+    /// `podman run` on a network (`none` or `host`), to be given more flags, an image and its arguments.
+    pub fn run_command(&self, network: &str) -> Command {
         let mut command = self.command();
         command.args(["run", "--runtime", "runc", "--ulimit", "nofile=1024:1024"]);
-        command.args(["--ulimit", "nproc=1000:1000", "--network", "none", "--rm"]);
-        run_command(command.args(flags).arg(image).args(arguments))
+        command.args(["--ulimit", "nproc=1000:1000", "--network", network, "--rm"]);
+        command
     }
 
     fn command(&self) -> Command {
