@@ -3,7 +3,7 @@
 
 use std::{fmt, io::Read};
 
-use crate::{LayerError, Timestamp, Xattrs};
+use crate::{Digest, LayerError, Timestamp, Xattrs};
 
 /// A tree of files. Paths are bytes relative to the root, `a/b`, without `.`, `..`, a leading or a
 /// trailing slash; the root is the empty path. No call follows a symbolic link in any component:
@@ -26,6 +26,13 @@ pub trait Tree: Send + Sync + fmt::Debug {
     /// What says that the regular file at `path` is the same as at another time without its being
     /// read; `None` where nothing does.
     fn identity(&self, path: &[u8]) -> Result<Option<Identity>, LayerError> {
+        let _ = path;
+        Ok(None)
+    }
+
+    /// The digest of the content of the regular file at `path`, where whoever keeps the file knows it and
+    /// every reading from its start is checked against it; `None` where it shows only when it is read.
+    fn digest(&self, path: &[u8]) -> Result<Option<Digest>, LayerError> {
         let _ = path;
         Ok(None)
     }
