@@ -8,12 +8,11 @@ use std::{
 use futures_util::{StreamExt, TryStreamExt, stream};
 use ocib_image::{
     Blob, Codec, Compression, Descriptor, Digest, Document, Event, Events, Index, LayerOutline, Manifest,
-    MediaType, Outcome, Outline, Placed, Progress, Reference, Sealing, Sink, TaskId,
+    MediaType, Memory, Outcome, Outline, Placed, Progress, Reference, Sealing, Sink, TaskId,
 };
 
 use crate::{
     Error, Problem, Request, blocking,
-    files::Memory,
     lower::{Make, Part, Target},
 };
 

@@ -14,16 +14,16 @@ use std::{
 
 use ocib_dockerfile::{Patterns, Span, Spanned};
 use ocib_image::{
-    Annotations, Blob, Config, ContainerConfig, DiffId, Digest, Fetched, Foreknown, Layer, LayerError,
-    Platform, RECIPE_ANNOTATION, Remote, Timestamp, Unsealed,
+    Annotations, Blob, Config, ContainerConfig, DiffId, Digest, Fetched, Foreknown, Inputs, Layer,
+    LayerError, Memory, Platform, RECIPE_ANNOTATION, Remote, Timestamp, Unsealed,
 };
 
 use crate::{
     Error, NamedContext, Problem, Request, Timestamps,
     context::Context,
     files::{
-        Archive, Base, Copy, CopyError, Files, FilesLayer, Found, InlineFile, Inputs, Keys, LayerBuilder,
-        Memory, Mode, Owner, OwnerError, Rootfs, copy, expand_wildcards, follow_in, resolve_owner, unpack,
+        Archive, Base, Copy, CopyError, Files, FilesLayer, Found, InlineFile, Keys, LayerBuilder, Mode,
+        Owner, OwnerError, Rootfs, copy, expand_wildcards, follow_in, inputs, resolve_owner, unpack,
     },
     path,
     plan::{Action, CopyPlan, Plan, Source, Step},
@@ -182,7 +182,7 @@ impl<'a> Lowering<'a> {
     fn part(&self, step: &Step, layer: Arc<FilesLayer>) -> Result<Part, Error> {
         let Keys { same_files, recipe } = layer.keys(self.request.compression)?;
         let inputs = match &self.memory {
-            Some(_) => Inputs::of(&layer, self.request.compression)?,
+            Some(_) => inputs(&layer, self.request.compression)?,
             None => None,
         };
         let remembered = self.memory.as_ref().and_then(|memory| inputs.as_ref()?.recall(memory));

@@ -24,9 +24,11 @@ mod error;
 mod event;
 mod fetch;
 mod git;
+mod inputs;
 mod layer;
 mod manifest;
 mod media_type;
+mod memory;
 mod origin;
 mod place;
 mod platform;
@@ -49,9 +51,11 @@ pub use error::{Error, LayerError, PlaceError, PlaceErrorKind};
 pub use event::{Event, Events, HashReason, Outcome, Progress, TaskId};
 pub use fetch::{Fetch, Fetched, Remote};
 pub use git::{GitReference, GitTransport};
+pub use inputs::{Inputs, InputsDigester};
 pub use layer::{Foreknown, Layer, LayerSource, RECIPE_ANNOTATION, Sealer, Unsealed};
 pub use manifest::{Document, Index, MAX_DOCUMENT_BYTES, Manifest};
 pub use media_type::MediaType;
+pub use memory::Memory;
 pub use origin::Origin;
 pub use place::{
     ArchiveFormat, Blob, BlobSource, ByteStream, Image, ImageName, ImageSource, LayerOutline, Outline,

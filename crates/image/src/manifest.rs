@@ -61,6 +61,26 @@ impl Manifest {
         Self { raw: write_document(&fields), media_type: MediaType::Manifest, fields: Arc::new(fields) }
     }
 
+    /// An OCI manifest of something that is no container image (image-spec, "Guidelines for Artifact
+    /// Usage"); media types stay as they are. Without `artifact_type` the config's type tells what it is.
+    pub fn artifact(
+        artifact_type: Option<&str>,
+        config: Descriptor,
+        layers: Vec<Descriptor>,
+        annotations: Annotations,
+    ) -> Self {
+        let fields = ManifestFields {
+            schema_version: 2,
+            media_type: Some(MediaType::Manifest),
+            artifact_type: artifact_type.map(str::to_owned),
+            config,
+            layers,
+            subject: None,
+            annotations,
+        };
+        Self { raw: write_document(&fields), media_type: MediaType::Manifest, fields: Arc::new(fields) }
+    }
+
     /// The bytes, as they were read or will be published.
     pub fn raw(&self) -> &Bytes {
         &self.raw

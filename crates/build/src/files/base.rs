@@ -9,13 +9,14 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use ocib_image::{Blob, DiffId, EntryKind, Image, LayerError, LinkGroup, Node, NodeKind, Timestamp, Xattrs};
+use ocib_image::{
+    Blob, DiffId, EntryKind, Image, LayerError, LinkGroup, Memory, Node, NodeKind, Timestamp, Xattrs,
+};
 
 use super::{
     content::{Content, Packed},
     headers::{Header, headers, unreadable},
     layer::{OPAQUE, WHITEOUT},
-    memory::Memory,
     rootfs::{Files, Found, follow},
 };
 use crate::path;

@@ -6,10 +6,11 @@
 use std::io::{self, BufReader, Read};
 
 use ocib_image::{
-    Entry, EntryKind, Error, LayerError, PlaceError, PlaceErrorKind, TarReader, Timestamp, Xattrs, decode,
+    Entry, EntryKind, Error, LayerError, Memory, PlaceError, PlaceErrorKind, TarReader, Timestamp, Xattrs,
+    decode,
 };
 
-use super::{content::Packed, memory::Memory};
+use super::content::Packed;
 use crate::path;
 
 /// Files that owners are looked up in: their content is kept with the headers, which saves a second

@@ -1,84 +1,27 @@
-//! What a layer's inputs were sealed to the last time: the digest cache.
+//! The inputs of a layer, as the digest cache knows them.
 
-use std::time::SystemTime;
+use ocib_image::{Compression, Digest, Identity, Inputs, InputsDigester, LayerError, encode_header};
 
-use ocib_image::{
-    Compression, Descriptor, DiffId, Digest, Digester, Identity, Layer, LayerError, RECIPE_ANNOTATION,
-    Timestamp, encode_header,
-};
+use super::{content::Content, layer::FilesLayer, unpack::Archive};
 
-use super::{content::Content, layer::FilesLayer, memory::Memory, unpack::Archive};
-
-/// What the memory calls it; changes whenever the same inputs come to give other bytes.
-const KIND: &str = "layer-1";
-/// Clocks of file systems tick at least this often: a file that was changed later than that before
-/// its state was read may change again without its state showing it.
-const TICK_SECONDS: i64 = 2;
-
-/// All that a layer is made of, each file by what says that it is the same without its being read.
-#[derive(Clone, Debug)]
-pub(crate) struct Inputs {
-    key: Digest,
-    /// Whether no file was changed so lately that its state says nothing.
-    is_settled: bool,
-}
-
-impl Inputs {
-    /// The inputs of `layer`, stored as `compression` says; `None` if any file has nothing that says
-    /// that it is the same.
-    pub(crate) fn of(layer: &FilesLayer, compression: Compression) -> Result<Option<Self>, LayerError> {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let mut inputs = Digesting {
-            digester: Digester::new(),
-            settled_before: i64::try_from(now.as_secs()).unwrap_or(i64::MAX) - TICK_SECONDS,
-            is_settled: true,
-            archive: None,
-        };
-        inputs.part(b'v', env!("CARGO_PKG_VERSION").as_bytes());
-        inputs.part(b'z', compression.to_string().as_bytes());
-        let mut header = Vec::new();
-        for (name, entry) in layer.in_order() {
-            header.clear();
-            encode_header(&mut header, &entry.at(name))?;
-            inputs.digester.update(&header);
-            if !inputs.content(name, &entry.content)? {
-                return Ok(None);
-            }
+/// The inputs of `layer`, stored as `compression` says; `None` if any file has nothing that says
+/// that it is the same.
+pub(crate) fn inputs(layer: &FilesLayer, compression: Compression) -> Result<Option<Inputs>, LayerError> {
+    let mut inputs = Digesting { digester: InputsDigester::new(compression), archive: None };
+    let mut header = Vec::new();
+    for (name, entry) in layer.in_order() {
+        header.clear();
+        encode_header(&mut header, &entry.at(name))?;
+        inputs.digester.header(&header);
+        if !inputs.content(name, &entry.content)? {
+            return Ok(None);
         }
-        let Digesting { digester, is_settled, .. } = inputs;
-        Ok(Some(Self { key: digester.finish(), is_settled }))
     }
-
-    /// What they were sealed to.
-    pub(crate) fn recall(&self, memory: &Memory) -> Option<Layer> {
-        let bytes = memory.load(self.key, KIND)?;
-        let text = String::from_utf8(bytes).ok()?;
-        let mut words = text.split('\n');
-        let (media_type, digest) = (words.next()?.into(), words.next()?.parse().ok()?);
-        let (size, diff_id) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-        let mut descriptor = Descriptor::new(media_type, digest, size);
-        if let Some(recipe) = words.next().filter(|recipe| !recipe.is_empty()) {
-            descriptor.annotations.insert(RECIPE_ANNOTATION.to_owned(), recipe.to_owned());
-        }
-        Some(Layer { descriptor, diff_id: DiffId(diff_id) })
-    }
-
-    /// Remembers what they were sealed to.
-    pub(crate) fn remember(&self, memory: &Memory, layer: &Layer) {
-        if !self.is_settled {
-            return;
-        }
-        let Descriptor { media_type, digest, size, annotations, .. } = &layer.descriptor;
-        let recipe = annotations.get(RECIPE_ANNOTATION).map_or("", String::as_str);
-        let text = format!("{media_type}\n{digest}\n{size}\n{}\n{recipe}", layer.diff_id.0);
-        memory.store(self.key, KIND, text.into_bytes());
-    }
+    Ok(Some(inputs.digester.finish()))
 }
 
 struct Digesting<'a> {
-    digester: Digester,
-    settled_before: i64,
-    is_settled: bool,
+    digester: InputsDigester,
     /// The archive that was asked about last, and its identity.
     archive: Option<(&'a Archive, Option<Identity>)>,
 }
@@ -88,46 +31,25 @@ impl<'a> Digesting<'a> {
     fn content(&mut self, name: &[u8], content: &'a Content) -> Result<bool, LayerError> {
         match content {
             Content::Nothing => {}
-            Content::Inline(bytes) => self.part(b'i', Digest::of(bytes).to_string().as_bytes()),
+            Content::Inline(bytes) => self.digester.part(b'i', Digest::of(bytes).to_string().as_bytes()),
             Content::Packed { layer, offset } => {
-                self.part(b'p', format!("{} {offset}", layer.diff_id.0).as_bytes());
+                self.digester.part(b'p', format!("{} {offset}", layer.diff_id.0).as_bytes());
             }
             Content::Tree(origin) => {
                 let identity = origin.tree.identity(&origin.path(name))?;
-                return Ok(self.identity(identity.as_ref()));
+                return Ok(self.digester.identity(identity.as_ref()));
             }
             Content::Archived { archive, number } => {
                 let identity = match &self.archive {
                     Some((known, identity)) if std::ptr::eq(*known, &**archive) => identity.clone(),
                     _ => archive.identity()?,
                 };
-                self.part(b'a', number.to_string().as_bytes());
-                let is_known = self.identity(identity.as_ref());
+                self.digester.part(b'a', number.to_string().as_bytes());
+                let is_known = self.digester.identity(identity.as_ref());
                 self.archive = Some((archive, identity));
                 return Ok(is_known);
             }
         }
         Ok(true)
-    }
-
-    fn identity(&mut self, identity: Option<&Identity>) -> bool {
-        match identity {
-            None => return false,
-            Some(Identity::Content(name)) => self.part(b'c', name),
-            Some(Identity::State { device, inode, size, modified, changed }) => {
-                self.is_settled &= modified.seconds.max(changed.seconds) < self.settled_before;
-                let [modified, changed] = [modified, changed]
-                    .map(|Timestamp { seconds, nanoseconds }| format!("{seconds}.{nanoseconds}"));
-                self.part(b's', format!("{device} {inode} {size} {modified} {changed}").as_bytes());
-            }
-        }
-        true
-    }
-
-    /// Parts have a type and a length, so that no two rows of them read the same.
-    fn part(&mut self, kind: u8, bytes: &[u8]) {
-        self.digester.update(&[kind]);
-        self.digester.update(&(bytes.len() as u64).to_le_bytes());
-        self.digester.update(bytes);
     }
 }

@@ -124,6 +124,10 @@ impl Sink for EcrSink {
         self.inner.repository()
     }
 
+    fn current(&self) -> BoxFuture<'_, Result<Vec<Document>, PlaceError>> {
+        self.inner.current()
+    }
+
     fn put_layer<'a>(
         &'a self,
         layer: &'a Unsealed,

@@ -22,6 +22,7 @@ pub(super) struct Present {
     /// In other repositories of the same registry.
     elsewhere: HashMap<Digest, Reference>,
     recipes: HashSet<Digest>,
+    documents: Vec<Document>,
 }
 
 impl Present {
@@ -43,6 +44,7 @@ impl Present {
         let mut present = Self::default();
         for (name, documents) in try_join_all(images).await? {
             documents.iter().for_each(|document| present.learn(&name, own, document));
+            present.documents.extend(documents);
         }
         Ok(present)
     }
@@ -78,6 +80,11 @@ impl Present {
     /// Another repository that has the blob.
     pub(super) fn elsewhere(&self, digest: Digest) -> Option<Reference> {
         self.elsewhere.get(&digest).cloned()
+    }
+
+    /// The manifests and indexes that were looked at.
+    pub(super) fn documents(&self) -> &[Document] {
+        &self.documents
     }
 
     /// Whether any of the images has a layer of this recipe.

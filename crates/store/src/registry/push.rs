@@ -99,6 +99,10 @@ impl Sink for RegistrySink {
         Some(&self.options.repository)
     }
 
+    fn current(&self) -> BoxFuture<'_, Result<Vec<Document>, PlaceError>> {
+        Box::pin(async move { Ok(self.present().await?.documents().to_vec()) })
+    }
+
     fn put_layer<'a>(
         &'a self,
         layer: &'a Unsealed,

@@ -12,25 +12,37 @@ use std::{
     time::SystemTime,
 };
 
-use ocib_image::Digest;
+use crate::Digest;
 
 /// Of more files the older half is forgotten.
 const FILES_MAX: usize = 4096;
 
 /// A directory of such files.
+///
+/// ```
+/// use ocib_image::{Digest, Memory};
+///
+/// let directory = tempfile::tempdir()?;
+/// let (memory, key) = (Memory::new(directory.path()), Digest::of(b"a question"));
+/// memory.store(key, "answer-1", b"42".to_vec());
+/// assert_eq!(memory.load(key, "answer-1").as_deref(), Some(&b"42"[..]));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Debug)]
-pub(crate) struct Memory {
+pub struct Memory {
     directory: PathBuf,
     may_write: bool,
 }
 
 impl Memory {
-    pub(crate) fn new(directory: &Path) -> Self {
+    /// The files in `directory`, which is made, for this user alone, when the first one is written.
+    pub fn new(directory: &Path) -> Self {
         Self { directory: directory.to_owned(), may_write: true }
     }
 
     /// The same for whoever just looks and leaves nothing behind.
-    pub(crate) fn only_reading(self) -> Self {
+    #[must_use]
+    pub fn only_reading(self) -> Self {
         Self { may_write: false, ..self }
     }
 
@@ -39,7 +51,7 @@ impl Memory {
     }
 
     /// What was remembered of that kind under `key`.
-    pub(crate) fn load(&self, key: Digest, kind: &str) -> Option<Vec<u8>> {
+    pub fn load(&self, key: Digest, kind: &str) -> Option<Vec<u8>> {
         let mut file = fs::File::open(self.path(key, kind)).ok()?;
         // What others may have written is not believed.
         let is_own = file.metadata().ok()?.uid() == fs::metadata("/proc/self").ok()?.uid();
@@ -51,7 +63,7 @@ impl Memory {
     }
 
     /// Remembers `bytes`. Only a convenience: a read-only home is no reason to fail.
-    pub(crate) fn store(&self, key: Digest, kind: &str, bytes: Vec<u8>) {
+    pub fn store(&self, key: Digest, kind: &str, bytes: Vec<u8>) {
         if self.may_write {
             let _ = self.try_store(key, kind, bytes);
         }
