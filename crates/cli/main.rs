@@ -20,6 +20,7 @@ mod preflight;
 mod progress;
 mod registries;
 mod report;
+mod sources;
 mod tag;
 mod terminal;
 mod tree;
