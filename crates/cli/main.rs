@@ -20,6 +20,7 @@ mod preflight;
 mod progress;
 mod registries;
 mod report;
+mod run;
 mod sources;
 mod tag;
 mod terminal;
