@@ -48,5 +48,6 @@ mod reuse;
 mod run_kaniko;
 mod run_local;
 mod slow;
+mod sources;
 mod stdin;
 mod verify;
