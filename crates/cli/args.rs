@@ -37,6 +37,9 @@ pub(crate) enum Command {
     Preflight(Box<crate::preflight::Preflight>),
     /// Say what an error message means, of ocib or another program, and what to do.
     Explain(crate::explain::Explain),
+    /// Pull large models out of images and artifacts.
+    #[cfg(feature = "model")]
+    Model(crate::model::Model),
     /// Say which version this is and what it was built with.
     Version,
 }
