@@ -27,6 +27,8 @@ mod killed;
 mod large;
 mod memory;
 mod metadata;
+#[cfg(feature = "model")]
+mod model_pull;
 mod outputs;
 mod page;
 mod plan;

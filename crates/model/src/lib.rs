@@ -2,4 +2,4 @@
 
 mod pull;
 
-pub use pull::{PullError, PullOptions, Pulled, pull};
+pub use pull::{PullError, PullOptions, Pulled, Suitability, Way, check, pull};

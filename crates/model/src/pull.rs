@@ -13,6 +13,7 @@
 //! pulls, and where, is in `journal`; which names are refused in `entry`; how the directory is never left
 //! in `place`.
 
+mod check;
 mod entry;
 mod error;
 mod install;
@@ -35,6 +36,7 @@ use futures_util::{StreamExt, TryStreamExt, stream::iter};
 use ocib_image::{Digest, Events, Image, MediaType, Outcome, Progress, TaskId};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
+pub use check::{Suitability, Way, check};
 pub use error::PullError;
 
 use entry::Scope;

@@ -7,11 +7,13 @@ use super::PullError;
 
 /// Names of ours in the directory that is pulled to.
 pub(super) const RESERVED: &str = ".ocib-pull";
+/// Where model images keep their files.
+pub(super) const MODELS: &str = "models";
 /// Names at the top of an image that are remembered, for messages.
 const TOPS_MAX: usize = 16;
 /// Marks of removed files in layers (image-spec, "whiteouts").
-const WHITEOUT: &str = ".wh.";
-const OPAQUE: &str = ".wh..wh..opq";
+pub(super) const WHITEOUT: &str = ".wh.";
+pub(super) const OPAQUE: &str = ".wh..wh..opq";
 
 /// One path of a layer, relative to what is pulled.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -114,7 +116,9 @@ impl Scope {
                 match self.relation(&target) {
                     Relation::Inside(target) => Kind::Hardlink(target.to_owned()),
                     _ => {
-                        return Err(self.hostile(raw, "it is a hard link to a file outside of what is pulled"));
+                        return Err(
+                            self.hostile(raw, "it is a hard link to a file outside of what is pulled")
+                        );
                     }
                 }
             }

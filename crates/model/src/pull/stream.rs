@@ -86,19 +86,11 @@ fn extract(job: &Job, pieces: Receiver<Result<Bytes, PlaceError>>) -> Result<Kno
         source::Kind::Raw(path) => raw(job, path, &mut stored.clone()),
     };
     // What breaks the reader may be that its bytes are wrong: then that is what matters.
-    let rest = io::copy(&mut stored.clone(), &mut io::sink());
-    let layout = match (result, rest) {
-        (Err(error @ (PullError::Place(_) | PullError::File { .. } | PullError::NoRoom { .. })), _) => {
+    let layout = match result {
+        Err(error @ (PullError::Place(_) | PullError::File { .. } | PullError::NoRoom { .. })) => {
             return Err(error);
         }
-        (_, Err(error)) => return Err(read_error(layer, error)),
-        (result, Ok(_)) => {
-            let actual = stored.digest();
-            if actual != layer {
-                return Err(PullError::WrongDigest { layer, actual });
-            }
-            result?
-        }
+        result => stored.verify(layer).and(result)?,
     };
     let known = KnownLayer::new(&job.source.scope, layout, BTreeMap::new());
     settle(&job.place, known)
@@ -223,7 +215,7 @@ pub(super) fn file_digest(file: &File, bytes: u64) -> io::Result<Digest> {
 
 /// The stored bytes of a layer, hashed as they are read. Clones read on where the others stopped.
 #[derive(Clone)]
-struct Stored(Arc<Mutex<Reading>>);
+pub(super) struct Stored(Arc<Mutex<Reading>>);
 
 struct Reading {
     pieces: Receiver<Result<Bytes, PlaceError>>,
@@ -233,13 +225,17 @@ struct Reading {
 }
 
 impl Stored {
-    fn new(pieces: Receiver<Result<Bytes, PlaceError>>, progress: Progress) -> Self {
+    pub(super) fn new(pieces: Receiver<Result<Bytes, PlaceError>>, progress: Progress) -> Self {
         let reading = Reading { pieces, piece: Bytes::new(), digester: Digester::new(), progress };
         Self(Arc::new(Mutex::new(reading)))
     }
 
-    fn digest(&self) -> Digest {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).digester.clone().finish()
+    /// Reads what is left, and fails unless all of it was the layer.
+    pub(super) fn verify(&self, layer: Digest) -> Result<(), PullError> {
+        io::copy(&mut self.clone(), &mut io::sink()).map_err(|error| read_error(layer, error))?;
+        let reading = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let actual = reading.digester.clone().finish();
+        if actual == layer { Ok(()) } else { Err(PullError::WrongDigest { layer, actual }) }
     }
 }
 

@@ -24,6 +24,9 @@ const GAP_BYTES_MAX: u64 = 2 << 20;
 /// A request for each so many bytes of the layer is cheaper than reading it.
 const BYTES_PER_REQUEST: u64 = 8 << 20;
 
+/// Gaps of a layer that can only be read as one.
+const WHOLE: u64 = u64::MAX / 2;
+
 /// A part of a layer.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -59,9 +62,7 @@ pub(super) async fn layout(source: &Source) -> Result<Option<Layout>, PullError>
             let mut headers = Headers::new(&source.blob);
             let mut layout = Layout::default();
             while let Some(found) = headers.next(&source.scope).await? {
-                if headers.requests > 16 + bytes / BYTES_PER_REQUEST
-                    || !layout.take(&mut headers, &found, &source.scope).await?
-                {
+                if !headers.is_cheap() || !layout.take(&mut headers, &found, &source.scope).await? {
                     return Ok(None);
                 }
             }
@@ -140,6 +141,11 @@ impl<'a> Headers<'a> {
         Self { blob, at: 0, window: Vec::new(), window_start: 0, requests: 0, gap_bytes: 0 }
     }
 
+    /// Whether reading on by requests is better than reading the layer as one.
+    pub(super) fn is_cheap(&self) -> bool {
+        self.gap_bytes < WHOLE && self.requests <= 16 + self.blob.descriptor.size / BYTES_PER_REQUEST
+    }
+
     /// The next entry; `None` behind the last one, and before one whose content is in several pieces,
     /// after which there is nothing more.
     pub(super) async fn next(&mut self, scope: &Scope) -> Result<Option<Found>, PullError> {
@@ -158,7 +164,7 @@ impl<'a> Headers<'a> {
                 Ok(Some(TarEntry { offset: None, .. })) => {
                     // Sparse: more than the headers is needed to find the next one.
                     self.at = header;
-                    self.gap_bytes = u64::MAX / 2;
+                    self.gap_bytes = WHOLE;
                     return Ok(None);
                 }
                 Ok(Some(tar)) => {
