@@ -13,6 +13,8 @@ mod environment;
 mod explain;
 mod git;
 mod inspect;
+#[cfg(feature = "model")]
+mod model;
 mod output;
 mod places;
 mod plan;
@@ -42,6 +44,8 @@ fn main() -> ExitCode {
         args::Command::Verify(verify) => verify::run(&verify),
         args::Command::Preflight(preflight) => preflight::run(&preflight),
         args::Command::Explain(explain) => explain::run(&explain),
+        #[cfg(feature = "model")]
+        args::Command::Model(model) => model::run(&model),
         args::Command::Version => report::version(),
     };
     match result {

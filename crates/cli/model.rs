@@ -1,0 +1,19 @@
+//! `ocib model`: models into images, and out of them.
+
+mod build;
+mod flags;
+mod report;
+mod source;
+
+pub(crate) use flags::{Build, Model};
+
+use flags::ModelCommand;
+
+use crate::diagnostic::Failure;
+
+/// Runs the command.
+pub(crate) fn run(model: &Model) -> Result<(), Failure> {
+    match &model.command {
+        ModelCommand::Build(build) => build::run(build),
+    }
+}
