@@ -2,6 +2,8 @@
 
 mod build;
 mod flags;
+mod inspect;
+mod pull;
 mod report;
 mod source;
 
@@ -15,5 +17,8 @@ use crate::diagnostic::Failure;
 pub(crate) fn run(model: &Model) -> Result<(), Failure> {
     match &model.command {
         ModelCommand::Build(build) => build::run(build),
+        ModelCommand::Inspect(inspect) => inspect::run(inspect),
+        ModelCommand::Pull(pull) => pull::run(pull),
+        ModelCommand::Check(check) => pull::run_check(check),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use ocib_image::{Compression, Platform, Reference};
 
 use crate::args::{HashFirst, Shared};
@@ -17,6 +17,112 @@ pub(crate) struct Model {
 pub(crate) enum ModelCommand {
     /// Package a model's files as an image, one weight file a layer, without a disk in between.
     Build(Box<Build>),
+    /// Say what a model is, reading no more than the headers of its files.
+    Inspect(Inspect),
+    /// Get the files of a model out of its image or artifact.
+    Pull(Pull),
+    /// Say whether KServe would find the model in an image, in each of its three ways.
+    Check(Check),
+}
+
+/// What layers of a ModelPack manifest are.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ModelPack {
+    /// Those of the image.
+    Tar,
+    /// The files as they are.
+    Raw,
+}
+
+/// Whether `text` names files that a model can be made of; else it is an image.
+pub(super) fn is_source(text: &str) -> bool {
+    let schemes = ["hf://", "s3://", "gs://", "http://", "https://"];
+    schemes.iter().any(|scheme| text.starts_with(scheme)) || std::path::Path::new(text).is_dir()
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+MODEL is what `ocib model build` takes, or an image as for `ocib copy`. Of an image that ocib made, the
+manifest alone is read; of others, the headers of plain layers.
+
+Exit codes: 0 done, 2 usage, 3 a model that cannot be read, 4 authentication or permission,
+5 registry, hub or network, 130 interrupted.")]
+pub(crate) struct Inspect {
+    /// A directory, hf://ORG/NAME[@REVISION][/PATH], or an image.
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: String,
+
+    /// Write a JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// The platform to pick out of an index.
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(crate) platform: Option<Platform>,
+
+    /// The revision of a hub's model, in place of what MODEL says.
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) revision: Option<String>,
+
+    /// Look only at files that match.
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) include: Vec<String>,
+
+    /// Leave out files that match.
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) exclude: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) shared: Shared,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+IMAGE is as for `ocib copy`: an image with its model below --prefix, a ModelPack of tars or raw files, or
+Docker Model Runner's. Layers come in ranges, --jobs at a time, are verified on the disk, and only then do
+files get their names. What is complete or was begun by an interrupted run is not fetched again.
+
+Exit codes: 0 done, 1 a file could not be written, 2 usage, 3 an image that cannot be unpacked,
+4 authentication or permission, 5 registry or network, 130 interrupted.")]
+pub(crate) struct Pull {
+    /// The image or artifact.
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+
+    /// The directory that the files are written to; it is made.
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+
+    /// The directory of the image that the model is in.
+    #[arg(long, value_name = "DIR", default_value = "/models")]
+    pub(crate) prefix: String,
+
+    /// Whose image out of an index [default: linux/amd64].
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(crate) platform: Option<Platform>,
+
+    #[command(flatten)]
+    pub(crate) shared: Shared,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+IMAGE is as for `ocib copy`. A line for each way goes to stdout. Plain layers are not read but for their
+headers; compressed ones are read whole.
+
+Exit codes: 0 all three ways work, 1 one does not, 2 usage, 3 a layout or archive that cannot be read,
+4 authentication or permission, 5 registry or network, 130 interrupted.")]
+pub(crate) struct Check {
+    /// The image.
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+
+    /// Whose image out of an index [default: linux/amd64].
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(crate) platform: Option<Platform>,
+
+    #[command(flatten)]
+    pub(crate) shared: Shared,
 }
 
 #[derive(Args, Debug)]
@@ -27,7 +133,7 @@ in ./ocib-out. The digest-pinned references go to stdout, all else to stderr.
 Exit codes: 0 done, 1 a file could not be written, 2 usage, 3 a model that cannot be packaged,
 4 authentication or permission, 5 registry, hub or network, 130 interrupted.")]
 pub(crate) struct Build {
-    /// Where the model is: a directory.
+    /// Where the model is: a directory, or hf://ORG/NAME[@REVISION][/PATH].
     #[arg(value_name = "SOURCE")]
     pub(crate) source: String,
 
@@ -61,6 +167,27 @@ pub(crate) struct Build {
     /// zstd[:1-19].
     #[arg(long, value_name = "CODEC", default_value = "auto")]
     pub(crate) compression: Compression,
+
+    /// Describe the model by a CNCF ModelPack manifest too, with the image's layers or with raw files, under a
+    /// tag of its own.
+    #[arg(long, value_enum, value_name = "LAYERS", num_args = 0..=1, require_equals = true, default_missing_value = "tar")]
+    pub(crate) modelpack: Option<ModelPack>,
+
+    /// The tag of the ModelPack manifest [default: the image's, with -modelpack].
+    #[arg(long, value_name = "TAG", requires = "modelpack")]
+    pub(crate) modelpack_tag: Option<String>,
+
+    /// Describe the model for Docker Model Runner too, if it is in GGUF, under a tag of its own.
+    #[arg(long)]
+    pub(crate) docker_model: bool,
+
+    /// The tag for Docker Model Runner [default: the image's, with -docker].
+    #[arg(long, value_name = "TAG", requires = "docker_model")]
+    pub(crate) docker_model_tag: Option<String>,
+
+    /// The revision of a hub's model, in place of what SOURCE says; of a directory, what to call it.
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) revision: Option<String>,
 
     /// Take only files that match; * is any characters, slashes too. May be given several times.
     #[arg(long, value_name = "PATTERN")]

@@ -36,7 +36,8 @@ pub async fn publish_artifact(
     events: &Arc<dyn Events>,
 ) -> Result<Published, Error> {
     let known = Known::read(model, sink).await?;
-    let facts = known.facts(model).await?;
+    let by_layer = model.facts_by_layer().await?;
+    let facts = Facts::of_parts(&by_layer);
     let raw: Vec<ModelLayer> =
         artifact.files(model, &facts)?.into_iter().map(|number| model.raw(number)).collect();
     let layers: Vec<&ModelLayer> = match artifact {
@@ -44,7 +45,7 @@ pub async fn publish_artifact(
         _ => raw.iter().collect(),
     };
     sink.check(&[outline(&layers)]).await?;
-    let packaging = Packaging { model, sink, events, known, facts: &facts };
+    let packaging = Packaging { model, sink, events, known, facts: &facts, by_layer: &by_layer };
     let placed = packaging.put_layers(&layers).await?;
     let descriptor = |number: usize| artifact.descriptor(model, layers[number], &placed[number]);
     let descriptors: Vec<Descriptor> = (0..layers.len()).map(descriptor).collect();
@@ -62,7 +63,7 @@ pub async fn publish_artifact(
     let root = Document::Manifest(manifest);
     sink.put_manifest(&root).await?;
     let references = sink.finish(&root).await?;
-    let mut layers = published(&layers, &placed, |placed| described(&placed.layer));
+    let mut layers = published(&layers, &placed);
     layers.iter_mut().zip(descriptors).for_each(|(layer, descriptor)| layer.descriptor = descriptor);
     let (manifests, configs) = (vec![root.descriptor()], vec![config.descriptor]);
     Ok(Published { root, manifests, configs, references, layers, facts })

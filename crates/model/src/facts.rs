@@ -97,7 +97,7 @@ impl Facts {
     }
 
     /// Reads the headers of `files`. Blocks; a header that contradicts its file is an error.
-    pub(crate) fn read(tree: &dyn Tree, files: &[File]) -> Result<Self, Error> {
+    pub(crate) fn read(tree: &dyn Tree, files: &[&File]) -> Result<Self, Error> {
         let mut facts = Self { files: files.len() as u64, ..Self::default() };
         for file in files {
             facts.bytes += file.bytes;
@@ -109,6 +109,42 @@ impl Facts {
             facts.learn(tree, file)?;
         }
         Ok(facts)
+    }
+
+    /// What is known of all parts of a model, from what is known of each; later parts are heard first.
+    pub(crate) fn of_parts(parts: &[Self]) -> Self {
+        parts.iter().cloned().fold(Self::default(), Self::and)
+    }
+
+    fn and(self, later: Self) -> Self {
+        let sum = |a: Option<u64>, b: Option<u64>| match (a, b) {
+            (Some(a), Some(b)) => Some(a.saturating_add(b)),
+            (a, b) => a.or(b),
+        };
+        let mut elements = self.elements;
+        for (dtype, count) in later.elements {
+            *elements.entry(dtype).or_default() += count;
+        }
+        Self {
+            format: later.format.or(self.format),
+            name: later.name.or(self.name),
+            architecture: later.architecture.or(self.architecture),
+            model_type: later.model_type.or(self.model_type),
+            parameters: sum(self.parameters, later.parameters),
+            tensors: sum(self.tensors, later.tensors),
+            elements,
+            dtype: later.dtype.or(self.dtype),
+            quantization: later.quantization.or(self.quantization),
+            context_length: later.context_length.or(self.context_length),
+            license: later.license.or(self.license),
+            base_model: later.base_model.or(self.base_model),
+            task: later.task.or(self.task),
+            library: later.library.or(self.library),
+            gguf_version: later.gguf_version.or(self.gguf_version),
+            files: self.files + later.files,
+            bytes: self.bytes + later.bytes,
+            weight_bytes: self.weight_bytes + later.weight_bytes,
+        }
     }
 
     fn learn(&mut self, tree: &dyn Tree, file: &File) -> Result<(), Error> {

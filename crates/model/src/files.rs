@@ -1,8 +1,9 @@
 //! The files of a model: which there are, what each is for, and what tells its content.
 
 use ocib_image::{Digest, Identity, LayerError, NodeKind, Tree};
+use ocib_source::HubFiles;
 
-use crate::{Error, patterns};
+use crate::Error;
 
 /// One file of a model.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -94,32 +95,18 @@ const DATA: [&str; 5] = [".parquet", ".arrow", ".jsonl", ".csv", ".tfrecord"];
 const DOCS: [&str; 8] = [".md", ".pdf", ".rst", ".png", ".jpg", ".jpeg", ".gif", ".svg"];
 const DOC_NAMES: [&str; 5] = ["readme", "license", "licence", "notice", "use_policy"];
 
-/// Which files of a source are taken.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
-pub struct Selection {
-    /// Only files that match one of these, if there are any: `*` is any characters, slashes too.
-    pub include: Vec<String>,
-    /// Files that match one of these are left out.
-    pub exclude: Vec<String>,
-}
-
-impl Selection {
-    /// Names that begin with a dot belong to programs (git, the Hub's client) unless a pattern names them.
-    fn takes(&self, path: &[u8]) -> bool {
-        let matches = |patterns: &[String]| patterns.iter().any(|pattern| patterns::matches(pattern, path));
-        let is_hidden = path.split(|&b| b == b'/').any(|name| name.starts_with(b"."));
-        match self.include.is_empty() {
-            true => !is_hidden && !matches(&self.exclude),
-            false => matches(&self.include) && !matches(&self.exclude),
-        }
-    }
+/// Whether a file is taken. Names that begin with a dot belong to programs (git, the Hub's client), unless a
+/// pattern asks for them.
+fn takes(selection: &HubFiles, path: &[u8]) -> bool {
+    let is_hidden = path.split(|&b| b == b'/').any(|name| name.starts_with(b"."));
+    selection.has(&String::from_utf8_lossy(path)) && (!is_hidden || !selection.include.is_empty())
 }
 
 /// As many links as are followed, one after another.
 const LINKS_MAX: usize = 16;
 
 /// The files of `tree` that `selection` takes, sorted by path. Blocks; reads no content.
-pub(crate) fn list(tree: &dyn Tree, selection: &Selection) -> Result<Vec<File>, Error> {
+pub(crate) fn list(tree: &dyn Tree, selection: &HubFiles) -> Result<Vec<File>, Error> {
     let mut files = Vec::new();
     let mut todo: Vec<Vec<u8>> = vec![Vec::new()];
     while let Some(directory) = todo.pop() {
@@ -130,10 +117,10 @@ pub(crate) fn list(tree: &dyn Tree, selection: &Selection) -> Result<Vec<File>, 
             };
             match tree.stat(&path)?.map(|node| node.kind) {
                 Some(NodeKind::Directory) => todo.push(path),
-                Some(NodeKind::File { size }) if selection.takes(&path) => {
+                Some(NodeKind::File { size }) if takes(selection, &path) => {
                     files.push(file(tree, &path, &path, size)?);
                 }
-                Some(NodeKind::Symlink(target)) if selection.takes(&path) => {
+                Some(NodeKind::Symlink(target)) if takes(selection, &path) => {
                     let (content, size) = follow(tree, &path, &target)?;
                     files.push(file(tree, &path, &content, size)?);
                 }
@@ -221,22 +208,22 @@ mod tests {
         }
         symlink("../blobs/abc", dir.path().join("sub/model.safetensors")).unwrap();
         let tree = Directory::open(dir.path()).unwrap();
-        let names = |selection: &Selection| {
+        let names = |selection: &HubFiles| {
             let files = list(&tree, selection).unwrap();
             files.iter().map(|file| String::from_utf8_lossy(&file.path).into_owned()).collect::<Vec<_>>()
         };
         assert_eq!(
-            names(&Selection::default()),
+            names(&HubFiles::default()),
             ["a.json", "blobs/abc", "sub/b.json", "sub/model.safetensors"]
         );
-        let some = Selection { include: vec!["*.json".into(), ".git/".into()], exclude: vec!["a*".into()] };
+        let some = HubFiles { include: vec!["*.json".into(), ".git/".into()], exclude: vec!["a*".into()] };
         assert_eq!(names(&some), [".git/config", "sub/b.json"]);
-        let none = Selection { include: vec!["x".into()], ..Selection::default() };
+        let none = HubFiles { include: vec!["x".into()], ..HubFiles::default() };
         let error = list(&tree, &none).unwrap_err();
         assert_eq!(error.to_string(), format!("{} has no file to package", tree.display(b"")));
 
         symlink("../../etc/passwd", dir.path().join("sub/out")).unwrap();
-        let error = list(&tree, &Selection::default()).unwrap_err();
+        let error = list(&tree, &HubFiles::default()).unwrap_err();
         let name = tree.display(b"sub/out");
         assert_eq!(
             error.to_string(),

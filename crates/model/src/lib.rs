@@ -23,22 +23,23 @@ mod files;
 mod layer;
 mod layout;
 mod model;
-mod patterns;
 mod publish;
+mod pull;
 
 pub use artifact::{Artifact, publish_artifact};
 pub use error::Error;
 pub use facts::Facts;
-pub use files::{File, FileKind, Selection};
+pub use files::{File, FileKind};
 pub use model::{Model, ModelLayer, Options};
 pub use publish::{Published, PublishedLayer, publish};
+pub use pull::{FileInImage, PullOptions, Pulled, Ways, check, pull, pull_index};
 
-/// The annotation of a layer, or of a manifest, that tells its content by the identities of the files in it:
-/// equal where the bytes are.
+/// The annotation of a layer that tells its content by the identities of the files in it: equal where the
+/// bytes are.
 pub const CONTENT_ANNOTATION: &str = "io.github.ocib.content";
 /// The annotation of a compressed layer that holds its diff ID.
 pub const DIFF_ID_ANNOTATION: &str = "io.github.ocib.diff-id";
-/// The annotation of a manifest that holds [`Facts`] as JSON.
+/// The annotation of a manifest, and of a layer of known content, that holds [`Facts`] as JSON.
 pub const FACTS_ANNOTATION: &str = "io.github.ocib.model";
 /// The annotation of a layer of one file that holds its path (image-spec, "Pre-Defined Annotation Keys").
 const TITLE_ANNOTATION: &str = "org.opencontainers.image.title";

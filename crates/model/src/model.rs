@@ -10,9 +10,10 @@ use ocib_image::{
     Annotations, Codec, Compression, Digest, Digester, Foreknown, Identity, Image, Inputs, InputsDigester,
     Layer, Memory, Placed, Platform, RECIPE_ANNOTATION, Reference, Timestamp, Tree, Unsealed,
 };
+use ocib_source::HubFiles;
 
 use crate::{
-    CONTENT_ANNOTATION, Error, Facts, File, FileKind, Selection, TITLE_ANNOTATION, blocking, files,
+    CONTENT_ANNOTATION, Error, Facts, File, FileKind, TITLE_ANNOTATION, blocking, files,
     layer::{RawFile, TarFiles, below},
     layout::{self, Bundle},
 };
@@ -21,7 +22,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Which files are taken.
-    pub selection: Selection,
+    pub selection: HubFiles,
     /// The directory of the image that they are put in, without slashes around it; KServe wants `models`.
     pub prefix: String,
     /// What the images are for; all of them have the same layers.
@@ -51,7 +52,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            selection: Selection::default(),
+            selection: HubFiles::default(),
             prefix: "models".to_owned(),
             platforms: vec![Platform::linux_amd64()],
             bases: Vec::new(),
@@ -75,9 +76,8 @@ pub struct Model {
     pub(crate) options: Options,
     pub(crate) files: Vec<File>,
     pub(crate) layers: Vec<ModelLayer>,
-    /// What all files are, if each says so without being read.
-    pub(crate) content: Option<Digest>,
-    facts: Mutex<Option<Facts>>,
+    /// What the files of each layer say.
+    facts: Mutex<Vec<Option<Facts>>>,
     /// What layers turned out to be in the sinks so far, by their recipes, and the repositories that have them.
     made: Mutex<HashMap<String, (Placed, Vec<Reference>)>>,
 }
@@ -114,8 +114,8 @@ impl Model {
         let bundles = layout::divide(&files, options.layer_bytes);
         let layer = |bundle| ModelLayer::new(&tree, &files, bundle, &options);
         let layers: Vec<ModelLayer> = bundles.into_iter().map(layer).collect::<Result<_, _>>()?;
-        let content = content_of(&files);
-        Ok(Self { tree, options, files, layers, content, facts: Mutex::default(), made: Mutex::default() })
+        let facts = Mutex::new(vec![None; layers.len()]);
+        Ok(Self { tree, options, files, layers, facts, made: Mutex::default() })
     }
 
     /// Its files, sorted by path.
@@ -130,21 +130,28 @@ impl Model {
 
     /// What the files say of the model. Their headers are read the first time.
     pub async fn facts(&self) -> Result<Facts, Error> {
-        if let Some(known) = self.known_facts() {
-            return Ok(known);
+        Ok(Facts::of_parts(&self.facts_by_layer().await?))
+    }
+
+    /// The same for each layer.
+    pub(crate) async fn facts_by_layer(&self) -> Result<Vec<Facts>, Error> {
+        let mut known = self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for (facts, layer) in known.iter_mut().zip(&self.layers) {
+            if facts.is_none() {
+                let files: Vec<File> = layer.files.iter().map(|number| self.files[*number].clone()).collect();
+                let tree = Arc::clone(&self.tree);
+                let read = move || Facts::read(&*tree, &files.iter().collect::<Vec<_>>());
+                *facts = Some(blocking(read).await?);
+            }
         }
-        let (tree, files) = (Arc::clone(&self.tree), self.files.clone());
-        let facts = blocking(move || Facts::read(&*tree, &files)).await?;
-        self.learn_facts(facts.clone());
-        Ok(facts)
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&known);
+        Ok(known.into_iter().flatten().collect())
     }
 
-    pub(crate) fn known_facts(&self) -> Option<Facts> {
-        self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(crate) fn learn_facts(&self, facts: Facts) {
-        *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Some(facts);
+    /// Takes what is known of a layer's files, unless they were read.
+    pub(crate) fn learn_facts(&self, layer: usize, facts: Facts) {
+        let mut known = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        known[layer].get_or_insert(facts);
     }
 
     /// What an earlier sink made of the layer of that key.
@@ -181,7 +188,7 @@ impl Model {
             title,
             kind: file.kind,
             files: vec![number],
-            content: content_of(std::slice::from_ref(file)),
+            content: None,
             inputs: is_known.then(|| inputs.finish()),
         }
     }
@@ -263,20 +270,6 @@ fn told_apart(
         }
     })?;
     Ok((is_everywhere.then(|| content.finish()), is_here.then(|| inputs.finish())))
-}
-
-/// What all these files are, if each says so without being read.
-fn content_of(files: &[File]) -> Option<Digest> {
-    let mut content = Digester::new();
-    for file in files {
-        let Some(Identity::Content(name)) = &file.identity else { return None };
-        for part in [&file.path, name] {
-            content.update(&(part.len() as u64).to_le_bytes());
-            content.update(part);
-        }
-        content.update(&file.bytes.to_le_bytes());
-    }
-    Some(content.finish())
 }
 
 fn check_prefix(prefix: &str) -> Result<(), Error> {

@@ -56,8 +56,9 @@ pub struct PublishedLayer {
 /// Dropping the future ends the transfers; the sink shows no name then.
 pub async fn publish(model: &Model, sink: &dyn Sink, events: &Arc<dyn Events>) -> Result<Published, Error> {
     let known = Known::read(model, sink).await?;
-    let facts = known.facts(model).await?;
-    let packaging = Packaging { model, sink, events, known, facts: &facts };
+    let by_layer = model.facts_by_layer().await?;
+    let facts = Facts::of_parts(&by_layer);
+    let packaging = Packaging { model, sink, events, known, facts: &facts, by_layer: &by_layer };
     sink.check(&packaging.outlines()).await?;
     packaging.put_bases().await?;
     let layers: Vec<&ModelLayer> = model.layers.iter().collect();
@@ -78,24 +79,32 @@ pub async fn publish(model: &Model, sink: &dyn Sink, events: &Arc<dyn Events>) -
         sink.put_manifest(&root).await?;
     }
     let references = sink.finish(&root).await?;
-    let layers = published(&layers, &placed, |placed| described(&placed.layer));
+    let layers = published(&layers, &placed);
     Ok(Published { root, manifests, configs, references, layers, facts })
 }
 
 /// How each layer came to be where it is.
-pub(crate) fn published(
-    layers: &[&ModelLayer],
-    placed: &[Placed],
-    descriptor: impl Fn(&Placed) -> Descriptor,
-) -> Vec<PublishedLayer> {
+pub(crate) fn published(layers: &[&ModelLayer], placed: &[Placed]) -> Vec<PublishedLayer> {
     let layer = |(layer, placed): (&&ModelLayer, &Placed)| PublishedLayer {
         title: layer.title.clone(),
         kind: layer.kind,
-        descriptor: descriptor(placed),
+        descriptor: described(&placed.layer),
         sealing: placed.sealing,
         outcome: placed.outcome,
     };
     layers.iter().zip(placed).map(layer).collect()
+}
+
+/// A layer of known content says what its files say, so that who finds it here need not read them.
+fn with_facts(mut descriptor: Descriptor, facts: &Facts) -> Descriptor {
+    if descriptor.annotations.contains_key(CONTENT_ANNOTATION) {
+        descriptor.annotations.insert(FACTS_ANNOTATION.to_owned(), json(facts));
+    }
+    descriptor
+}
+
+fn json(facts: &Facts) -> String {
+    serde_json::to_string(facts).expect("texts and numbers always serialise")
 }
 
 /// The descriptor of a layer as manifests have it. Of compressed layers it names the diff ID, too: who finds
@@ -108,11 +117,10 @@ pub(crate) fn described(layer: &Layer) -> Descriptor {
     descriptor
 }
 
-/// What the images that are there say of themselves.
+/// What the images that are there say of their layers.
 #[derive(Default)]
 pub(crate) struct Known {
     layers: BTreeMap<String, Layer>,
-    facts: Option<Facts>,
 }
 
 impl Known {
@@ -125,37 +133,31 @@ impl Known {
         }
         for document in sink.current().await? {
             let Document::Manifest(manifest) = document else { continue };
-            known.learn(model, &manifest);
+            manifest.layers().iter().for_each(|layer| known.learn(model, layer));
         }
         Ok(known)
     }
 
-    fn learn(&mut self, model: &Model, manifest: &Manifest) {
-        for layer in manifest.layers() {
-            let Some(content) = layer.annotations.get(CONTENT_ANNOTATION) else { continue };
-            let diff_id = match layer.annotations.get(DIFF_ID_ANNOTATION).map(|text| text.parse()) {
-                None => layer.digest,
-                Some(Ok(diff_id)) => diff_id,
-                Some(Err(_)) => continue,
-            };
-            let descriptor = Descriptor::new(layer.media_type.clone(), layer.digest, layer.size);
-            self.layers.insert(content.clone(), Layer { descriptor, diff_id: DiffId(diff_id) });
+    fn learn(&mut self, model: &Model, layer: &Descriptor) {
+        let Some(content) = layer.annotations.get(CONTENT_ANNOTATION) else { return };
+        let diff_id = match layer.annotations.get(DIFF_ID_ANNOTATION).map(|text| text.parse()) {
+            None => layer.digest,
+            Some(Ok(diff_id)) => diff_id,
+            Some(Err(_)) => return,
+        };
+        let codec_type = layer.media_type.clone();
+        if !matches!(codec_type, MediaType::LayerTar | MediaType::LayerGzip | MediaType::LayerZstd) {
+            return;
         }
-        let content = manifest.annotations().get(CONTENT_ANNOTATION);
-        if content.is_some() && content.cloned() == model.content.map(|content| content.to_string()) {
-            let facts = manifest.annotations().get(FACTS_ANNOTATION);
-            self.facts = self.facts.take().or(facts.and_then(|text| serde_json::from_str(text).ok()));
-        }
-    }
-
-    /// What the files say, from the image that is there if it was made of the same files.
-    pub(crate) async fn facts(&self, model: &Model) -> Result<Facts, Error> {
-        match &self.facts {
-            Some(facts) if !model.options.verify_reuse && model.known_facts().is_none() => {
-                model.learn_facts(facts.clone());
-                Ok(facts.clone())
-            }
-            _ => model.facts().await,
+        let descriptor = Descriptor::new(codec_type, layer.digest, layer.size);
+        self.layers.insert(content.clone(), Layer { descriptor, diff_id: DiffId(diff_id) });
+        let facts = layer.annotations.get(FACTS_ANNOTATION);
+        let facts: Option<Facts> = facts.and_then(|text| serde_json::from_str(text).ok());
+        let is_it = |layer: &ModelLayer| layer.content.is_some_and(|known| known.to_string() == *content);
+        if let (Some(facts), Some(number), false) =
+            (facts, model.layers.iter().position(is_it), model.options.verify_reuse)
+        {
+            model.learn_facts(number, facts);
         }
     }
 
@@ -171,6 +173,8 @@ pub(crate) struct Packaging<'a> {
     pub(crate) events: &'a Arc<dyn Events>,
     pub(crate) known: Known,
     pub(crate) facts: &'a Facts,
+    /// The same for each layer of the image.
+    pub(crate) by_layer: &'a [Facts],
 }
 
 impl Packaging<'_> {
@@ -325,8 +329,8 @@ impl Packaging<'_> {
         config.runtime.labels.extend(self.labels());
         let mut layers: Vec<Descriptor> =
             base.map(|base| base.manifest.layers().to_vec()).unwrap_or_default();
-        for (layer, placed) in self.model.layers.iter().zip(placed) {
-            layers.push(described(&placed.layer));
+        for ((layer, placed), facts) in self.model.layers.iter().zip(placed).zip(self.by_layer) {
+            layers.push(with_facts(described(&placed.layer), facts));
             config.diff_ids.push(placed.layer.diff_id);
             let mut history = History::default();
             history.created = Some(created.clone());
@@ -371,10 +375,7 @@ impl Packaging<'_> {
     /// The annotations of manifests: labels, and what spares the next run to read the files.
     pub(crate) fn annotations(&self) -> Annotations {
         let mut annotations = self.labels();
-        let facts = serde_json::to_string(self.facts).expect("texts and numbers always serialise");
-        annotations.insert(FACTS_ANNOTATION.to_owned(), facts);
-        let content = self.model.content.map(|content| content.to_string());
-        annotations.extend(content.map(|content| (CONTENT_ANNOTATION.to_owned(), content)));
+        annotations.insert(FACTS_ANNOTATION.to_owned(), json(self.facts));
         annotations.extend(self.model.options.annotations.clone());
         annotations
     }
