@@ -46,7 +46,7 @@ pub enum Error {
         actual: Digest,
     },
     /// Content that is not what the list of files says of it.
-    #[error("{name} is not what its server says of it: expected {expected}, got {actual}")]
+    #[error("{name} is not what it was said to be: expected {expected}, got {actual}")]
     WrongContent {
         /// The file.
         name: String,

@@ -44,6 +44,10 @@ impl<T> Flat<T> {
         self.0.get(path)
     }
 
+    pub(crate) fn get_mut(&mut self, path: &[u8]) -> Option<&mut T> {
+        self.0.get_mut(path)
+    }
+
     /// What is at `path`; the root is a directory.
     pub(crate) fn find(&self, path: &[u8]) -> Option<Place<'_, T>> {
         match self.0.get(path) {

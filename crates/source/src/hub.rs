@@ -18,7 +18,7 @@ mod problem;
 
 use std::{fmt, sync::Arc};
 
-use ocib_image::{PlaceError, Secret, Timestamp, Tree};
+use ocib_image::{Digest, Fetched, PlaceError, Secret, Timestamp, Tree};
 use ocib_net::{Backoff, HttpOptions, Url};
 use tokio::runtime::Handle;
 
@@ -92,6 +92,14 @@ pub struct HubSnapshot {
     pub file: Option<Box<[u8]>>,
 }
 
+/// A [`HubSnapshot`] whose tree may still be changed.
+struct Snapshot {
+    location: HubLocation,
+    commit: String,
+    listed: Listed,
+    file: Option<Box<[u8]>>,
+}
+
 impl Hub {
     /// Asks nobody yet.
     pub fn new(options: HubOptions) -> Self {
@@ -109,10 +117,21 @@ impl Hub {
     /// for what does not answer as the Hub does. Content that is not what the Hub says of it fails while it is
     /// read, with `Corrupt`.
     pub async fn open(&self, location: &HubLocation, files: &HubFiles) -> Result<HubSnapshot, PlaceError> {
-        Ok(self.find(location, files).await?)
+        let Snapshot { location, commit, listed, file } = self.find(location, files).await?;
+        Ok(HubSnapshot { location, commit, tree: Arc::new(listed), file })
     }
 
-    async fn find(&self, location: &HubLocation, wanted: &HubFiles) -> Result<HubSnapshot, Error> {
+    /// What `text`, an `hf://` location, names, as ADD wants it. A `digest` is of one file: it is compared with
+    /// the Hub's at once where that is the same kind, else verified when the file is read.
+    ///
+    /// # Errors
+    /// Those of [`Hub::open`]; `Input` for a digest of a directory, `Corrupt` for another digest.
+    pub async fn fetch(&self, text: &str, digest: Option<&Digest>) -> Result<Fetched, PlaceError> {
+        let snapshot = self.find(&text.parse()?, &HubFiles::default()).await?;
+        Ok(snapshot.listed.fetched(snapshot.file, digest)?)
+    }
+
+    async fn find(&self, location: &HubLocation, wanted: &HubFiles) -> Result<Snapshot, Error> {
         let problem = |problem| Error::Hub { name: location.to_string(), problem: Box::new(problem) };
         let revision = self.api.revision(location, self.backoff).await?;
         let pinned = HubLocation { revision: revision.commit.clone(), ..location.clone() };
@@ -149,8 +168,8 @@ impl Hub {
         };
         let transfers =
             Transfers { backoff: self.backoff, ahead: self.ahead.clone(), runtime: Handle::current() };
-        let tree = Arc::new(Listed { name: name.to_string(), files: tree, transfers });
-        Ok(HubSnapshot { commit: revision.commit, location: pinned, tree, file })
+        let listed = Listed { name: name.to_string(), files: tree, transfers };
+        Ok(Snapshot { commit: revision.commit, location: pinned, listed, file })
     }
 }
 

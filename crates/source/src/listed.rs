@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use ocib_image::{Digest, Digester, Identity, LayerError, Node, NodeKind, Timestamp, Tree, Xattrs};
+use ocib_image::{Digest, Digester, Fetched, Identity, LayerError, Node, NodeKind, Timestamp, Tree, Xattrs};
 use ocib_net::Backoff;
 use tokio::runtime::Handle;
 
@@ -64,6 +64,29 @@ impl fmt::Display for Expected {
 }
 
 impl Listed {
+    /// The tree and the file in it that is meant, whose content must have `digest`.
+    pub(crate) fn fetched(
+        mut self,
+        file: Option<Box<[u8]>>,
+        digest: Option<&Digest>,
+    ) -> Result<Fetched, Error> {
+        if let Some(&expected) = digest {
+            let Some(member) = file.as_ref().and_then(|file| self.files.get_mut(file)) else {
+                return Err(Error::BadUrl {
+                    url: self.name,
+                    why: "it is a directory, expected a file for a checksum",
+                });
+            };
+            match member.expected {
+                Some(Expected::Sha256(actual)) if actual != expected => {
+                    return Err(Error::WrongDigest { expected, actual });
+                }
+                _ => member.expected = Some(Expected::Sha256(expected)),
+            }
+        }
+        Ok(Fetched { tree: Arc::new(self), file })
+    }
+
     fn file(&self, path: &[u8]) -> Result<&Member, LayerError> {
         let missing =
             |kind: io::ErrorKind| LayerError::Read { name: self.display(path), source: kind.into() };
@@ -120,6 +143,10 @@ impl Tree for Listed {
             Some(Expected::Sha256(digest)) => Some(digest),
             _ => None,
         }))
+    }
+
+    fn is_distant(&self) -> bool {
+        true
     }
 
     fn display(&self, path: &[u8]) -> String {

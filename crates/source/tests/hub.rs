@@ -275,7 +275,7 @@ async fn other_content_than_was_listed_is_an_error() {
     assert_eq!(error.kind, PlaceErrorKind::Corrupt);
     let name = format!("hf://org/model@{}/onnx/a b+c%.onnx", opened.commit);
     let (expected, actual) = (digest(b"onnx"), digest(b"nnnx"));
-    let text = format!("{name} is not what its server says of it: expected {expected}, got {actual}");
+    let text = format!("{name} is not what it was said to be: expected {expected}, got {actual}");
     assert_eq!(error.to_string(), text);
 }
 

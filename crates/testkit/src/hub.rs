@@ -11,7 +11,10 @@ mod store;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 pub use self::repository::HubContent;
@@ -64,6 +67,7 @@ struct State {
     /// Signatures of URLs that were handed out and hold.
     signed: Mutex<BTreeSet<String>>,
     options: Mutex<Options>,
+    sent: Arc<AtomicU64>,
     hub_requests: Mutex<Vec<Request>>,
     store_requests: Mutex<Vec<Request>>,
 }
@@ -172,18 +176,9 @@ impl HubServer {
         Served(locked(&self.state.store_requests).clone())
     }
 
-    /// Bytes of files that were given so far, by the Hub and by the store.
+    /// Bytes of files that were sent so far, by the Hub and by the store, taken or not.
     pub fn body_bytes(&self) -> u64 {
-        let is_file = |request: &&Request| request.method == "GET" && matches!(request.status, 200 | 206);
-        let of_hub = self
-            .requests()
-            .0
-            .iter()
-            .filter(is_file)
-            .filter(|request| request.path.starts_with("/api/resolve-cache/"))
-            .map(|request| request.bytes)
-            .sum::<u64>();
-        of_hub + self.store_requests().0.iter().filter(is_file).map(|request| request.bytes).sum::<u64>()
+        self.state.sent.load(Ordering::Relaxed)
     }
 }
 

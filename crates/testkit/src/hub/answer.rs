@@ -158,7 +158,9 @@ impl State {
                 .with("location", format!("/api/resolve-cache/models/{}/{commit}/{path}", asked.repository))
                 .with("x-repo-commit", commit.clone())
                 .with("etag", format!("\"{}\"", file.blob)),
-            (None, _) => ranged(file, request.header("range")).with("etag", format!("\"{}\"", file.blob)),
+            (None, _) => {
+                ranged(file, request.header("range"), &self.sent).with("etag", format!("\"{}\"", file.blob))
+            }
         }
     }
 }

@@ -1,6 +1,12 @@
 //! Where large files are: signed URLs on another origin, ranges, and faults.
 
-use std::io::Read;
+use std::{
+    io::{self, Read},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use super::{HubFault, State, repository::File};
 use crate::{
@@ -51,7 +57,7 @@ impl State {
         let whole =
             matches!(self.fault(|fault| matches!(fault, HubFault::WholeFile)), Some(HubFault::WholeFile));
         let range = request.header("range").filter(|_| !whole);
-        let reply = ranged(&file, range).with("etag", format!("\"{etag}\""));
+        let reply = ranged(&file, range, &self.sent).with("etag", format!("\"{etag}\""));
         let rate = locked(&self.options).rate;
         match self.fault(|fault| matches!(fault, HubFault::Cut(_) | HubFault::WrongByte)) {
             Some(HubFault::Cut(bytes)) => reply.cut(Some(bytes)),
@@ -78,19 +84,35 @@ impl State {
     }
 }
 
+/// Counts what passes.
+struct Counted {
+    content: Box<dyn Read>,
+    sent: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.content.read(buffer)?;
+        self.sent.fetch_add(got as u64, Ordering::Relaxed);
+        Ok(got)
+    }
+}
+
 /// The part of `file` that a `Range` header asks for (RFC 9110, section 14).
-pub(super) fn ranged(file: &File, range: Option<&str>) -> Reply {
+pub(super) fn ranged(file: &File, range: Option<&str>, sent: &Arc<AtomicU64>) -> Reply {
     let size = file.size;
     let (status, from, until) = match (range, parse(range, size)) {
         (None, _) => (200, 0, size),
         (Some(_), Some((from, until))) if from < until => (206, from, until),
         _ => return Reply::new(416).with("content-range", format!("bytes */{size}")),
     };
-    let content = file.clone();
+    let (content, sent) = (file.clone(), Arc::clone(sent));
     let reply = Reply::new(status)
         .with("content-type", "application/octet-stream")
         .with("accept-ranges", "bytes")
-        .made(until - from, move || content.read(from, until));
+        .made(until - from, move || {
+            Box::new(Counted { content: content.read(from, until), sent: Arc::clone(&sent) })
+        });
     match status {
         206 => reply.with("content-range", format!("bytes {from}-{}/{size}", until - 1)),
         _ => reply,
