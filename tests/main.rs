@@ -41,5 +41,6 @@ mod push;
 mod registry_config;
 mod reproducible;
 mod reuse;
+mod sources;
 mod stdin;
 mod verify;

@@ -22,7 +22,7 @@ use crate::{
     output::{Means, Output},
     progress,
     registries::Clients,
-    report, tree, wiring,
+    report, sources, tree, wiring,
 };
 
 /// Runs the command.
@@ -36,7 +36,10 @@ pub(crate) fn run(build: &args::Build) -> Result<(), Failure> {
         return build.ecr.print_policy(&wired.request, &wired.name, &build.tags, &wired.clients.ecr);
     }
     let published = publish_into(build, events, |wired| {
-        let sealer = wiring::sealer(&build.shared, build.compression)?;
+        let sealer = match sources::are_distant(&wired.request.dockerfile) {
+            true => wiring::distant_sealer(&build.shared, build.compression)?,
+            false => wiring::sealer(&build.shared, build.compression)?,
+        };
         let means = Means::of(build, wired.clients.clone(), sealer)?;
         let mut sinks = Vec::new();
         for output in outputs {
@@ -96,7 +99,8 @@ impl Wired {
         let request = Arc::new(request(build, inputs, &places, &*events)?);
         let clients = Clients::new(&build.shared, &http, backoff, Arc::clone(&events))?;
         let images = Images { registries: clients.registries.clone() };
-        let fetcher = Fetcher { web: Web::new(http, backoff), git: git.clone() };
+        let hub = sources::hub(http.clone(), backoff, wiring::read_ahead(&build.shared))?;
+        let fetcher = Fetcher { web: Web::new(http, backoff), git: git.clone(), hub };
         Ok((Self { request, name, clients, images, fetcher, events }, runtime))
     }
 
@@ -220,7 +224,7 @@ fn named_context(value: &str, places: &Places<'_>) -> Result<NamedContext, Failu
     Ok(NamedContext::Tree(dockerfile::open_directory(path)?, ignored))
 }
 
-fn pairs(flag: &str, texts: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+pub(crate) fn pairs(flag: &str, texts: &[String]) -> Result<BTreeMap<String, String>, Failure> {
     texts.iter().map(|text| pair(flag, text)).collect()
 }
 

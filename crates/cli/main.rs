@@ -22,6 +22,7 @@ mod preflight;
 mod progress;
 mod registries;
 mod report;
+mod sources;
 mod tag;
 mod terminal;
 mod tree;

@@ -1,30 +1,25 @@
-//! `ocib model`: large models as images.
+//! `ocib model`: models into images, and out of them.
 
+mod build;
 mod check;
+mod flags;
+mod inspect;
 mod pull;
+mod report;
+mod source;
 
-use clap::{Args, Subcommand};
+pub(crate) use flags::{Build, Model};
+
+use flags::ModelCommand;
 
 use crate::diagnostic::Failure;
-
-#[derive(Args, Debug)]
-pub(crate) struct Model {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand, Debug)]
-enum Command {
-    /// Put the files of a model image or artifact into a directory.
-    Pull(Box<pull::Pull>),
-    /// Say whether KServe's three ways to a model find in an image what they expect.
-    Check(Box<check::Check>),
-}
 
 /// Runs the command.
 pub(crate) fn run(model: &Model) -> Result<(), Failure> {
     match &model.command {
-        Command::Pull(pull) => pull::run(pull),
-        Command::Check(check) => check::run(check),
+        ModelCommand::Build(build) => build::run(build),
+        ModelCommand::Inspect(inspect) => inspect::run(inspect),
+        ModelCommand::Pull(pull) => pull::run(pull),
+        ModelCommand::Check(check) => check::run(check),
     }
 }

@@ -36,7 +36,7 @@ pub(crate) struct Pull {
     directory: PathBuf,
 
     /// The part of an ordinary image that is wanted; artifacts are pulled whole.
-    #[arg(long, value_name = "PATH", default_value = "/models")]
+    #[arg(long, visible_alias = "prefix", value_name = "PATH", default_value = "/models")]
     path: String,
 
     /// The platform to pick out of an index [default: linux/amd64].

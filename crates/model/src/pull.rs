@@ -36,7 +36,7 @@ use futures_util::{StreamExt, TryStreamExt, stream::iter};
 use ocib_image::{Digest, Events, Image, MediaType, Outcome, Progress, TaskId};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
-pub use check::{Suitability, Way, check};
+pub use check::{FileInImage, Suitability, Way, check, pull_index};
 pub use error::PullError;
 
 use entry::Scope;
@@ -109,7 +109,7 @@ pub async fn pull(
     events: &Arc<dyn Events>,
 ) -> Result<Pulled, PullError> {
     let path = entry::clean(options.path.as_bytes()).map_err(|_| nothing_there(&options.path, &[]))?;
-    let sources = source::of(image, &path)?;
+    let sources = source::of(&image.manifest, &image.layers, &path)?;
     let place = Arc::new(Place::open(directory)?);
     let mut pull = Pull::open(place, sources, options)?;
     let (tree, present) = loop {

@@ -6,6 +6,7 @@
 //! | [`Archive`] | a context that came as a tar archive, from a file or a pipe |
 //! | [`Web`] | brings what `ADD` names by a URL |
 //! | [`Git`] | a commit of a repository, for `ADD` and as a context |
+//! | [`Hub`] | a commit of a model repository of the Hugging Face Hub |
 //! | [`Fetcher`] | both of them, as a build wants them |
 //!
 //! All of them are seen as an [`ocib_image::Tree`], which can be read again and again. Object stores
@@ -18,9 +19,13 @@ mod client;
 mod directory;
 mod error;
 mod fetcher;
+mod flat;
 mod git;
+mod hub;
+mod listed;
 mod span;
 mod state;
+mod transfer;
 mod userinfo;
 mod watched;
 mod web;
@@ -30,4 +35,6 @@ pub use directory::Directory;
 pub use error::Error;
 pub use fetcher::Fetcher;
 pub use git::{Git, GitCredentials, GitOptions, GitProblem};
+pub use hub::{Hub, HubFiles, HubLocation, HubOptions, HubProblem, HubSnapshot};
+pub use transfer::ReadAhead;
 pub use web::Web;

@@ -5,6 +5,7 @@
 //!   slows, alters or answers what passes to it, [`ConnectProxy`] makes names lead to it.
 //! - [`EcrEmulator`]: Amazon ECR's dialect, its API, STS and IAM, and faults on request;
 //!   [`GoogleEmulator`]: where Google's tokens come from.
+//! - [`HubServer`]: the Hugging Face Hub and the store behind it, with files of any size.
 //! - [`GitServer`]: git's own `http-backend` on a loopback port; [`PackBuilder`] makes what git never sends.
 //! - [`ScriptedRegistry`]: a registry that misbehaves as it is told.
 //! - [`skopeo`], [`umoci`], [`Podman`]: other people's readers.
@@ -20,6 +21,7 @@ mod ecr;
 mod git;
 mod google;
 mod http;
+mod hub;
 mod layout;
 mod machine;
 mod peers;
@@ -30,13 +32,14 @@ mod scripted;
 mod sinks;
 mod tunnel;
 
-pub use content::{Noise, noise_file, safetensors_file, sparse_file};
+pub use content::{Generated, Noise, noise_file, safetensors_file, sparse_file};
 pub use ecr::{
     AccessKey, AwsAction, EcrCall, EcrEmulator, EcrFault, EcrOptions, EcrRepository, MissingRepository,
     Policy, SecondPatch, Trust, UploadSession,
 };
 pub use git::{GitRequest, GitServer, GitServerOptions, PackBuilder, git, git_answer, git_oid, seal_pack};
 pub use google::GoogleEmulator;
+pub use hub::{HubAccess, HubContent, HubFault, HubServer};
 pub use layout::{FileType, RootfsFile, rootfs, verify_layout};
 pub use machine::{arm64_busybox, checkout, is_full, run_arm64};
 pub use peers::{Podman, skopeo, umoci, untar};

@@ -15,6 +15,7 @@ pub(super) fn check(dockerfile: &Dockerfile, ignored: Option<&Patterns>, warning
         if !ran_before {
             whole_context(stage, warnings);
         }
+        other_places(stage, warnings);
         // With exceptions the text cannot tell: a directory may be ignored, but not all in it.
         if let Some(ignored) = ignored.filter(|ignored| !ignored.has_exceptions()) {
             ignored_sources(stage, ignored, warnings);
@@ -36,6 +37,23 @@ fn whole_context(stage: &Stage, warnings: &mut Vec<Warning>) {
             let message = "The whole build context is copied before the first RUN, \
                            which is done again whenever any file changes";
             warnings.push(Warning::new(rule::CONTEXT_COPY_BEFORE_RUN, message, source.span));
+        }
+    }
+}
+
+/// Schemes of sources that `ADD` takes here and in no other builder, which take them for paths.
+pub const ADD_EXTENSIONS: [&str; 3] = ["hf://", "s3://", "gs://"];
+
+fn other_places(stage: &Stage, warnings: &mut Vec<Warning>) {
+    for instruction in &stage.instructions {
+        let Command::Add(transfer) = &instruction.command else { continue };
+        for source in &transfer.sources {
+            let Some(scheme) = ADD_EXTENSIONS.iter().find(|scheme| source.value.starts_with(**scheme)) else {
+                continue;
+            };
+            let message =
+                format!("ADD of {scheme} is an extension of ocib: other builders take it for a path");
+            warnings.push(Warning::new(rule::NON_PORTABLE_ADD_SOURCE, message, source.span));
         }
     }
 }

@@ -12,12 +12,14 @@ use std::{
     io::BufReader,
 };
 
-use ocib_image::{Config, EntryKind, Image, MediaType, Progress, TarEntry, TarReader, decode};
+use ocib_image::{
+    Blob, Config, EntryKind, Image, Manifest, MediaType, Origin, Progress, TarEntry, TarReader, decode,
+};
 use tokio::task::spawn_blocking;
 
 use super::{
     PullError,
-    entry,
+    entry::{self, Entry, Kind},
     source::{self, Source},
     stream::{self, Stored},
     survey::Headers,
@@ -89,7 +91,7 @@ pub async fn check(image: &Image, tag: Option<&str>, ways: &[Way]) -> Result<Vec
 }
 
 fn sources(image: &Image, seen: &mut Seen) -> Result<Vec<Source>, PullError> {
-    match source::of(image, entry::MODELS) {
+    match source::of(&image.manifest, &image.layers, entry::MODELS) {
         Ok(sources) => Ok(sources),
         Err(error @ (PullError::UnknownLayer { .. } | PullError::Hostile { .. })) => {
             seen.hostile.push(error.to_string());
@@ -97,6 +99,43 @@ fn sources(image: &Image, seen: &mut Seen) -> Result<Vec<Source>, PullError> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// A file of a model in an image.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FileInImage {
+    /// Its path below the prefix.
+    pub path: Vec<u8>,
+    /// Size in bytes.
+    pub bytes: u64,
+}
+
+/// The files below `prefix` in an image's plain layers, and those of an artifact; compressed layers are not
+/// looked into. A file that several layers have is there as often.
+///
+/// # Errors
+/// See [`PullError`].
+pub async fn pull_index(
+    origin: &dyn Origin,
+    manifest: &Manifest,
+    prefix: &str,
+) -> Result<Vec<FileInImage>, PullError> {
+    let layers: Vec<Blob> = manifest.layers().iter().map(|layer| origin.blob(layer)).collect();
+    let mut files = Vec::new();
+    for source in source::of(manifest, &layers, prefix)? {
+        if let source::Kind::Raw(path) = &source.kind {
+            files.push(FileInImage { path: path.clone().into(), bytes: source.blob.descriptor.size });
+        }
+        if source.kind.is_compressed() {
+            continue;
+        }
+        for member in members(&source).await? {
+            if let Some(Entry { path, kind: Kind::File { bytes, .. }, .. }) = source.scope.entry(&member)? {
+                files.push(FileInImage { path: path.into(), bytes });
+            }
+        }
+    }
+    Ok(files)
 }
 
 /// The entries of a layer.

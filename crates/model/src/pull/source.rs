@@ -1,6 +1,6 @@
 //! What kind of files each layer of an image or artifact holds.
 
-use ocib_image::{Blob, Config, Descriptor, Image, MediaType};
+use ocib_image::{Blob, Descriptor, Manifest, MediaType};
 
 use super::{PullError, Scope, entry};
 
@@ -29,11 +29,10 @@ pub(super) enum Kind {
 
 /// The layers, lowest first. Of an ordinary image those files count that are below `path`; of an artifact
 /// all do.
-pub(super) fn of(image: &Image, path: &str) -> Result<Vec<Source>, PullError> {
-    let is_artifact = matches!(image.config, Config::Artifact(..));
+pub(super) fn of(manifest: &Manifest, layers: &[Blob], path: &str) -> Result<Vec<Source>, PullError> {
+    let is_artifact = manifest.config().media_type.to_oci() != MediaType::Config;
     let mut unnamed = 0;
-    image
-        .layers
+    layers
         .iter()
         .map(|blob| {
             let descriptor = &blob.descriptor;
