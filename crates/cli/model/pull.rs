@@ -14,6 +14,8 @@ use crate::{
     places, progress, registries, report, wiring,
 };
 
+/// What a connection takes with what waits behind it, in bytes.
+const CONNECTION_BYTES: u64 = 4 << 20;
 /// What the decoder of a compressed layer takes, in bytes: zstd's window at the levels that are in use.
 const DECODER_BYTES: u64 = 10 << 20;
 
@@ -86,7 +88,7 @@ pub(crate) fn run(arguments: &Pull) -> Result<(), Failure> {
 fn options(arguments: &Pull, budget: Budget) -> PullOptions {
     PullOptions {
         path: arguments.path.clone(),
-        connections: budget.layers,
+        connections: budget.layers_of(CONNECTION_BYTES),
         decoders: budget.layers_of(DECODER_BYTES),
         delete: arguments.delete,
         verify: arguments.verify,

@@ -52,7 +52,7 @@ pub struct PullOptions {
     /// The part of an ordinary image that is wanted, as an absolute path; `/` is all of it. Of artifacts
     /// all files are.
     pub path: String,
-    /// Connections at a time, for all layers together; each takes about 2 MiB of memory.
+    /// Connections at a time, for all layers together; each takes up to 4 MiB of memory.
     pub connections: usize,
     /// Compressed layers that are unpacked at a time; each takes about 10 MiB of memory.
     pub decoders: usize,

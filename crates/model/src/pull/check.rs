@@ -282,7 +282,7 @@ impl Seen {
                 let missing = ["sh", "ln", "sleep"].into_iter().filter(|name| !self.has_program(name));
                 wrong.extend(list(
                     "the sidecar runs what is not in the image: ",
-                    missing.map(str::to_owned).collect(),
+                    &missing.map(str::to_owned).collect(),
                 ));
                 wrong.extend(self.unreadable());
                 if self.tag.as_deref() == Some("latest") {
@@ -330,7 +330,7 @@ impl Seen {
             };
             let closed =
                 self.models().filter(|(_, node)| is_closed(node)).map(|(path, _)| format!("/{path}"));
-            wrong.extend(list(&format!("{who} cannot read "), closed.collect()));
+            wrong.extend(list(&format!("{who} cannot read "), &closed.collect()));
         }
         wrong
     }
@@ -378,7 +378,7 @@ fn is_model(path: &str) -> bool {
 }
 
 /// The first of some names, in a sentence; nothing if there are none.
-fn list(what: &str, names: BTreeSet<String>) -> Option<String> {
+fn list(what: &str, names: &BTreeSet<String>) -> Option<String> {
     let shown: Vec<&str> = names.iter().take(NAMES_MAX).map(String::as_str).collect();
     let more = names.len() - shown.len();
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };

@@ -55,10 +55,9 @@ impl Place {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root =
             rustix::fs::open(path, flags, Mode::empty()).map_err(|error| failed("open", error.into()))?;
-        match rustix::fs::flock(&root, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => return Err(PullError::Busy { directory: path.to_owned() }),
-            // File systems without locks are no reason to fail.
-            Ok(()) | Err(_) => {}
+        // File systems without locks are no reason to fail.
+        if rustix::fs::flock(&root, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+            return Err(PullError::Busy { directory: path.to_owned() });
         }
         Ok(Self { path: path.to_owned(), root, umask: umask() })
     }

@@ -56,7 +56,7 @@ impl Search<'_> {
                 Found::Nothing => drop(present.missing.insert(content.layer)),
             }
         }
-        self.judge(doubtful, &mut present)?;
+        self.judge(&doubtful, &mut present)?;
         Ok(present)
     }
 
@@ -85,9 +85,9 @@ impl Search<'_> {
     }
 
     /// Reads what cannot be believed: a file where it has a digest of its own, all of a layer else.
-    fn judge(&self, doubtful: BTreeMap<Content, String>, present: &mut Present) -> Result<(), PullError> {
+    fn judge(&self, doubtful: &BTreeMap<Content, String>, present: &mut Present) -> Result<(), PullError> {
         let mut whole: BTreeMap<Digest, bool> = BTreeMap::new();
-        for (content, path) in &doubtful {
+        for (content, path) in doubtful {
             let known = &self.known[&content.layer];
             let is_right = match &known.entries[content.entry].kind {
                 Kind::File { bytes, digest: Some(digest) } => {

@@ -9,7 +9,7 @@
 //!
 //! A digest is of all bytes in their order, and parts arrive in none. What has arrived is hashed from the
 //! files, close behind the connections, so that it comes out of memory that the kernel has anyway and none of
-//! ours; `docs/performance.md` has what that costs beside keeping parts back until their turn.
+//! ours. Keeping parts back until their turn would take a part of memory for each connection.
 
 use std::{
     collections::{BTreeMap, VecDeque},

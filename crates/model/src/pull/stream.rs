@@ -26,8 +26,8 @@ use super::{
     survey::Layout,
 };
 
-/// Pieces between a connection and the thread that takes them.
-const PIECES: usize = 4;
+/// Pieces between a connection and the thread that takes them; each has some hundred KiB.
+const PIECES: usize = 2;
 /// Content is copied, and read again to be hashed, in pieces of this size.
 pub(super) const COPY_BYTES: usize = 256 << 10;
 /// Smaller files are not worth a call to reserve their room.
@@ -190,12 +190,9 @@ pub(super) fn reserve(place: &Place, name: &str, path: &str, bytes: u64) -> Resu
     if bytes >= RESERVED_BYTES && file.metadata().is_ok_and(|there| there.len() < bytes) {
         place.check_room(path, bytes)?;
         let reserved = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes);
-        match reserved {
-            Err(rustix::io::Errno::NOSPC) => {
-                return Err(place.failed("write", path, rustix::io::Errno::NOSPC));
-            }
-            // Not every file system can; its files grow as they are written.
-            Ok(()) | Err(_) => {}
+        // Not every file system can; its files grow as they are written.
+        if reserved == Err(rustix::io::Errno::NOSPC) {
+            return Err(place.failed("write", path, rustix::io::Errno::NOSPC));
         }
     }
     Ok(file)
