@@ -28,6 +28,8 @@ mod large;
 mod memory;
 mod metadata;
 #[cfg(feature = "model")]
+mod model_check;
+#[cfg(feature = "model")]
 mod model_pull;
 mod outputs;
 mod page;

@@ -9,35 +9,35 @@ use std::{
 
 use ocib_image::Digest;
 use ocib_testkit::{
-    Fault, FaultProxy, Noise, Podman, Registry, RegistryOptions, RequestKind, is_full, noise_file, require,
+    Fault, FaultProxy, Noise, Registry, RegistryOptions, RequestKind, is_full, noise_file, require,
     run_command, skopeo, umoci,
 };
 use serde_json::{Value, json};
 
 use crate::program::{Site, ended, names, signal, started, until, wait};
 
-const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+pub(crate) const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
+pub(crate) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 
 /// A layer of an image that is written by hand.
-struct Part<'a> {
+pub(crate) struct Part<'a> {
     media_type: &'a str,
     bytes: Vec<u8>,
     annotations: Value,
 }
 
 impl<'a> Part<'a> {
-    fn new(media_type: &'a str, bytes: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn new(media_type: &'a str, bytes: impl Into<Vec<u8>>) -> Self {
         Self { media_type, bytes: bytes.into(), annotations: json!({}) }
     }
 
-    fn at(self, path: &str) -> Self {
+    pub(crate) fn at(self, path: &str) -> Self {
         Self { annotations: json!({"org.cncf.model.filepath": path}), ..self }
     }
 }
 
 /// Writes an OCI layout of one manifest with these layers.
-fn layout(site: &Site, name: &str, config_type: &str, parts: &[Part<'_>]) {
+pub(crate) fn layout(site: &Site, name: &str, config_type: &str, parts: &[Part<'_>]) {
     let blob = |bytes: &[u8]| {
         let digest = Digest::of(bytes);
         site.file(format!("{name}/blobs/sha256/{}", digest.hex()), bytes);
@@ -146,11 +146,15 @@ fn files_are_those_that_umoci_unpacks_and_move_once() {
     site.file("context/other/passwd", "root\n");
     model(&site, 70 << 20);
     let registry = Registry::start(RegistryOptions::default());
+    let mut expected = Vec::new();
     for codec in ["none", "gzip", "zstd"] {
         let tag = format!("{}/model:{codec}", registry.host());
         site.built(&["--quiet", "--compression", codec, "--push", "-t", &tag]);
-        let expected = listing(&site.unpacked(&format!("docker://{tag}"), "amd64").join("models"));
-        assert_eq!(expected.len(), 7, "{expected:?}");
+        // Debian's umoci reads no zstd, but the files are the same.
+        if codec != "zstd" {
+            expected = listing(&site.unpacked(&format!("docker://{tag}"), "amd64").join("models"));
+            assert_eq!(expected.len(), 7, "{expected:?}");
+        }
         let directory = format!("to-{codec}");
         let pulled = site.done(&["model", "pull", "--quiet", &tag, &directory]);
         assert!(pulled.references()[0].starts_with(&format!("{}/model@sha256:", registry.host())));
@@ -376,7 +380,7 @@ fn artifacts_of_all_kinds() {
 }
 
 /// A member of an archive made to do harm, by Python's tarfile.
-fn hostile(site: &Site, members: &str) -> Vec<u8> {
+pub(crate) fn hostile(site: &Site, members: &str) -> Vec<u8> {
     let script = format!(
         "import tarfile, io, sys\n\
          archive = tarfile.open({:?}, 'w')\n\
@@ -513,106 +517,4 @@ fn large_layers_pass_through_64_mib() {
         assert!(peak_kib < 64 << 10, "{codec}: a peak of {peak_kib} KiB");
         fs::remove_dir_all(site.path("to")).unwrap();
     }
-}
-
-/// A base of one static program, which is a shell, ln and sleep by its names.
-const MODELCAR: &str = "\
-FROM scratch
-COPY bin /bin/
-COPY --chmod=0644 config.json /models/
-COPY model.gguf /models/
-";
-
-fn modelcar(site: &Site) {
-    let busybox = require("busybox", "busybox-static");
-    fs::create_dir_all(site.path("context/bin")).unwrap();
-    fs::copy(busybox, site.path("context/bin/busybox")).unwrap();
-    for name in ["sh", "ln", "sleep", "cat"] {
-        symlink("busybox", site.path("context/bin").join(name)).unwrap();
-    }
-    site.file("context/config.json", "{}\n");
-    noise_file(&site.path("context/model.gguf"), 1, 40 << 20);
-}
-
-#[test]
-fn what_check_says_of_a_modelcar_is_what_podman_sees() {
-    let site = Site::new(MODELCAR);
-    modelcar(&site);
-    let registry = Registry::start(RegistryOptions::default());
-    let tag = format!("{}/car:1", registry.host());
-    site.built(&["--quiet", "--compression", "none", "--push", "-t", &tag]);
-    let proxy = FaultProxy::start(&registry.host());
-    let through = format!("{}/car:1", proxy.host());
-    let checked = site.done(&["model", "check", "--quiet", &through]);
-    assert_eq!(checked.references(), ["ok     oci://", "ok     oci+native://", "ok     oci+fetch://"]);
-    assert!(proxy.received(RequestKind::BlobGet) < 4 << 20, "headers are little");
-
-    let podman = Podman::new();
-    let image = podman.pull(&format!("docker://{tag}"));
-    for user in ["1010:0", "1000650000:0"] {
-        let script = "ln -sf /models /dev/shm/x && cat /dev/shm/x/config.json && cat /models/model.gguf > /dev/null && sleep 0";
-        assert_eq!(podman.run_with(&["--user", user], &image, &["sh", "-c", script]), "{}\n");
-    }
-    site.done(&["model", "pull", "--quiet", &tag, "to"]);
-    assert_eq!(names(&site.path("to")), [".ocib-pull.json", "config.json", "model.gguf"]);
-}
-
-#[test]
-fn check_says_what_each_way_lacks() {
-    let site = Site::new("FROM scratch\nCOPY --chmod=0600 secret /models/\n");
-    site.file("context/secret", "x");
-    site.built(&["--quiet", "-t", "x:1", "-o", "type=oci,tar=false,dest=image"]);
-    let ended = ended(&mut site.ocib(&["model", "check", "--quiet", "oci-layout://image:1"]));
-    assert_eq!(ended.code(), Some(1), "{}", ended.stderr);
-    let unreadable = [
-        "       UID 1010 cannot read /models/secret",
-        "       an arbitrary UID in group 0 cannot read /models/secret",
-    ];
-    let expected = [
-        &["wrong  oci://", "       the sidecar runs what is not in the image: ln, sh, sleep"][..],
-        &unreadable,
-        &["wrong  oci+native://"],
-        &unreadable,
-        &["ok     oci+fetch://"],
-    ];
-    assert_eq!(ended.references(), expected.concat());
-    assert!(
-        ended.stderr.starts_with("error: 2 of 3 ways to oci-layout://image:1 do not work\n"),
-        "{}",
-        ended.stderr
-    );
-
-    let fetch = site.done(&["model", "check", "--quiet", "--way", "fetch", "--json", "oci-layout://image:1"]);
-    let found: Value = serde_json::from_slice(&fetch.stdout).unwrap();
-    assert_eq!(found["ways"], json!([{"scheme": "oci+fetch://", "ok": true, "wrong": [], "notes": []}]));
-
-    layout(
-        &site,
-        "device",
-        CONFIG,
-        &[Part::new(
-            TAR,
-            hostile(&site, "add('models/a', content=b'e'); add('models/null', tarfile.CHRTYPE)"),
-        )],
-    );
-    let said = crate::program::ended(&mut site.ocib(&[
-        "model",
-        "check",
-        "--quiet",
-        "--way",
-        "fetch",
-        "oci-layout://device",
-    ]));
-    assert!(String::from_utf8_lossy(&said.stdout).contains("it is a device or a pipe"), "{said:?}");
-    let artifact = "application/vnd.cncf.model.config.v1+json";
-    layout(&site, "artifact", artifact, &[Part::new("application/vnd.cncf.model.doc.v1.raw", "x").at("x")]);
-    let said = crate::program::ended(&mut site.ocib(&[
-        "model",
-        "check",
-        "--quiet",
-        "--way",
-        "volume",
-        "oci-layout://artifact",
-    ]));
-    assert_eq!(said.references()[1], "       it is an artifact, and no runtime takes it for an image");
 }
