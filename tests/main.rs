@@ -43,6 +43,7 @@ mod push;
 mod registry_config;
 mod reproducible;
 mod reuse;
+mod run_local;
 mod sources;
 mod stdin;
 mod verify;

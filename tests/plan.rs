@@ -153,6 +153,14 @@ stage 0 (build) from {base}
     line 8: COPY model/a /x
       from the context
     lines 9 to 11: RUN <<EOF
+    as a Dockerfile of its own:
+      FROM input-1
+      RUN --mount=type=cache,target=/c --mount=from=input-2,target=/m,source=/0/x [\"/bin/sh\",\"-c\",\"make\"]
+      COPY --from=input-2 [\"/1/x/a\",\"/x\"]
+      ENV A=\"x\"
+      RUN [\"/bin/sh\",\"-c\",\"true\\n\"]
+    to the run repository, unless it is there: input-1, 2 layers made here, 4608 bytes as tar; 1 layer of bases, 2560 bytes
+    to the run repository, unless it is there: input-2, 2 layers made here, 8704 bytes as tar; 0 layers of bases, 0 bytes
   line 12: COPY --chown=app model /after/
     from the context: 8 bytes in 2 files; the rest depends on what stage 0 delegates
 
@@ -172,7 +180,7 @@ layers
 
 outputs
   OCI layout in ocib-out
-  not yet: RUN needs a backend, and this version has none
+  not with these flags: RUN needs a backend, which --run names
 "
     );
     assert_eq!(without_config(&planned(&site, &[])), expected);
@@ -234,6 +242,16 @@ fn json_has_the_documented_fields() {
                             "text": "RUN --mount=target=/m make",
                             "sources": from_context,
                         }],
+                        "job": {
+                            "dockerfile": [
+                                "FROM input-1",
+                                "RUN --mount=from=input-2,target=/m,source=/0/x [\"/bin/sh\",\"-c\",\"make\"]",
+                            ],
+                            "inputs": [
+                                {"name": "input-1", "madeLayers": 1, "tarBytes": 2048, "baseLayers": 1, "baseBytes": 2560},
+                                {"name": "input-2", "madeLayers": 1, "tarBytes": 5632, "baseLayers": 0, "baseBytes": 0},
+                            ],
+                        },
                     },
                     {"kind": "native", "steps": [{
                         "line": 7,

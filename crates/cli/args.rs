@@ -150,9 +150,8 @@ pub(crate) struct Build {
     #[arg(long, value_name = "DIR")]
     pub(crate) scratch_dir: Option<PathBuf>,
 
-    /// What carries out RUN instructions. This version has no backend.
-    #[arg(long, value_enum, default_value_t = Run::None)]
-    pub(crate) run: Run,
+    #[command(flatten)]
+    pub(crate) run: crate::run::RunFlags,
 
     #[cfg(feature = "ecr")]
     #[command(flatten)]
@@ -293,12 +292,6 @@ pub(crate) enum Timestamps {
     Epoch,
     /// Files keep their own.
     Keep,
-}
-
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Run {
-    /// Nothing: a RUN is an error.
-    None,
 }
 
 #[cfg(feature = "ecr")]

@@ -22,6 +22,7 @@ mod preflight;
 mod progress;
 mod registries;
 mod report;
+mod run;
 mod sources;
 mod tag;
 mod terminal;

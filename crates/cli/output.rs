@@ -73,6 +73,18 @@ impl Means {
         false
     }
 
+    /// The sink of a repository for what has no name there: what is there already is never sent again.
+    pub(crate) fn nameless_sink(&self, repository: &Reference) -> Result<Box<dyn Sink>, Failure> {
+        self.registry_sink(PushOptions {
+            registries: self.clients.registries.clone(),
+            repository: repository.clone(),
+            tags: Vec::new(),
+            sealer: self.sealer.clone(),
+            hash_first: HashFirst::Always,
+            cache_from: Vec::new(),
+        })
+    }
+
     /// The sink of one repository.
     #[cfg_attr(not(feature = "ecr"), expect(clippy::unnecessary_wraps, reason = "ECR's flags can be wrong"))]
     fn registry_sink(&self, options: PushOptions) -> Result<Box<dyn Sink>, Failure> {

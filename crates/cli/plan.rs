@@ -28,6 +28,8 @@ struct Shown {
     name: String,
     request: Arc<Request>,
     outline: Outline,
+    /// Whether there is who carries out RUN.
+    has_backend: bool,
     outputs: Vec<Output>,
     /// The names of the image, complete.
     names: Vec<String>,
@@ -53,7 +55,8 @@ pub(crate) fn run(plan: &args::Plan) -> Result<(), Failure> {
         Ok(outline)
     })?;
     let names = flags.tags.iter().map(|tag| tag.clone().or_latest().to_string()).collect();
-    let shown = Shown { name, request, outline, outputs, names };
+    let has_backend = flags.run.is_given();
+    let shown = Shown { name, request, outline, has_backend, outputs, names };
     report::result(&if plan.json { json::object(&shown) } else { text::plan(&shown) });
     Ok(())
 }
@@ -75,9 +78,9 @@ impl Shown {
         (first, all().map(|(_, end)| end).fold(last, usize::max))
     }
 
-    /// Whether every part can be carried out by this version.
+    /// Whether every part can be carried out as the flags are.
     fn is_buildable(&self) -> bool {
-        self.outline.targets.iter().all(|target| delegated(target).next().is_none())
+        self.has_backend || self.outline.targets.iter().all(|target| delegated(target).next().is_none())
     }
 
     /// The codec that is asked for, as `--compression` takes it.

@@ -8,7 +8,7 @@ mod registry;
 use std::{sync::Arc, time::Duration};
 
 use clap::Args;
-use ocib_build::{Prepared, bases, prepare};
+use ocib_build::{PartOutline, Prepared, Supplies, bases, outline, prepare};
 use ocib_net::{Backoff, HttpOptions};
 
 use self::findings::{Finding, Findings};
@@ -71,6 +71,10 @@ pub(crate) fn run(preflight: &Preflight) -> Result<(), Failure> {
     let means = Means::of(build, clients.clone(), sealer)?;
     let findings = wiring::finish(runtime, async move {
         let prepared = match &wired {
+            Some(wired) if build.run.is_given() => {
+                outlined(wired, &build.run.name(), &mut findings).await;
+                None
+            }
             Some(wired) => prepared(wired, &mut findings).await,
             None => None,
         };
@@ -88,10 +92,27 @@ pub(crate) fn run(preflight: &Preflight) -> Result<(), Failure> {
     findings.verdict()
 }
 
+/// Looks at what a build that delegates would do, which runs nothing.
+async fn outlined(wired: &Wired, backend: &str, findings: &mut Findings) {
+    let Wired { request, name, images, fetcher, .. } = wired;
+    match outline(Arc::clone(request), images, Some(fetcher)).await {
+        Ok(outline) => {
+            let parts =
+                outline.targets.iter().flat_map(|target| &target.stages).flat_map(|stage| &stage.parts);
+            let count = parts.filter(|part| matches!(part, PartOutline::Delegated(_))).count();
+            findings.add(Finding::ok("dockerfile", name, "every instruction can be carried out"));
+            let detail = format!("{count} parts with RUN, for {backend}, unless their results are there");
+            findings.add(Finding::ok("run", backend, detail));
+        }
+        Err(error) => findings.add(Finding::failed("dockerfile", name, &wired.failure(&error))),
+    }
+}
+
 /// Does all of a build that writes nothing.
 async fn prepared(wired: &Wired, findings: &mut Findings) -> Option<Prepared> {
     let Wired { request, name, images, fetcher, .. } = wired;
-    match prepare(Arc::clone(request), images, Some(fetcher)).await {
+    let supplies = Supplies { images, fetch: Some(fetcher), runs: None };
+    match prepare(Arc::clone(request), supplies).await {
         Ok(prepared) => {
             for (base, platform) in bases(request).unwrap_or_default() {
                 let detail = format!("it is there for {platform}");

@@ -19,7 +19,6 @@ pub(crate) use builder::{LayerBuilder, MakeError};
 pub(crate) use content::{Content, Origin};
 pub(crate) use copy::{Copy, CopyError, copy, expand_wildcards};
 pub(crate) use inline::InlineFile;
-pub(crate) use known::inputs;
 pub(crate) use layer::{FilesLayer, Keys};
 pub(crate) use mode::Mode;
 pub(crate) use owner::{Owner, OwnerError, resolve_owner};

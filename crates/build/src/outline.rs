@@ -108,6 +108,36 @@ pub struct DelegatedOutline {
     pub variables: BTreeMap<String, String>,
     /// Its instructions in order; the first and the last are RUNs.
     pub instructions: Vec<InstructionOutline>,
+    /// What a backend would be asked for; not known before the results of other parts are, if it takes
+    /// files from them.
+    pub job: Option<JobOutline>,
+}
+
+/// What a backend would be asked for.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct JobOutline {
+    /// The Dockerfile, an instruction a line, with asterisks for variables that seem to be secret. Images that
+    /// would be put into the run repository have the names of `inputs`; all others are pinned.
+    pub dockerfile: Vec<String>,
+    /// What would be put there.
+    pub inputs: Vec<InputOutline>,
+}
+
+/// An image that a delegated part begins with or copies from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct InputOutline {
+    /// What the Dockerfile calls it.
+    pub name: String,
+    /// Its layers that ocib makes, and their size as tars, uncompressed.
+    pub made_layers: u64,
+    /// See `made_layers`.
+    pub tar_bytes: u64,
+    /// Its layers that are in a registry already, and their size as stored: mounted where that is possible.
+    pub base_layers: u64,
+    /// See `base_layers`.
+    pub base_bytes: u64,
 }
 
 /// An instruction that is delegated.

@@ -19,7 +19,7 @@ use std::{collections::BTreeMap, mem};
 use ocib_dockerfile::{Command, Expander, Instruction, Span, Spanned, redacted_instruction};
 use ocib_image::{Config, ContainerConfig, History, Platform, Remote};
 
-pub(crate) use delegated::{Act, Delegated, MountSource, RunPlan, Start, Within};
+pub(crate) use delegated::{Act, Around, Delegated, MountPlan, MountSource, RunPlan, Script, Start, Within};
 
 use crate::{
     Error, Problem,
@@ -84,6 +84,14 @@ impl Step {
     pub(crate) fn title(&self) -> &str {
         self.created_by.trim_end_matches(" # buildkit")
     }
+
+    /// Where it copies from, if that is not the context or the network.
+    pub(crate) fn origin(&self) -> Option<&Origin> {
+        match &self.action {
+            Action::Copy(copy) => copy.from.as_ref(),
+            Action::Directory { .. } => None,
+        }
+    }
 }
 
 /// How a layer is made, natively. A RUN is no such action and cannot be written here.
@@ -133,17 +141,21 @@ pub(crate) enum Source {
 impl Plan {
     /// Fails at the first RUN, if there is one.
     pub(crate) fn require_native(&self) -> Result<(), Error> {
-        self.stages.iter().try_for_each(|stage| stage.native_steps().map(drop))
+        let mut parts = self.stages.iter().flat_map(|stage| &stage.parts);
+        parts.try_for_each(|part| match part {
+            StagePart::Native(_) => Ok(()),
+            StagePart::Delegated(delegated) => Err(Problem::Run.at(delegated.first_span())),
+        })
     }
 
-    /// All that native steps fetch; what a delegated part fetches, its backend does.
+    /// All that is fetched, also between RUNs.
     pub(crate) fn remotes(&self) -> impl Iterator<Item = &Spanned<Remote>> {
         let parts = self.stages.iter().flat_map(|stage| &stage.parts);
         let steps = parts.flat_map(|part| match part {
-            StagePart::Native(steps) => &steps[..],
-            StagePart::Delegated(_) => &[],
+            StagePart::Native(steps) => steps.iter().collect::<Vec<_>>(),
+            StagePart::Delegated(delegated) => delegated.steps().collect(),
         });
-        let sources = steps.flat_map(|step| match &step.action {
+        let sources = steps.into_iter().flat_map(|step| match &step.action {
             Action::Copy(copy) => &copy.sources[..],
             Action::Directory { .. } => &[],
         });
@@ -151,20 +163,6 @@ impl Plan {
             Source::Remote(remote) => Some(remote),
             Source::Path(_) => None,
         })
-    }
-}
-
-impl StagePlan {
-    /// All steps of a stage that needs no container, in order; an error at the first RUN otherwise.
-    pub(crate) fn native_steps(&self) -> Result<Vec<&Step>, Error> {
-        let mut all = Vec::new();
-        for part in &self.parts {
-            match part {
-                StagePart::Native(steps) => all.extend(steps),
-                StagePart::Delegated(delegated) => return Err(Problem::Run.at(delegated.first_span())),
-            }
-        }
-        Ok(all)
     }
 }
 
@@ -293,8 +291,11 @@ impl<'a> Dispatcher<'a> {
             if start.is_none() && matches!(instruction.command, Command::Run(_)) {
                 start = Some(self.start());
             }
+            let known = self.state.config.history.len();
             let act = self.instruction(instruction)?;
-            all.push(Within { span: instruction.span, text: redacted_instruction(instruction), act });
+            let history = (self.state.config.history.len() > known).then_some(known);
+            let text = redacted_instruction(instruction);
+            all.push(Within { span: instruction.span, text, act, history });
         }
         Ok(cut(all, start))
     }
@@ -390,6 +391,6 @@ fn native(all: Vec<Within>) -> Option<StagePart> {
 }
 
 #[cfg(test)]
-mod golden;
+pub(crate) mod golden;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -2,8 +2,8 @@
 //! another `schemaVersion`.
 
 use ocib_build::{
-    BaseOutline, DelegatedOutline, FilesFrom, InstructionOutline, LayerOutline, PartOutline, StageOutline,
-    StepOutline, StepSize, TargetOutline,
+    BaseOutline, DelegatedOutline, FilesFrom, InputOutline, InstructionOutline, JobOutline, LayerOutline,
+    PartOutline, StageOutline, StepOutline, StepSize, TargetOutline,
 };
 use ocib_image::ArchiveFormat;
 use serde_json::{Map, Value, json};
@@ -95,7 +95,21 @@ fn delegated(shown: &Shown, part: &DelegatedOutline) -> Value {
         "shell": part.shell,
         "variables": part.variables.iter().map(variable).collect::<Map<_, _>>(),
         "instructions": part.instructions.iter().map(instruction).collect::<Value>(),
+        "job": part.job.as_ref().map(job),
     })
+}
+
+fn job(job: &JobOutline) -> Value {
+    let input = |input: &InputOutline| {
+        json!({
+            "name": input.name,
+            "madeLayers": input.made_layers,
+            "tarBytes": input.tar_bytes,
+            "baseLayers": input.base_layers,
+            "baseBytes": input.base_bytes,
+        })
+    };
+    json!({"dockerfile": job.dockerfile, "inputs": job.inputs.iter().map(input).collect::<Value>()})
 }
 
 fn layer(shown: &Shown, layer: &LayerOutline) -> Value {

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, fmt::Write};
 
 use ocib_build::{
-    BaseOutline, DelegatedOutline, FilesFrom, LayerOutline, PartOutline, StageOutline, StepOutline, StepSize,
-    TargetOutline,
+    BaseOutline, DelegatedOutline, FilesFrom, InputOutline, JobOutline, LayerOutline, PartOutline,
+    StageOutline, StepOutline, StepSize, TargetOutline,
 };
 use ocib_image::{ArchiveFormat, Reference};
 
@@ -25,7 +25,7 @@ pub(super) fn plan(shown: &Shown) -> String {
         item(&mut out, 1, "layers that platforms share are made and sent once");
     }
     if !shown.is_buildable() {
-        item(&mut out, 1, "not yet: RUN needs a backend, and this version has none");
+        item(&mut out, 1, "not with these flags: RUN needs a backend, which --run names");
     }
     printable(out.trim_end())
 }
@@ -94,6 +94,21 @@ fn delegated_part(out: &mut String, shown: &Shown, part: &DelegatedOutline) {
         if !instruction.sources.is_empty() {
             item(out, 3, sources(&instruction.sources).trim_end_matches(": "));
         }
+    }
+    match &part.job {
+        Some(job) => job_of(out, job),
+        None => item(out, 2, "as a Dockerfile of its own once other parts are carried out"),
+    }
+}
+
+fn job_of(out: &mut String, job: &JobOutline) {
+    item(out, 2, "as a Dockerfile of its own:");
+    job.dockerfile.iter().for_each(|line| item(out, 3, line));
+    for input in &job.inputs {
+        let InputOutline { name, made_layers, tar_bytes, base_layers, base_bytes, .. } = input;
+        let made = format!("{} made here, {} as tar", counted(*made_layers, "layer"), bytes_of(*tar_bytes));
+        let bases = format!("{} of bases, {}", counted(*base_layers, "layer"), bytes_of(*base_bytes));
+        item(out, 2, &format!("to the run repository, unless it is there: {name}, {made}; {bases}"));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use ocib_build::Prepared;
-use ocib_image::{Digest, Outline, Reference, Sink};
+use ocib_image::{Digest, Expected, Reference, Sink};
 use ocib_store::{Cause, PushOptions, RegistrySink, Tagged, Write};
 
 use super::findings::{Finding, Findings};
@@ -20,7 +20,7 @@ struct Place<'a> {
     repository: Reference,
     /// The names that the image gets there.
     names: Vec<Reference>,
-    outlines: Vec<Outline>,
+    expected: Vec<Expected>,
 }
 
 /// Looks at the repository of `push`.
@@ -31,12 +31,12 @@ pub(super) async fn check(
     prepared: Option<&Prepared>,
     findings: &mut Findings,
 ) {
-    let outlines = prepared.map(Prepared::outlines).unwrap_or_default();
+    let expected = prepared.map(Prepared::expected).unwrap_or_default();
     let repository = push.repository.clone();
     let named = |tag: &String| format!("{}:{tag}", repository.name()).parse().ok();
     let names = push.tags.iter().filter_map(named).collect();
-    limits(push, &outlines, prepared.is_some(), findings).await;
-    let place = Place { clients, repository, names, outlines };
+    limits(push, &expected, prepared.is_some(), findings).await;
+    let place = Place { clients, repository, names, expected };
     if !place.greet(findings).await {
         findings.add(Finding::unknown(
             "permission",
@@ -80,13 +80,13 @@ pub(super) fn identities(clients: &Clients, findings: &mut Findings) {
 }
 
 /// Sizes and counts against the registry's profile.
-async fn limits(push: PushOptions, outlines: &[Outline], is_known: bool, findings: &mut Findings) {
+async fn limits(push: PushOptions, expected: &[Expected], is_known: bool, findings: &mut Findings) {
     let name = push.repository.name();
     let limit = push.registries.layer_bytes_max(push.repository.registry());
-    let checked = RegistrySink::new(push).check(outlines).await;
-    let layers = || outlines.iter().flat_map(|outline| &outline.layers);
+    let checked = RegistrySink::new(push).check(expected).await;
+    let layers = || expected.iter().flat_map(|image| &image.layers);
     let unmeasured = layers().filter(|layer| layer.stored_bytes.is_none()).count();
-    let most = outlines.iter().map(|outline| outline.layers.len()).max().unwrap_or_default();
+    let most = expected.iter().map(|image| image.layers.len()).max().unwrap_or_default();
     findings.add(match checked {
         Err(error) => Finding::refused("limits", name, error),
         Ok(()) if !is_known => Finding::unknown("limits", name, "the layers are not known"),
@@ -173,7 +173,7 @@ impl Place<'_> {
 
     /// Whether a tag that is there may be moved.
     async fn conflict(&self, name: &Reference, there: Digest) -> Finding {
-        let wanted = self.outlines.first().and_then(|outline| outline.root);
+        let wanted = self.expected.first().and_then(|image| image.root);
         if wanted == Some(there) {
             return Finding::ok("tag", name.to_string(), "it names this very image already");
         }

@@ -75,8 +75,8 @@ pub trait RunBackend: Send + Sync + fmt::Debug {
         RunFiles::default()
     }
 
-    /// Builds `job`, pushes it to its destination, and returns the manifest that was pushed; the caller
-    /// asks the registry whether that is there. What the build says is told as
+    /// Builds `job`, pushes it to its destination, and returns the manifest that was pushed: its digest
+    /// counts, type and size may be guessed, as the caller asks the registry for it. What the build says is told as
     /// [`Progress::log`]. Dropping the future ends the build and removes what it made, but for what is in
     /// the registry.
     fn run<'a>(
@@ -140,6 +140,12 @@ impl RunError {
     #[must_use]
     pub fn because(self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self { source: Some(source.into()), ..self }
+    }
+
+    /// The same at this line of the job's Dockerfile, counted from 1.
+    #[must_use]
+    pub fn at_line(self, line: Option<usize>) -> Self {
+        Self { line, ..self }
     }
 
     /// The same with the last lines of the build's output.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ocib_image::{
-    Annotations, Blob, Descriptor, Digest, Document, Events, LayerOutline, Manifest, MediaType, Outline,
+    Annotations, Blob, Descriptor, Digest, Document, Events, Expected, ExpectedLayer, Manifest, MediaType,
     Placed, Platform, Progress, Sink,
 };
 use serde_json::{Value, json};
@@ -70,11 +70,12 @@ pub async fn publish_artifact(
 }
 
 /// Artifacts have no platform; an index would list them with this one.
-fn outline(layers: &[&ModelLayer]) -> Outline {
-    let layers = layers
-        .iter()
-        .map(|layer| LayerOutline { what: layer.title.clone(), stored_bytes: layer.unsealed.source.bytes() });
-    Outline { platform: Platform::new("unknown", "unknown"), layers: layers.collect(), root: None }
+fn outline(layers: &[&ModelLayer]) -> Expected {
+    let layers = layers.iter().map(|layer| ExpectedLayer {
+        what: layer.title.clone(),
+        stored_bytes: layer.unsealed.source.bytes(),
+    });
+    Expected { platform: Platform::new("unknown", "unknown"), layers: layers.collect(), root: None }
 }
 
 /// model-spec, "Layer Annotation Keys".

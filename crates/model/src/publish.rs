@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use ocib_image::{
     Annotations, Blob, Codec, Compression, Config, ContainerConfig, Descriptor, DiffId, Digest, Document,
-    Event, Events, History, Image, Index, Layer, LayerOutline, Manifest, MediaType, Outcome, Outline, Placed,
-    Platform, Progress, Sealing, Sink, TaskId,
+    Event, Events, Expected, ExpectedLayer, History, Image, Index, Layer, Manifest, MediaType, Outcome,
+    Placed, Platform, Progress, Sealing, Sink, TaskId,
 };
 
 use crate::{
@@ -274,8 +274,8 @@ impl Packaging<'_> {
     }
 
     /// What is known before anything is moved.
-    fn outlines(&self) -> Vec<Outline> {
-        let layer = |layer: &ModelLayer| LayerOutline {
+    fn outlines(&self) -> Vec<Expected> {
+        let layer = |layer: &ModelLayer| ExpectedLayer {
             what: layer.title.clone(),
             stored_bytes: match layer.unsealed.compression {
                 Compression::Fixed(Codec::Plain) => layer.unsealed.source.bytes(),
@@ -285,11 +285,11 @@ impl Packaging<'_> {
         let root = self.foreseen();
         let outline = |(number, platform): (usize, &Platform)| {
             let base = self.model.options.bases.get(number).map_or(&[][..], |base| &base.layers);
-            let base = base.iter().map(|blob| LayerOutline {
+            let base = base.iter().map(|blob| ExpectedLayer {
                 what: format!("base layer {}", blob.descriptor.digest),
                 stored_bytes: Some(blob.descriptor.size),
             });
-            Outline {
+            Expected {
                 platform: platform.clone(),
                 layers: base.chain(self.model.layers.iter().map(layer)).collect(),
                 root,

@@ -11,11 +11,15 @@ use std::{
 
 use ocib_image::Config;
 
-use super::{Lowering, Part};
+use super::{Lowering, Part, Stages, Target};
 use crate::{
     Error, FilesFrom, LayerOutline, PartOutline, StepOutline, StepSize,
+    delegate::{Input, Results, Wanted},
     files::{FilesLayer, Rootfs},
-    outline::{BaseOutline, DelegatedOutline, InstructionOutline, StageOutline, TargetOutline},
+    outline::{
+        BaseOutline, DelegatedOutline, InputOutline, InstructionOutline, JobOutline, StageOutline,
+        TargetOutline,
+    },
     plan::{Act, Action, CopyPlan, Delegated, MountSource, Plan, Source, StagePart, StagePlan, Step, Within},
     stages::{ImageKey, Origin},
 };
@@ -27,13 +31,20 @@ struct Known {
     /// Stages whose files depend on a delegated part, with the stage of that part.
     after: BTreeMap<usize, usize>,
     layers: BTreeMap<usize, Vec<LayerOutline>>,
+    /// What backends would be asked for, by stage.
+    jobs: BTreeMap<usize, JobOutline>,
 }
 
-impl Lowering<'_> {
+impl Lowering {
     /// What carrying out the plan of one platform would make.
     pub(crate) fn survey(&mut self, plan: Plan) -> Result<TargetOutline, Error> {
         let bases = self.bases_of(&plan);
-        let mut known = Known::default();
+        // Parts that wait for the results of others are not written yet.
+        let mut lowered = Stages::new(plan);
+        let wanted = lowered.advance(self, &Results::new())?;
+        let plan = lowered.into_plan();
+        let jobs = wanted.iter().map(|wanted| (wanted.stage, job_outline(wanted))).collect();
+        let mut known = Known { jobs, ..Known::default() };
         let mut stages = Vec::new();
         for stage in &plan.stages {
             stages.push(self.stage_outline(stage, &mut known)?);
@@ -57,7 +68,10 @@ impl Lowering<'_> {
                 StagePart::Delegated(delegated) => {
                     after = Some(stage.index);
                     layers.push(LayerOutline::Delegated(stage.index));
-                    PartOutline::Delegated(Box::new(delegated_outline(delegated)))
+                    PartOutline::Delegated(Box::new(delegated_outline(
+                        delegated,
+                        known.jobs.remove(&stage.index),
+                    )))
                 }
                 StagePart::Native(steps) => {
                     let mut outlines = Vec::new();
@@ -172,42 +186,20 @@ fn origins_of(stage: &StagePlan) -> Vec<&Origin> {
     let mut origins = vec![&stage.base];
     for part in &stage.parts {
         match part {
-            StagePart::Native(steps) => origins.extend(steps.iter().filter_map(copied_from)),
+            StagePart::Native(steps) => origins.extend(steps.iter().filter_map(Step::origin)),
             StagePart::Delegated(delegated) => {
-                origins.extend(delegated.instructions.iter().flat_map(delegated_from));
+                origins.extend(delegated.instructions.iter().flat_map(Within::origins));
             }
         }
     }
     origins
 }
 
-fn delegated_from(within: &Within) -> Vec<&Origin> {
-    match &within.act {
-        Act::Config(_) => Vec::new(),
-        Act::Layer(step) => copied_from(step).into_iter().collect(),
-        Act::Run(run) => run
-            .mounts
-            .iter()
-            .filter_map(|mount| match &mount.source {
-                MountSource::From(origin) => Some(origin),
-                MountSource::Context | MountSource::Nothing => None,
-            })
-            .collect(),
-    }
-}
-
-fn copied_from(step: &Step) -> Option<&Origin> {
-    match &step.action {
-        Action::Copy(copy) => copy.from.as_ref(),
-        Action::Directory { .. } => None,
-    }
-}
-
 fn step_outline(step: &Step, size: StepSize) -> StepOutline {
     StepOutline { span: step.span, text: step.title().to_owned(), sources: sources(step), size }
 }
 
-fn delegated_outline(delegated: &Delegated) -> DelegatedOutline {
+fn delegated_outline(delegated: &Delegated, job: Option<JobOutline>) -> DelegatedOutline {
     let instruction = |within: &Within| InstructionOutline {
         span: within.span,
         text: within.text.clone(),
@@ -232,7 +224,40 @@ fn delegated_outline(delegated: &Delegated) -> DelegatedOutline {
         shell: delegated.start.shell.clone(),
         variables: delegated.start.variables.clone(),
         instructions: delegated.instructions.iter().map(instruction).collect(),
+        job,
     }
+}
+
+/// What a backend would be asked for. Images that would be made have numbers for names.
+fn job_outline(wanted: &Wanted) -> JobOutline {
+    let mut inputs = Vec::new();
+    let names = wanted.images.iter().map(|image| match image {
+        Input::There(pinned, _) => pinned.to_string(),
+        Input::Made(target, _) => {
+            let name = format!("input-{}", inputs.len() + 1);
+            inputs.push(input_outline(name.clone(), target));
+            name
+        }
+    });
+    let names: Vec<String> = names.collect();
+    JobOutline { dockerfile: wanted.dockerfile.shown(&names), inputs }
+}
+
+fn input_outline(name: String, target: &Target) -> InputOutline {
+    let mut input = InputOutline { name, made_layers: 0, tar_bytes: 0, base_layers: 0, base_bytes: 0 };
+    for part in &target.parts {
+        match part {
+            Part::Base(blob, _) => {
+                input.base_layers += 1;
+                input.base_bytes += blob.descriptor.size;
+            }
+            Part::Made(make) => {
+                input.made_layers += 1;
+                input.tar_bytes += make.files.size().tar_bytes;
+            }
+        }
+    }
+    input
 }
 
 fn sources(step: &Step) -> Vec<FilesFrom> {

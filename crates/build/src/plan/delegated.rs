@@ -41,6 +41,17 @@ pub(crate) struct Start {
     pub(crate) shell: Vec<String>,
 }
 
+/// What a command finds around it that instructions before it may have changed.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Around {
+    /// As [`Start::variables`].
+    pub(crate) variables: BTreeMap<String, String>,
+    /// As [`Start::user`].
+    pub(crate) user: String,
+    /// As [`Start::working_dir`].
+    pub(crate) working_dir: String,
+}
+
 /// An instruction and what it does.
 #[derive(Debug)]
 pub(crate) struct Within {
@@ -48,6 +59,31 @@ pub(crate) struct Within {
     /// As it was written, in one line and without secrets: for people.
     pub(crate) text: String,
     pub(crate) act: Act,
+    /// Its line of history, by number, if it leaves one.
+    pub(crate) history: Option<usize>,
+}
+
+impl Within {
+    /// Whether it should make a layer.
+    pub(crate) fn makes_layer(&self) -> bool {
+        matches!(self.act, Act::Run(_) | Act::Layer(_))
+    }
+
+    /// Everything that it takes files from, but for the context and the network.
+    pub(crate) fn origins(&self) -> Vec<&Origin> {
+        match &self.act {
+            Act::Config(_) => Vec::new(),
+            Act::Layer(step) => step.origin().into_iter().collect(),
+            Act::Run(run) => run
+                .mounts
+                .iter()
+                .filter_map(|mount| match &mount.source {
+                    MountSource::From(origin) => Some(origin),
+                    MountSource::Context | MountSource::Nothing => None,
+                })
+                .collect(),
+        }
+    }
 }
 
 /// What an instruction does.
@@ -64,6 +100,7 @@ pub(crate) enum Act {
 /// A RUN.
 #[derive(Debug)]
 pub(crate) struct RunPlan {
+    pub(crate) around: Around,
     /// The program and its arguments, with the shell if there is one.
     pub(crate) command: Vec<String>,
     /// A file that is there while the command runs: the script of a heredoc that begins with `#!`.
@@ -88,7 +125,20 @@ pub(crate) struct Script {
 pub(crate) struct MountPlan {
     /// Its options with their values expanded, as they were written otherwise.
     pub(crate) text: String,
+    /// The same, divided into names in lower case and values.
+    pub(crate) options: Vec<(String, Option<String>)>,
+    /// `bind`, `cache`, `tmpfs`, `secret` or `ssh`.
+    pub(crate) kind: String,
     pub(crate) source: MountSource,
+    pub(crate) span: Span,
+}
+
+impl MountPlan {
+    /// The value of the last option called one of `names`.
+    pub(crate) fn option(&self, names: &[&str]) -> Option<&str> {
+        let option = self.options.iter().rfind(|(name, _)| names.contains(&&**name));
+        option.map(|(_, value)| value.as_deref().unwrap_or_default())
+    }
 }
 
 /// Where a mount's files come from.
@@ -113,6 +163,14 @@ impl Delegated {
     pub(crate) fn first_span(&self) -> Span {
         self.instructions.first().map_or(Span::default(), |first| first.span)
     }
+
+    /// What stands between the RUNs and makes layers natively.
+    pub(crate) fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.instructions.iter().filter_map(|within| match &within.act {
+            Act::Layer(step) => Some(step),
+            Act::Run(_) | Act::Config(_) => None,
+        })
+    }
 }
 
 impl Dispatcher<'_> {
@@ -129,6 +187,15 @@ impl Dispatcher<'_> {
         }
     }
 
+    fn around(&self) -> Around {
+        let runtime = &self.state.config.runtime;
+        Around {
+            variables: self.state.variables.clone(),
+            user: runtime.user.clone(),
+            working_dir: runtime.working_dir.clone(),
+        }
+    }
+
     /// A RUN changes nothing of the config but the history (BuildKit, `dispatchRun`).
     pub(super) fn run(&mut self, run: &Run) -> Result<Act, Error> {
         let (command, script) = self.run_command(run);
@@ -138,6 +205,7 @@ impl Dispatcher<'_> {
         self.commit(created_by, true);
         let text = |word: &Spanned<String>| word.value.clone();
         Ok(Act::Run(RunPlan {
+            around: self.around(),
             command,
             script,
             mounts,
@@ -181,7 +249,7 @@ impl Dispatcher<'_> {
 
     fn mount(&self, mount: &Mount) -> Result<MountPlan, Error> {
         let span = mount.text.span;
-        let mut options = Vec::new();
+        let mut options = Vec::with_capacity(mount.options.len());
         let mut kind = "bind".to_owned();
         for option in &mount.options {
             let value = match &option.value {
@@ -193,8 +261,7 @@ impl Dispatcher<'_> {
             if option.name == "type" {
                 kind = value.clone().unwrap_or_default().to_lowercase();
             }
-            options
-                .push(value.map_or_else(|| option.name.clone(), |value| history::pair(&option.name, &value)));
+            options.push((option.name.clone(), value));
         }
         let from = mount.option("from").filter(|from| !from.is_empty());
         let source = match (&*kind, from) {
@@ -205,6 +272,10 @@ impl Dispatcher<'_> {
             ("cache" | "tmpfs" | "secret" | "ssh", _) => MountSource::Nothing,
             _ => return Err(Problem::BadMount { kind }.at(span)),
         };
-        Ok(MountPlan { text: options.join(","), source })
+        let shown = options.iter().map(|(name, value)| match value {
+            Some(value) => history::pair(name, value),
+            None => name.clone(),
+        });
+        Ok(MountPlan { text: shown.collect::<Vec<_>>().join(","), options, kind, source, span })
     }
 }

@@ -16,10 +16,10 @@ use crate::{
 };
 
 /// The environment variable that has plans written instead of compared.
-const REWRITE: &str = "OCIB_TEST_REWRITE";
+pub(crate) const REWRITE: &str = "OCIB_TEST_REWRITE";
 
 /// Every image that the request needs, out of `bases`; each is there for any platform.
-fn images(stages: &Stages<'_>, bases: &BTreeMap<String, Value>) -> Images {
+pub(crate) fn images(stages: &Stages<'_>, bases: &BTreeMap<String, Value>) -> Images {
     let mut images = Images::new();
     loop {
         let missing = stages.missing(&images).unwrap();
@@ -37,7 +37,7 @@ fn images(stages: &Stages<'_>, bases: &BTreeMap<String, Value>) -> Images {
     }
 }
 
-fn request(case: &Path) -> Request {
+pub(crate) fn request(case: &Path) -> Request {
     let dockerfile = fs::read(case.join("Dockerfile")).unwrap();
     let mut request = Request::new(ocib_dockerfile::parse(&dockerfile).unwrap());
     let flags = fs::read_to_string(case.join("flags")).unwrap_or_default();

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// An image without layers whose config is `config`.
-pub(super) fn image(config: &str) -> Image {
+pub(crate) fn image(config: &str) -> Image {
     let blob = Blob::in_memory(MediaType::Config, Bytes::copy_from_slice(config.as_bytes()));
     Image {
         manifest: Manifest::new(blob.descriptor, Vec::new(), Annotations::new()),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_core::future::BoxFuture;
 use ocib_image::{
-    Blob, Codec, Compression, Digest, Document, HashReason, Layer, MediaType, Outcome, Outline, PlaceError,
+    Blob, Codec, Compression, Digest, Document, Expected, HashReason, Layer, MediaType, Outcome, PlaceError,
     Placed, Progress, Reference, Sealer, Sealing, Sink, Unsealed,
 };
 use tokio::sync::OnceCell;
@@ -91,7 +91,7 @@ impl Sink for RegistrySink {
         self.options.sealer.budget().layers
     }
 
-    fn check<'a>(&'a self, images: &'a [Outline]) -> BoxFuture<'a, Result<(), PlaceError>> {
+    fn check<'a>(&'a self, images: &'a [Expected]) -> BoxFuture<'a, Result<(), PlaceError>> {
         Box::pin(async move { Ok(self.check_limits(images)?) })
     }
 
@@ -357,7 +357,7 @@ impl RegistrySink {
     }
 
     /// Compares with the registry's profile.
-    fn check_limits(&self, images: &[Outline]) -> Result<(), Error> {
+    fn check_limits(&self, images: &[Expected]) -> Result<(), Error> {
         let Profile { blob_bytes_max, layers_max, tag_chars_max, .. } = self.profile();
         let registry = || self.options.repository.registry().to_owned();
         for tag in &self.options.tags {
@@ -367,7 +367,7 @@ impl RegistrySink {
                 return Err(Error::TagTooLong { tag, count, registry: registry(), limit });
             }
         }
-        for Outline { platform, layers, .. } in images {
+        for Expected { platform, layers, .. } in images {
             if layers.len() > layers_max {
                 let (platform, count) = (Box::new(platform.clone()), layers.len());
                 return Err(Error::TooManyLayers {
