@@ -31,6 +31,10 @@ mod killed;
 mod large;
 mod memory;
 mod metadata;
+#[cfg(feature = "model")]
+mod model_check;
+#[cfg(feature = "model")]
+mod model_pull;
 mod native_run;
 mod outputs;
 mod page;

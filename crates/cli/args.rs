@@ -40,6 +40,9 @@ pub(crate) enum Command {
     RunPods(crate::run_pods::RunPods),
     /// Say what an error message means, of ocib or another program, and what to do.
     Explain(crate::explain::Explain),
+    /// Package a large model as an image, look at one, or get its files.
+    #[cfg(feature = "model")]
+    Model(crate::model::Model),
     /// Say which version this is and what it was built with.
     Version,
 }
@@ -336,12 +339,17 @@ fn ecr_host(text: &str) -> Result<(String, ocib_store::EcrHost), &'static str> {
 impl Build {
     /// The platforms without repetitions, in the order in which they were given.
     pub(crate) fn distinct_platforms(&self) -> Vec<Platform> {
-        let mut distinct: Vec<Platform> = Vec::new();
-        for platform in &self.platforms {
-            if !distinct.contains(platform) {
-                distinct.push(platform.clone());
-            }
-        }
-        distinct
+        distinct(&self.platforms)
     }
+}
+
+/// These platforms without repetitions.
+pub(crate) fn distinct(platforms: &[Platform]) -> Vec<Platform> {
+    let mut distinct: Vec<Platform> = Vec::new();
+    for platform in platforms {
+        if !distinct.contains(platform) {
+            distinct.push(platform.clone());
+        }
+    }
+    distinct
 }

@@ -240,7 +240,7 @@ fn named_context(value: &str, places: &Places<'_>) -> Result<NamedContext, Failu
     Ok(NamedContext::Tree(dockerfile::open_directory(path)?, ignored))
 }
 
-fn pairs(flag: &str, texts: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+pub(crate) fn pairs(flag: &str, texts: &[String]) -> Result<BTreeMap<String, String>, Failure> {
     texts.iter().map(|text| pair(flag, text)).collect()
 }
 

@@ -113,6 +113,24 @@ impl Failure {
         Self { help, diagnosis, ..Self::new(exit_of_place(error), with_causes(error)) }
     }
 
+    /// An error of a model on its way into an image or out of it.
+    #[cfg(feature = "model")]
+    pub(crate) fn of_model(error: &ocib_model::Error) -> Self {
+        use ocib_model::Error;
+        let failure = |exit| Self::new(exit, with_causes(error));
+        let failure = match error {
+            Error::Place(place) | Error::Layer(LayerError::Place(place)) => return Self::of_place(place),
+            Error::Layer(layer) => failure(exit_of_layer(layer)),
+            Error::BrokenPromise { .. } => failure(Exit::Remote),
+            Error::NotSuited { .. } | Error::BadPrefix { .. } => failure(Exit::Usage),
+            _ => failure(Exit::Input),
+        };
+        match error.help() {
+            Some(help) => failure.help(help),
+            None => failure,
+        }
+    }
+
     /// A configuration of registries that cannot be read, placed in its file.
     pub(crate) fn of_registry_config(error: &ocib_store::Error) -> Self {
         let help =

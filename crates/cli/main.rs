@@ -13,6 +13,8 @@ mod environment;
 mod explain;
 mod git;
 mod inspect;
+#[cfg(feature = "model")]
+mod model;
 mod output;
 mod places;
 mod plan;
@@ -48,6 +50,8 @@ fn main() -> ExitCode {
         #[cfg(feature = "kaniko")]
         args::Command::RunPods(run_pods) => run_pods::run(&run_pods),
         args::Command::Explain(explain) => explain::run(&explain),
+        #[cfg(feature = "model")]
+        args::Command::Model(model) => model::run(&model),
         args::Command::Version => report::version(),
     };
     match result {

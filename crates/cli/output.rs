@@ -39,13 +39,7 @@ pub(crate) struct Parts {
 impl Means {
     /// As the flags of `build` say.
     pub(crate) fn of(build: &args::Build, clients: Clients, sealer: Sealer) -> Result<Self, Failure> {
-        let hash_first = match build.hash_first {
-            // Nothing that is remembered counts then, so each digest is found out anew.
-            _ if build.verify_reuse => HashFirst::Always,
-            args::HashFirst::Auto => HashFirst::Auto,
-            args::HashFirst::Always => HashFirst::Always,
-            args::HashFirst::Never => HashFirst::Never,
-        };
+        let hash_first = hash_first(build.hash_first, build.verify_reuse);
         let cache_from = build.cache_from.iter().map(|text| cache_from(text)).collect::<Result<_, _>>()?;
         Ok(Self {
             clients,
@@ -55,6 +49,26 @@ impl Means {
             uses_layer_api: build.ecr_layer_api,
             sealer,
             hash_first,
+            cache_from,
+        })
+    }
+
+    /// As the flags of `model build` say.
+    #[cfg(feature = "model")]
+    pub(crate) fn of_model(
+        build: &crate::model::Build,
+        clients: Clients,
+        sealer: Sealer,
+    ) -> Result<Self, Failure> {
+        let cache_from = build.cache_from.iter().map(|text| cache_from(text)).collect::<Result<_, _>>()?;
+        Ok(Self {
+            clients,
+            #[cfg(feature = "ecr")]
+            new_repository: None,
+            #[cfg(feature = "ecr")]
+            uses_layer_api: false,
+            sealer,
+            hash_first: hash_first(build.hash_first, build.verify_reuse),
             cache_from,
         })
     }
@@ -166,6 +180,33 @@ fn cache_from(text: &str) -> Result<Reference, Failure> {
     name.parse::<Reference>().map(Reference::or_latest).map_err(|error| bad(error.to_string()))
 }
 
+fn hash_first(asked: args::HashFirst, verify_reuse: bool) -> HashFirst {
+    match asked {
+        // Nothing that is remembered counts then, so each digest is found out anew.
+        _ if verify_reuse => HashFirst::Always,
+        args::HashFirst::Auto => HashFirst::Auto,
+        args::HashFirst::Always => HashFirst::Always,
+        args::HashFirst::Never => HashFirst::Never,
+    }
+}
+
+/// The flags that say where an image goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) tags: &'a [Reference],
+    pub(crate) push: bool,
+    pub(crate) outputs: &'a [String],
+    /// How many platforms it has.
+    pub(crate) platforms: usize,
+}
+
+impl<'a> From<&'a args::Build> for Asked<'a> {
+    fn from(build: &'a args::Build) -> Self {
+        let platforms = build.distinct_platforms().len();
+        Self { tags: &build.tags, push: build.push, outputs: &build.outputs, platforms }
+    }
+}
+
 /// One place that the image goes to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Output {
@@ -182,18 +223,19 @@ pub(crate) type ArchiveKind = ArchiveFormat;
 
 impl Output {
     /// All outputs that the flags ask for; the default layout if they ask for none.
-    pub(crate) fn all(build: &args::Build) -> Result<Vec<Self>, Failure> {
+    pub(crate) fn all<'a>(asked: impl Into<Asked<'a>>) -> Result<Vec<Self>, Failure> {
+        let asked = asked.into();
         let mut outputs = Vec::new();
-        for text in &build.outputs {
-            outputs.push(Self::parse(text, &build.tags)?);
+        for text in asked.outputs {
+            outputs.push(Self::parse(text, asked.tags)?);
         }
-        if build.push && !outputs.iter().any(|output| matches!(output, Self::Registry(_))) {
-            outputs.push(Self::registry(&build.tags)?);
+        if asked.push && !outputs.iter().any(|output| matches!(output, Self::Registry(_))) {
+            outputs.push(Self::registry(asked.tags)?);
         }
         if outputs.is_empty() {
             outputs.push(Self::Layout(DEFAULT_LAYOUT.into()));
         }
-        let is_single = build.distinct_platforms().len() <= 1;
+        let is_single = asked.platforms <= 1;
         if !is_single
             && outputs.iter().any(|output| matches!(output, Self::Archive(ArchiveFormat::Docker, _)))
         {

@@ -99,7 +99,8 @@ fn layers(image: &PublishedImage) -> serde_json::Value {
     json!({"platform": platform, "layers": layers.collect::<Vec<_>>()})
 }
 
-fn write(path: &Path, text: &str) -> Result<(), Failure> {
+/// Writes a file that scripts asked for.
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), Failure> {
     fs::write(path, text).map_err(|error| {
         let message = format!("cannot write {}: {error}; the image itself is complete", path.display());
         Failure::new(Exit::Failed, message)

@@ -1,0 +1,180 @@
+//! `ocib model inspect`: what a model is, from headers or from what its image says.
+
+use std::fmt::Write;
+
+use bytesize::ByteSize;
+use ocib_image::{Document, Manifest};
+use ocib_model::{FACTS_ANNOTATION, Facts, FileKind, Model, Options, pull_index};
+use ocib_net::Backoff;
+use ocib_source::HubFiles;
+use ocib_store::Images;
+use serde_json::{Value, json};
+
+use super::{
+    flags::{Inspect, is_source},
+    source::Sources,
+};
+use crate::{diagnostic::Failure, places, progress, registries::Clients, report, terminal, wiring};
+
+/// Runs the command.
+pub(super) fn run(inspect: &Inspect) -> Result<(), Failure> {
+    let events = progress::watch(inspect.shared.progress, inspect.shared.quiet);
+    let http = wiring::http(&inspect.shared)?;
+    let found = match is_source(&inspect.model) {
+        true => {
+            let files = HubFiles { include: inspect.include.clone(), exclude: inspect.exclude.clone() };
+            let ahead = wiring::read_ahead(&inspect.shared);
+            let sources = Sources { http, ahead, files: files.clone(), revision: inspect.revision.clone() };
+            let text = inspect.model.clone();
+            wiring::run(async move { of_source(sources, files, &text).await })?
+        }
+        false => {
+            let clients = Clients::new(&inspect.shared, &http, Backoff::default(), events)?;
+            let name = places::name(&inspect.model)?;
+            let (images, platform) =
+                (Images { registries: clients.registries.clone() }, inspect.platform.clone());
+            wiring::run(async move {
+                of_image(&images, &name, platform).await.map_err(|failure| clients.explained(failure))
+            })?
+        }
+    };
+    match inspect.json {
+        true => report::result(&format!("{:#}", found.json())),
+        false => report::result(found.table().trim_end()),
+    }
+    Ok(())
+}
+
+/// What is shown of a model.
+struct Found {
+    name: String,
+    revision: Option<String>,
+    facts: Facts,
+    /// Titles, kinds, sizes and digests of its layers.
+    layers: Vec<(String, Option<&'static str>, u64, Option<String>)>,
+}
+
+async fn of_source(sources: Sources, files: HubFiles, text: &str) -> Result<Found, Failure> {
+    let source = sources.open(text).await?;
+    let options = Options { selection: files, ..Options::default() };
+    let model = Model::open(source.tree, options).await.map_err(|error| Failure::of_model(&error))?;
+    let facts = model.facts().await.map_err(|error| Failure::of_model(&error))?;
+    let layer = |layer: &ocib_model::ModelLayer| {
+        let bytes = layer.files.iter().map(|number| model.files()[*number].bytes).sum();
+        (layer.title.clone(), Some(FileKind::as_str(layer.kind)), bytes, None)
+    };
+    let layers = model.layers().iter().map(layer).collect();
+    Ok(Found { name: text.to_owned(), revision: source.revision, facts, layers })
+}
+
+async fn of_image(
+    images: &Images,
+    name: &ocib_image::ImageName,
+    platform: Option<ocib_image::Platform>,
+) -> Result<Found, Failure> {
+    let platforms: Vec<_> = platform.into_iter().collect();
+    let image = places::documents(images, name, &platforms).await?;
+    let manifest = image.all().iter().find_map(|document| match document {
+        Document::Manifest(manifest) if manifest.annotations().contains_key(FACTS_ANNOTATION) => {
+            Some(manifest)
+        }
+        _ => None,
+    });
+    let Some(manifest) = manifest else { return of_layers(&image, name).await };
+    let text = &manifest.annotations()[FACTS_ANNOTATION];
+    let facts = serde_json::from_str(text)
+        .map_err(|error| Failure::input(format!("{name} says of itself what makes no sense: {error}")))?;
+    Ok(found(name, manifest, facts))
+}
+
+/// An image of another builder: its plain layers' headers tell which files there are.
+async fn of_layers(image: &ocib_store::Documents, name: &ocib_image::ImageName) -> Result<Found, Failure> {
+    let manifest = image.manifests().next().ok_or_else(|| Failure::input(format!("{name} has no image")))?;
+    let mut facts = Facts::default();
+    for file in pull_index(&**image.origin(), manifest, "models")
+        .await
+        .map_err(|error| super::pull::failure(&error))?
+    {
+        facts.files += 1;
+        facts.bytes += file.bytes;
+        if FileKind::of(&file.path) == FileKind::Weight {
+            facts.weight_bytes += file.bytes;
+            let path = String::from_utf8_lossy(&file.path).to_lowercase();
+            facts.format = path.rsplit_once('.').map(|(_, end)| end.to_owned());
+        }
+    }
+    Ok(found(name, manifest, facts))
+}
+
+fn found(name: &ocib_image::ImageName, manifest: &Manifest, facts: Facts) -> Found {
+    let layers = manifest.layers().iter().map(|layer| {
+        let titles = ["org.opencontainers.image.title", "org.cncf.model.filepath"];
+        let title = titles.iter().find_map(|key| layer.annotations.get(*key)).cloned();
+        (title.unwrap_or_default(), None, layer.size, Some(layer.digest.to_string()))
+    });
+    let revision = manifest.annotations().get("org.opencontainers.image.revision").cloned();
+    Found { name: name.to_string(), revision, facts, layers: layers.collect() }
+}
+
+impl Found {
+    fn json(&self) -> Value {
+        let layers = self.layers.iter().map(|(title, kind, bytes, digest)| {
+            json!({"title": title, "kind": kind, "bytes": bytes, "digest": digest})
+        });
+        json!({
+            "name": self.name,
+            "revision": self.revision,
+            "model": self.facts,
+            "layers": layers.collect::<Vec<_>>(),
+        })
+    }
+
+    /// What stands in it was written by others, so it is escaped.
+    fn table(&self) -> String {
+        let facts = &self.facts;
+        let size = |bytes: u64| ByteSize::b(bytes).display().iec().to_string();
+        let number = |number: Option<u64>| number.map(|number| number.to_string());
+        let elements = facts.elements.iter().map(|(dtype, count)| format!("{dtype} {count}"));
+        let elements: Vec<String> = elements.collect();
+        let parameters = facts.parameters.map(|count| match facts.size_label() {
+            Some(label) => format!("{label} ({count})"),
+            None => count.to_string(),
+        });
+        let rows = [
+            ("name", Some(self.name.clone())),
+            ("revision", self.revision.clone()),
+            ("format", facts.format.clone()),
+            ("architecture", facts.architecture.clone()),
+            ("family", facts.model_type.clone()),
+            ("parameters", parameters),
+            ("tensors", number(facts.tensors)),
+            ("elements", (!elements.is_empty()).then(|| elements.join(", "))),
+            ("precision", facts.precision()),
+            ("quantization", facts.quantization.clone()),
+            ("context", number(facts.context_length)),
+            ("license", facts.license.clone()),
+            ("base model", facts.base_model.clone()),
+            ("task", facts.task.clone()),
+            (
+                "files",
+                Some(format!("{}, {}, weights {}", facts.files, size(facts.bytes), size(facts.weight_bytes))),
+            ),
+        ];
+        let mut table = String::new();
+        for (key, value) in rows.into_iter().filter_map(|(key, value)| Some((key, value?))) {
+            let _ = writeln!(table, "{key:<13} {}", terminal::line(&value, 200));
+        }
+        table.push_str("layers\n");
+        for (title, kind, bytes, digest) in &self.layers {
+            let digest = digest.as_deref().map_or("", |digest| &digest[..19.min(digest.len())]);
+            let row = format!(
+                "  {:>10}  {:<7} {digest} {}",
+                size(*bytes),
+                kind.unwrap_or(""),
+                terminal::line(title, 100)
+            );
+            let _ = writeln!(table, "{}", row.trim_end());
+        }
+        table
+    }
+}

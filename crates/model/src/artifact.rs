@@ -1,0 +1,237 @@
+//! The same files for other readers: a CNCF ModelPack manifest, or Docker Model Runner's.
+
+use std::sync::Arc;
+
+use ocib_image::{
+    Annotations, Blob, Descriptor, Digest, Document, Events, Expected, ExpectedLayer, Manifest, MediaType,
+    Placed, Platform, Progress, Sink,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    Error, Facts, FileKind, Model, ModelLayer, Published,
+    publish::{Known, Packaging, described, published, rfc3339},
+};
+
+/// How a model is described besides as an image.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Artifact {
+    /// A ModelPack manifest whose layers are those of the image.
+    ModelPackTar,
+    /// A ModelPack manifest with each file as a layer, byte for byte. Where a source knows the digests of its
+    /// files, what a registry has is not read at all.
+    ModelPackRaw,
+    /// Docker Model Runner's format, for models in GGUF. Shares its layers with the raw ModelPack.
+    DockerModel,
+}
+
+/// Describes `model` as `artifact` in `sink`, which names it. Layers that another sink in the same place has
+/// of this model are not sent again.
+///
+/// Dropping the future ends the transfers; the sink shows no name then.
+pub async fn publish_artifact(
+    model: &Model,
+    artifact: Artifact,
+    sink: &dyn Sink,
+    events: &Arc<dyn Events>,
+) -> Result<Published, Error> {
+    let known = Known::read(model, sink).await?;
+    let by_layer = model.facts_by_layer().await?;
+    let facts = Facts::of_parts(&by_layer);
+    let raw: Vec<ModelLayer> =
+        artifact.files(model, &facts)?.into_iter().map(|number| model.raw(number)).collect();
+    let layers: Vec<&ModelLayer> = match artifact {
+        Artifact::ModelPackTar => model.layers.iter().collect(),
+        _ => raw.iter().collect(),
+    };
+    sink.check(&[outline(&layers)]).await?;
+    let packaging = Packaging { model, sink, events, known, facts: &facts, by_layer: &by_layer };
+    let placed = packaging.put_layers(&layers).await?;
+    let descriptor = |number: usize| artifact.descriptor(model, layers[number], &placed[number]);
+    let descriptors: Vec<Descriptor> = (0..layers.len()).map(descriptor).collect();
+    let config = artifact.config(model, &facts, &descriptors, &placed);
+    let raw_config = serde_json::to_vec(&config).expect("texts and numbers always serialise");
+    let config = Blob::in_memory(MediaType::from(artifact.config_type()), raw_config.into());
+    sink.put_blob(&config, &Progress::unwatched()).await?;
+    let annotations = packaging.annotations();
+    let manifest = Manifest::artifact(
+        artifact.artifact_type(),
+        config.descriptor.clone(),
+        descriptors.clone(),
+        annotations,
+    );
+    let root = Document::Manifest(manifest);
+    sink.put_manifest(&root).await?;
+    let references = sink.finish(&root).await?;
+    let mut layers = published(&layers, &placed);
+    layers.iter_mut().zip(descriptors).for_each(|(layer, descriptor)| layer.descriptor = descriptor);
+    let (manifests, configs) = (vec![root.descriptor()], vec![config.descriptor]);
+    Ok(Published { root, manifests, configs, references, layers, facts })
+}
+
+/// Artifacts have no platform; an index would list them with this one.
+fn outline(layers: &[&ModelLayer]) -> Expected {
+    let layers = layers.iter().map(|layer| ExpectedLayer {
+        what: layer.title.clone(),
+        stored_bytes: layer.unsealed.source.bytes(),
+    });
+    Expected { platform: Platform::new("unknown", "unknown"), layers: layers.collect(), root: None }
+}
+
+/// model-spec, "Layer Annotation Keys".
+const FILEPATH: &str = "org.cncf.model.filepath";
+
+impl Artifact {
+    /// The files that are layers of their own.
+    fn files(self, model: &Model, facts: &Facts) -> Result<Vec<usize>, Error> {
+        let all = 0..model.files.len();
+        match self {
+            Self::ModelPackTar => Ok(Vec::new()),
+            Self::ModelPackRaw => Ok(all.collect()),
+            Self::DockerModel if facts.format.as_deref() != Some("gguf") => {
+                let format = facts.format.as_deref().unwrap_or("of no known format");
+                let why = format!("its weights are {format}, expected gguf");
+                Err(Error::NotSuited { what: "a model for Docker Model Runner", why })
+            }
+            Self::DockerModel => {
+                Ok(all.filter(|number| docker_type(&model.files[*number].path).is_some()).collect())
+            }
+        }
+    }
+
+    fn artifact_type(self) -> Option<&'static str> {
+        match self {
+            Self::ModelPackTar | Self::ModelPackRaw => Some("application/vnd.cncf.model.manifest.v1+json"),
+            // docker/model-spec has none: its readers go by the config's type.
+            Self::DockerModel => None,
+        }
+    }
+
+    fn config_type(self) -> &'static str {
+        match self {
+            Self::ModelPackTar | Self::ModelPackRaw => "application/vnd.cncf.model.config.v1+json",
+            Self::DockerModel => "application/vnd.docker.ai.model.config.v0.1+json",
+        }
+    }
+
+    fn descriptor(self, model: &Model, layer: &ModelLayer, placed: &Placed) -> Descriptor {
+        let mut descriptor = described(&placed.layer);
+        let file = &model.files[layer.files[0]];
+        let path = || String::from_utf8_lossy(&file.path).into_owned();
+        match self {
+            Self::ModelPackTar => {
+                let ending = descriptor.media_type.as_str().rsplit("v1.").next().unwrap_or("tar").to_owned();
+                descriptor.media_type = model_pack_type(layer.kind, &ending);
+                if layer.files.len() == 1 {
+                    let below = match &*model.options.prefix {
+                        "" => path(),
+                        prefix => format!("{prefix}/{}", path()),
+                    };
+                    descriptor.annotations.insert(FILEPATH.to_owned(), below);
+                }
+            }
+            Self::ModelPackRaw => {
+                descriptor.media_type = model_pack_type(layer.kind, "raw");
+                descriptor.annotations = Annotations::from([(FILEPATH.to_owned(), path())]);
+            }
+            Self::DockerModel => {
+                let media_type = docker_type(&file.path).unwrap_or(DOCKER_GGUF);
+                descriptor.media_type = MediaType::from(media_type);
+                descriptor.annotations = Annotations::from([(FILEPATH.to_owned(), path())]);
+            }
+        }
+        descriptor
+    }
+
+    fn config(self, model: &Model, facts: &Facts, layers: &[Descriptor], placed: &[Placed]) -> Value {
+        let created = rfc3339(model.options.epoch);
+        match self {
+            Self::ModelPackTar | Self::ModelPackRaw => {
+                let diff_ids: Vec<Digest> = placed.iter().map(|placed| placed.layer.diff_id.0).collect();
+                let mut descriptor = json!({"createdAt": created});
+                let said = [
+                    ("family", facts.model_type.clone()),
+                    ("name", facts.name.clone().filter(|name| !name.is_empty())),
+                    ("sourceURL", model.options.source.clone()),
+                    ("revision", model.options.revision.clone()),
+                ];
+                put(&mut descriptor, said);
+                if let Some(license) = &facts.license {
+                    descriptor["licenses"] = json!([license]);
+                }
+                let mut config = json!({});
+                let said = [
+                    ("architecture", facts.architecture.clone()),
+                    ("format", facts.format.clone()),
+                    ("paramSize", facts.size_label()),
+                    ("precision", facts.precision()),
+                    ("quantization", facts.quantization.clone()),
+                ];
+                put(&mut config, said);
+                let modelfs = json!({"type": "layers", "diffIds": diff_ids});
+                json!({"descriptor": descriptor, "config": config, "modelfs": modelfs})
+            }
+            Self::DockerModel => {
+                let mut gguf = json!({});
+                let said = [
+                    ("architecture", facts.architecture.clone()),
+                    ("parameter_count", facts.size_label()),
+                    ("quantization", facts.quantization.clone()),
+                ];
+                put(&mut gguf, said);
+                let size: u64 = layers.iter().map(|layer| layer.size).sum();
+                let files =
+                    layers.iter().map(|layer| json!({"diffID": layer.digest, "type": layer.media_type}));
+                json!({
+                    "descriptor": {"createdAt": created},
+                    "config": {
+                        "format": "gguf",
+                        "format_version": facts.gguf_version.unwrap_or(3).to_string(),
+                        "gguf": gguf,
+                        "size": size.to_string(),
+                    },
+                    "files": files.collect::<Vec<_>>(),
+                })
+            }
+        }
+    }
+}
+
+fn put<const N: usize>(object: &mut Value, said: [(&str, Option<String>); N]) {
+    for (key, value) in said {
+        if let Some(value) = value {
+            object[key] = Value::String(value);
+        }
+    }
+}
+
+/// model-spec, "OCI Image Manifest Specification For Model Artifacts".
+fn model_pack_type(kind: FileKind, ending: &str) -> MediaType {
+    let kind = match kind {
+        FileKind::Weight => "weight",
+        FileKind::Config => "weight.config",
+        FileKind::Doc => "doc",
+        FileKind::Code => "code",
+        FileKind::Dataset => "dataset",
+    };
+    MediaType::from(&*format!("application/vnd.cncf.model.{kind}.v1.{ending}"))
+}
+
+const DOCKER_GGUF: &str = "application/vnd.docker.ai.gguf.v3";
+
+/// docker/model-spec, "Layers"; `None` for files that Model Runner has no use for.
+fn docker_type(path: &[u8]) -> Option<&'static str> {
+    let path = String::from_utf8_lossy(path).to_lowercase();
+    let name = path.rsplit('/').next().unwrap_or_default();
+    if name.ends_with(".gguf") {
+        return Some(match () {
+            () if name.contains("mmproj") => "application/vnd.docker.ai.gguf.v3.mmproj",
+            () if name.contains("lora") => "application/vnd.docker.ai.gguf.v3.lora",
+            () => DOCKER_GGUF,
+        });
+    }
+    if name.starts_with("license") || name.starts_with("licence") {
+        return Some("application/vnd.docker.ai.license");
+    }
+    name.ends_with(".jinja").then_some("application/vnd.docker.ai.chat.template.jinja")
+}

@@ -1,0 +1,219 @@
+//! What a model is, as its files say: read from headers alone.
+
+mod card;
+mod config;
+mod gguf;
+mod safetensors;
+
+use std::{collections::BTreeMap, io::Read};
+
+use ocib_image::{LayerError, Tree};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, File, FileKind};
+
+/// What is known of a model. All of it was said by the model's own files and is not verified further
+/// than that headers fit their files.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Facts {
+    /// `safetensors`, `gguf`, or the ending of the weights' names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+    /// The name that the weights have in their own headers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Such as `LlamaForCausalLM`, or GGUF's `llama`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub architecture: Option<String>,
+    /// transformers' name for the family.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model_type: Option<String>,
+    /// Elements of all tensors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<u64>,
+    /// Tensors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tensors: Option<u64>,
+    /// Elements by type, of safetensors files.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub elements: BTreeMap<String, u64>,
+    /// The type that the model computes in, as its config says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dtype: Option<String>,
+    /// How it was quantized.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<String>,
+    /// Tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context_length: Option<u64>,
+    /// By SPDX where the license has a name there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub license: Option<String>,
+    /// What it was made from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_model: Option<String>,
+    /// What it is for, in the Hub's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// What loads it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub library: Option<String>,
+    /// The version of GGUF.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gguf_version: Option<u32>,
+    /// Files.
+    pub files: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Bytes of the weights.
+    pub weight_bytes: u64,
+}
+
+/// Texts of more bytes are no config and no card.
+const TEXT_BYTES_MAX: u64 = 1 << 20;
+
+impl Facts {
+    /// The number of parameters for people: `8.0B`.
+    pub fn size_label(&self) -> Option<String> {
+        let count = self.parameters.filter(|count| *count > 0)?;
+        let units = [(1_000_000_000_000, 'T'), (1_000_000_000, 'B'), (1_000_000, 'M'), (1_000, 'K')];
+        let unit = units.iter().find(|(size, _)| count >= *size);
+        Some(match unit {
+            // Integers, so that every machine rounds alike.
+            Some((size, letter)) => {
+                let tenths = (u128::from(count) * 10 + u128::from(size / 2)) / u128::from(*size);
+                format!("{}.{}{letter}", tenths / 10, tenths % 10)
+            }
+            None => count.to_string(),
+        })
+    }
+
+    /// The type of most elements, in the config's words or the weights'.
+    pub fn precision(&self) -> Option<String> {
+        let most =
+            self.elements.iter().max_by_key(|(_, count)| **count).map(|(dtype, _)| dtype.to_lowercase());
+        most.or_else(|| self.dtype.clone())
+    }
+
+    /// Reads the headers of `files`. Blocks; a header that contradicts its file is an error.
+    pub(crate) fn read(tree: &dyn Tree, files: &[&File]) -> Result<Self, Error> {
+        let mut facts = Self { files: files.len() as u64, ..Self::default() };
+        for file in files {
+            facts.bytes += file.bytes;
+            if file.kind == FileKind::Weight {
+                facts.weight_bytes += file.bytes;
+            }
+        }
+        for file in files {
+            facts.learn(tree, file)?;
+        }
+        Ok(facts)
+    }
+
+    /// What is known of all parts of a model, from what is known of each; later parts are heard first.
+    pub(crate) fn of_parts(parts: &[Self]) -> Self {
+        parts.iter().cloned().fold(Self::default(), Self::and)
+    }
+
+    fn and(self, later: Self) -> Self {
+        let sum = |a: Option<u64>, b: Option<u64>| match (a, b) {
+            (Some(a), Some(b)) => Some(a.saturating_add(b)),
+            (a, b) => a.or(b),
+        };
+        let mut elements = self.elements;
+        for (dtype, count) in later.elements {
+            *elements.entry(dtype).or_default() += count;
+        }
+        Self {
+            format: later.format.or(self.format),
+            name: later.name.or(self.name),
+            architecture: later.architecture.or(self.architecture),
+            model_type: later.model_type.or(self.model_type),
+            parameters: sum(self.parameters, later.parameters),
+            tensors: sum(self.tensors, later.tensors),
+            elements,
+            dtype: later.dtype.or(self.dtype),
+            quantization: later.quantization.or(self.quantization),
+            context_length: later.context_length.or(self.context_length),
+            license: later.license.or(self.license),
+            base_model: later.base_model.or(self.base_model),
+            task: later.task.or(self.task),
+            library: later.library.or(self.library),
+            gguf_version: later.gguf_version.or(self.gguf_version),
+            files: self.files + later.files,
+            bytes: self.bytes + later.bytes,
+            weight_bytes: self.weight_bytes + later.weight_bytes,
+        }
+    }
+
+    fn learn(&mut self, tree: &dyn Tree, file: &File) -> Result<(), Error> {
+        let path = String::from_utf8_lossy(&file.path).into_owned();
+        let lower = path.to_lowercase();
+        let bad = |format| move |why| Error::BadFile { name: tree.display(&file.path), format, why };
+        let open = || tree.open(&file.content, 0);
+        if lower.ends_with(".safetensors") {
+            let header = safetensors::read(open()?, file.bytes).map_err(bad("safetensors"))?;
+            self.format = Some("safetensors".into());
+            self.count(header.tensors, header.elements.values().sum());
+            for (dtype, count) in header.elements {
+                *self.elements.entry(dtype).or_default() += count;
+            }
+        } else if lower.ends_with(".gguf") {
+            let header = gguf::read(open()?).map_err(bad("GGUF"))?;
+            self.learn_gguf(header);
+        } else if path == "config.json" {
+            config::learn(self, &text(tree, file)?);
+        } else if path == "README.md" {
+            card::learn(self, &text(tree, file)?);
+        } else if self.license.is_none() && matches!(&*lower, "license" | "license.txt" | "license.md") {
+            self.license = card::license_of(&text(tree, file)?).map(str::to_owned);
+        } else if self.format.is_none() && file.kind == FileKind::Weight {
+            self.format = lower.rsplit_once('.').map(|(_, end)| end.to_owned());
+        }
+        Ok(())
+    }
+
+    fn learn_gguf(&mut self, header: gguf::Header) {
+        self.format = Some("gguf".into());
+        self.gguf_version = Some(header.version);
+        self.count(header.tensors, header.parameters);
+        self.architecture = header.architecture.or(self.architecture.take());
+        self.name = header.name.or(self.name.take());
+        self.context_length = header.context_length.or(self.context_length);
+        self.license = self.license.take().or(header.license.map(|license| card::spdx(&license)));
+        self.quantization = header.quantization.map(str::to_owned).or(self.quantization.take());
+    }
+
+    fn count(&mut self, tensors: u64, parameters: u64) {
+        self.tensors = Some(self.tensors.unwrap_or(0) + tensors);
+        self.parameters = Some(self.parameters.unwrap_or(0).saturating_add(parameters));
+    }
+}
+
+fn text(tree: &dyn Tree, file: &File) -> Result<Vec<u8>, LayerError> {
+    let mut bytes = Vec::new();
+    let read = tree.open(&file.content, 0)?.take(TEXT_BYTES_MAX).read_to_end(&mut bytes);
+    read.map_err(|source| LayerError::Read { name: tree.display(&file.path), source })?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_for_people() {
+        for (parameters, expected) in [
+            (0, None),
+            (999, Some("999")),
+            (7_241_732_096, Some("7.2B")),
+            (8_030_261_248, Some("8.0B")),
+            (494_032_768, Some("494.0M")),
+            (1_000_000_000_000, Some("1.0T")),
+        ] {
+            let facts = Facts { parameters: Some(parameters), ..Facts::default() };
+            assert_eq!(facts.size_label().as_deref(), expected);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Layers of a model's files: tars of some of them, or one file as it is.
+
+use std::{
+    io::{Read, Write},
+    sync::Arc,
+};
+
+use ocib_image::{
+    Compression, Digest, Digester, Entry, EntryKind, LayerError, LayerSource, TarWriter, Timestamp, Tree,
+    archive_bytes, encode_header,
+};
+
+use crate::File;
+
+/// As olot makes them: root's, writable by its group, which is every user's on OpenShift; readable by all,
+/// so that KServe's user 1010 can.
+const FILE_MODE: u32 = 0o664;
+const DIRECTORY_MODE: u32 = 0o775;
+
+/// A tar of files with the directories above them.
+#[derive(Debug)]
+pub(crate) struct TarFiles {
+    tree: Arc<dyn Tree>,
+    /// Directories first, each before what is in it. Files have the path of their content.
+    entries: Vec<(Entry, Option<Box<[u8]>>)>,
+    bytes: u64,
+}
+
+impl TarFiles {
+    /// A tar of `files`, which are sorted, below the directory `prefix` (empty for none).
+    pub(crate) fn new(
+        tree: Arc<dyn Tree>,
+        files: &[&File],
+        prefix: &[u8],
+        mtime: Timestamp,
+    ) -> Result<Self, LayerError> {
+        let entry = |name: &[u8], kind, mode| Entry {
+            name: name.into(),
+            kind,
+            mode,
+            uid: 0,
+            gid: 0,
+            mtime,
+            xattrs: None,
+        };
+        let mut entries: Vec<(Entry, Option<Box<[u8]>>)> = Vec::new();
+        let mut directories: Vec<Vec<u8>> = Vec::new();
+        for file in files {
+            let name = below(prefix, &file.path);
+            for (at, _) in name.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
+                let directory = name[..at].to_vec();
+                if !directories.contains(&directory) {
+                    entries.push((entry(&directory, EntryKind::Directory, DIRECTORY_MODE), None));
+                    directories.push(directory);
+                }
+            }
+            let kind = EntryKind::File { size: file.bytes };
+            entries.push((entry(&name, kind, FILE_MODE), Some(file.content.clone())));
+        }
+        let bytes = archive_bytes(entries.iter().map(|(entry, _)| entry.clone()))?;
+        Ok(Self { tree, entries, bytes })
+    }
+
+    /// What the layer says of its paths, and how it is stored: see [`ocib_image::Foreknown::recipe`].
+    pub(crate) fn recipe(&self, compression: Compression) -> Result<Digest, LayerError> {
+        let mut recipe = Digester::new();
+        recipe.update(compression.to_string().as_bytes());
+        self.headers(|header, _| recipe.update(header))?;
+        Ok(recipe.finish())
+    }
+
+    /// Hands out each header, and whether a file's content follows it.
+    pub(crate) fn headers(&self, mut take: impl FnMut(&[u8], bool)) -> Result<(), LayerError> {
+        let mut header = Vec::new();
+        for (entry, content) in &self.entries {
+            header.clear();
+            encode_header(&mut header, entry)?;
+            take(&header, content.is_some());
+        }
+        Ok(())
+    }
+}
+
+/// The path of a file in the image.
+pub(crate) fn below(prefix: &[u8], path: &[u8]) -> Vec<u8> {
+    match prefix.is_empty() {
+        true => path.to_vec(),
+        false => [prefix, b"/", path].concat(),
+    }
+}
+
+impl LayerSource for TarFiles {
+    fn write(&self, out: &mut dyn Write) -> Result<(), LayerError> {
+        let mut tar = TarWriter::new(out);
+        for (entry, content) in &self.entries {
+            match content {
+                None => tar.entry(entry)?,
+                Some(path) => {
+                    let mut file = self.tree.open(path, 0)?;
+                    tar.file(entry, &mut file, &|| self.tree.display(path))?;
+                }
+            }
+        }
+        tar.finish().map(drop)
+    }
+
+    fn bytes(&self) -> Option<u64> {
+        Some(self.bytes)
+    }
+
+    fn sample(&self, take: &mut dyn FnMut(&[u8])) -> Result<(), LayerError> {
+        let files = self.entries.iter().filter_map(|(entry, path)| Some((path.as_deref()?, entry.size())));
+        sample(&*self.tree, files, take)
+    }
+}
+
+/// One file, byte for byte.
+#[derive(Debug)]
+pub(crate) struct RawFile {
+    pub(crate) tree: Arc<dyn Tree>,
+    pub(crate) path: Box<[u8]>,
+    pub(crate) bytes: u64,
+}
+
+/// A file is passed on in pieces of this size, as in tars.
+const COPY_BYTES: usize = 256 << 10;
+
+impl LayerSource for RawFile {
+    fn write(&self, out: &mut dyn Write) -> Result<(), LayerError> {
+        let name = || self.tree.display(&self.path);
+        let mut file = self.tree.open(&self.path, 0)?;
+        let mut buffer = vec![0; COPY_BYTES];
+        let mut bytes = 0;
+        loop {
+            let got = file.read(&mut buffer).map_err(|error| match error.downcast::<LayerError>() {
+                Ok(inner) => inner,
+                Err(source) => LayerError::Read { name: name(), source },
+            })?;
+            bytes += got as u64;
+            if got == 0 && bytes == self.bytes {
+                return Ok(());
+            }
+            if got == 0 || bytes > self.bytes {
+                let what = format!("it had {} bytes, now it has {bytes} or more", self.bytes);
+                return Err(LayerError::Changed { name: name(), what });
+            }
+            out.write_all(&buffer[..got]).map_err(LayerError::Output)?;
+        }
+    }
+
+    fn bytes(&self) -> Option<u64> {
+        Some(self.bytes)
+    }
+
+    fn sample(&self, take: &mut dyn FnMut(&[u8])) -> Result<(), LayerError> {
+        sample(&*self.tree, [(&*self.path, self.bytes)].into_iter(), take)
+    }
+}
+
+/// Pieces of this size tell how well content compresses; smaller ones would flatter no codec.
+const SAMPLE_PIECE: u64 = 16 << 10;
+const SAMPLE_PIECES: u64 = 64;
+
+/// Equally spaced pieces of all files, one after another.
+fn sample<'a>(
+    tree: &dyn Tree,
+    files: impl Iterator<Item = (&'a [u8], u64)> + Clone,
+    take: &mut dyn FnMut(&[u8]),
+) -> Result<(), LayerError> {
+    let total: u64 = files.clone().map(|(_, bytes)| bytes).sum();
+    let step = (total / SAMPLE_PIECES).max(SAMPLE_PIECE);
+    let (mut before, mut next) = (0, 0);
+    for (path, bytes) in files {
+        while next < before + bytes {
+            let mut piece = Vec::new();
+            let read = tree.open(path, next - before)?.take(SAMPLE_PIECE).read_to_end(&mut piece);
+            read.map_err(|source| LayerError::Read { name: tree.display(path), source })?;
+            take(&piece);
+            next += step;
+        }
+        before += bytes;
+    }
+    Ok(())
+}
