@@ -16,10 +16,10 @@ use ocib_testkit::{Noise, Registry, RegistryOptions, checkout, is_full, noise_fi
 use crate::program::{Ended, Site, as_nobody, ended, names, set_mode, tag_digest};
 
 /// DESIGN's default budget, which is a promise.
-const PEAK_KIB_MAX: u64 = 64 << 10;
+pub(crate) const PEAK_KIB_MAX: u64 = 64 << 10;
 
 /// Reading a file changes its time of access, and the page that holds it counts as written.
-const BYTES_WRITTEN_MAX: u64 = 256 << 10;
+pub(crate) const BYTES_WRITTEN_MAX: u64 = 256 << 10;
 
 /// A directory of files for layers of their own, with a Dockerfile, kept between runs: writing
 /// gigabytes of noise takes longer than pushing them.
@@ -64,15 +64,15 @@ fn mixed(file_bytes: u64) -> PathBuf {
 }
 
 /// What a run took.
-struct Used {
-    ended: Ended,
-    peak_kib: u64,
+pub(crate) struct Used {
+    pub(crate) ended: Ended,
+    pub(crate) peak_kib: u64,
     /// Bytes that were written to file systems.
-    bytes_written: u64,
+    pub(crate) bytes_written: u64,
 }
 
-/// Runs `ocib` with these arguments in `context`, as nobody.
-fn measured(site: &Site, context: &Path, arguments: &[&str]) -> Used {
+/// Runs `ocib` with these arguments and variables in `context`, as nobody.
+pub(crate) fn measured(site: &Site, context: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Used {
     let program = site.path("ocib");
     if !program.exists() {
         fs::copy(env!("CARGO_BIN_EXE_ocib"), &program).unwrap();
@@ -88,6 +88,7 @@ fn measured(site: &Site, context: &Path, arguments: &[&str]) -> Used {
     for variable in ["HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR"] {
         time.env(variable, site.path("void"));
     }
+    time.envs(variables.iter().copied());
     let ended = ended(time.current_dir(context)).done();
     let used = fs::read_to_string(site.path("used")).unwrap();
     let numbers: Vec<u64> = used.split_whitespace().map(|number| number.parse().unwrap()).collect();
@@ -100,7 +101,7 @@ fn push(registry: &Registry, site: &Site, context: &Path, codec: &str) -> String
     let tag = format!("{}/model:{codec}", registry.host());
     let before = names(context);
     let arguments = ["build", ".", "--compression", codec, "--jobs", "16", "--push", "-t", &tag];
-    let used = measured(site, context, &arguments);
+    let used = measured(site, context, &arguments, &[]);
     assert_eq!(tag_digest(registry, "model", codec).as_deref(), Some(used.ended.digest()));
     assert!(used.peak_kib < PEAK_KIB_MAX, "{codec}: a peak of {} KiB", used.peak_kib);
     let written = used.bytes_written;
@@ -173,7 +174,8 @@ fn fifty_thousand_files_stay_within_64_mib() {
         }
     }
     let tag = format!("{}/files:1", registry.host());
-    let used = measured(&site, &site.path("context"), &["build", ".", "--jobs", "16", "--push", "-t", &tag]);
+    let used =
+        measured(&site, &site.path("context"), &["build", ".", "--jobs", "16", "--push", "-t", &tag], &[]);
     assert!(used.peak_kib < PEAK_KIB_MAX, "a peak of {} KiB", used.peak_kib);
 }
 
@@ -186,7 +188,7 @@ fn a_gigabyte_is_copied_and_verified_within_64_mib() {
     let other = Registry::start(RegistryOptions::default());
     let copy = format!("{}/copy:1", other.host());
     for arguments in [&["copy", "--jobs", "16", &tag, &copy][..], &["verify", "--jobs", "16", &copy]] {
-        let used = measured(&site, &context, arguments);
+        let used = measured(&site, &context, arguments, &[]);
         assert!(used.peak_kib < PEAK_KIB_MAX, "{arguments:?}: a peak of {} KiB", used.peak_kib);
         assert!(used.bytes_written < BYTES_WRITTEN_MAX, "{arguments:?}: {}", used.bytes_written);
     }

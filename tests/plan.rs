@@ -117,7 +117,7 @@ RUN --mount=type=cache,target=/c --mount=target=/m \\
 ENV A=$NAME
 COPY model/a /x
 RUN <<EOF
-true
+make more
 EOF
 COPY --chown=app model /after/
 FROM scratch AS image
@@ -161,7 +161,7 @@ stage 0 (build) from {base}
       RUN --mount=type=cache,target=/c --mount=from=input-2,target=/m,source=/0/x [\"/bin/sh\",\"-c\",\"make\"]
       COPY --from=input-2 [\"/1/x/a\",\"/x\"]
       ENV A=\"x\"
-      RUN [\"/bin/sh\",\"-c\",\"true\\n\"]
+      RUN [\"/bin/sh\",\"-c\",\"make more\\n\"]
     to the run repository, unless it is there: input-1, 2 layers made here, 4608 bytes as tar; 1 layer of bases, 2560 bytes
     to the run repository, unless it is there: input-2, 2 layers made here, 8704 bytes as tar; 0 layers of bases, 0 bytes
   line 12: COPY --chown=app model /after/
@@ -373,7 +373,7 @@ fn errors_are_those_of_a_build() {
         assert_eq!(said, site.refused(code, &[&["--quiet"], flags].concat()), "{dockerfile}");
     }
     // Also what a build would only find out after a RUN.
-    let site = Site::new("FROM scratch\nRUN true\nCOPY modle /\n");
+    let site = Site::new("FROM scratch\nRUN make\nCOPY modle /\n");
     site.file("context/model/a", "a\n");
     let said = ended(&mut plan(&site, &[])).failed(3);
     assert!(said.starts_with("error: /modle: not found\n --> context/Dockerfile:3:6\n"), "{said}");

@@ -8,7 +8,7 @@ use ocib_testkit::checkout;
 use crate::program::Site;
 
 /// Variant, Dockerfile, message, and the text that is pointed at.
-const CASES: [(&str, &str, &str, &str); 31] = [
+const CASES: [(&str, &str, &str, &str); 32] = [
     (
         "Expand",
         "FROM scratch\nCOPY f ${X:?nowhere}\n",
@@ -45,8 +45,14 @@ const CASES: [(&str, &str, &str, &str); 31] = [
     ),
     (
         "Run",
-        "FROM scratch\nRUN true\n",
+        "FROM scratch\nRUN make\n",
         "RUN needs a container, and no backend that could run it is configured",
+        "RUN make",
+    ),
+    (
+        "NoShell",
+        "FROM scratch\nRUN true\n",
+        "there is no /bin/sh here that could run it: exec: \"/bin/sh\": no such file or directory",
         "RUN true",
     ),
     (

@@ -140,6 +140,17 @@ arm64_programs() {
     "$data/qemu-aarch64-static" "$data/busybox-arm64" true || fail "the arm64 programs do not run"
 }
 
+# A server of S3, from PyPI, with Amazon's client.
+moto() {
+    local venv="$PWD/target/test-data/moto"
+    if [ -x "$venv/bin/moto_server" ]; then
+        return
+    fi
+    rm -rf "$venv"
+    python3 -m venv "$venv" || fail "python3 cannot make a virtual environment"
+    "$venv/bin/python" -m pip install --quiet 'moto[server]==5.2.5' || fail "moto cannot be fetched from PyPI"
+}
+
 # from_package DIR ARCHITECTURE PACKAGE PROGRAM TARGET: with package lists of its own, beneath DIR.
 from_package() {
     local dir="$1" architecture="$2" package="$3" program="$4" target="$5"

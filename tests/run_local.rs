@@ -77,6 +77,10 @@ impl Runs {
         if more.contains(&"--run") {
             flags.clear();
         }
+        // What is tried here are backends, with commands that need none.
+        if !more.contains(&"--native-run") {
+            flags.extend(["--native-run", "off"]);
+        }
         flags.extend([
             "--run-repository",
             &runs,
@@ -471,4 +475,44 @@ fn both_platforms_end_in_one_index() {
         "arm64",
         &format!("docker://{}", runs.tag()),
     ]);
+}
+
+#[test]
+fn simple_runs_before_the_first_and_after_the_last_stay_here() {
+    let runs = Runs::new(
+        "FROM @BASE@\n\
+         RUN mkdir -p /models && chmod 775 /models\n\
+         COPY a /models/a\n\
+         RUN echo made > /made && mkdir /g && chmod 2755 /g\n\
+         COPY b /b\n\
+         RUN chmod 700 /b && touch /made\n",
+    );
+    runs.site.file("context/a", "a").file("context/b", "b");
+    ended(&mut runs.build(&["--native-run", "auto"])).done();
+    let [job] = &runs.jobs()[..] else { panic!("one job: {:?}", runs.jobs()) };
+    assert!(
+        job.ends_with("RUN [\"/bin/sh\",\"-c\",\"echo made > /made && mkdir /g && chmod 2755 /g\"]\n"),
+        "{job}"
+    );
+    assert_eq!(job.lines().count(), 2, "{job}");
+    assert_consistent(&runs.config());
+    let mode = |files: &std::path::Path, name: &str| {
+        std::os::unix::fs::PermissionsExt::mode(&fs::metadata(files.join(name)).unwrap().permissions())
+            & 0o7777
+    };
+    let files = runs.files();
+    assert_eq!(["models", "b", "g"].map(|name| mode(&files, name)), [0o775, 0o700, 0o2755]);
+    assert_eq!(fs::read_to_string(files.join("made")).unwrap(), "made\n");
+
+    // What the delegated part made speaks against one behind it: then that is delegated, too.
+    let dockerfile = fs::read_to_string(runs.site.path("context/Dockerfile")).unwrap();
+    runs.site.file("context/Dockerfile", dockerfile + "RUN chmod 755 /g\nRUN mkdir /g/last\n");
+    ended(&mut runs.build(&["--native-run", "auto"])).done();
+    let jobs = runs.jobs();
+    assert_eq!(jobs.len(), 2, "the first part is what it was: {jobs:?}");
+    let last = jobs.iter().find(|job| job.contains("chmod 755 /g")).unwrap();
+    assert!(!last.contains("last") && !last.contains("/models") && last.contains("echo made"), "{last}");
+    assert_consistent(&runs.config());
+    let files = runs.files();
+    assert_eq!(["b", "g", "g/last"].map(|name| mode(&files, name)), [0o700, 0o755, 0o755]);
 }

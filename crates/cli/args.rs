@@ -19,7 +19,7 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
-    /// Build an image from a Dockerfile without RUN, and push it or write it to a file.
+    /// Build an image from a Dockerfile, and push it or write it to a file.
     Build(Box<Build>),
     /// Say what a build would do, layer by layer, without doing it.
     Plan(Box<Plan>),
@@ -50,7 +50,7 @@ Without --push and --output the image is an OCI layout in ./ocib-out.
 The digest-pinned references of what was built go to stdout, all else to stderr.
 
 Exit codes: 0 done, 1 the build failed, 2 usage, 3 Dockerfile or context, 4 authentication or
-permission, 5 registry or network, 130 interrupted.")]
+permission, 5 registry or network, 6 what carries out RUN, 130 interrupted.")]
 pub(crate) struct Build {
     /// The build context: a directory, a git repository as URL.git[#REF[:DIR]], or - for a tar archive or
     /// a Dockerfile on stdin.
@@ -152,6 +152,11 @@ pub(crate) struct Build {
 
     #[command(flatten)]
     pub(crate) run: crate::run::RunFlags,
+
+    /// Whether RUNs of nothing but mkdir, chmod, chown, chgrp, ln -s, touch, rm and true are carried out
+    /// here, where it is certain what the image's own commands would do.
+    #[arg(long, value_enum, default_value_t = NativeRun::Auto)]
+    pub(crate) native_run: NativeRun,
 
     #[cfg(feature = "ecr")]
     #[command(flatten)]
@@ -309,6 +314,14 @@ pub(crate) enum Timestamps {
     Epoch,
     /// Files keep their own.
     Keep,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum NativeRun {
+    /// Where it is certain.
+    Auto,
+    /// Never: each RUN needs what --run names.
+    Off,
 }
 
 #[cfg(feature = "ecr")]

@@ -6,7 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use ocib_build::{NamedContext, Published, Request, Runs, Supplies, Timestamps, Warning, prepare, publish};
+use ocib_build::{
+    NamedContext, NativeRun, Published, Request, Runs, Supplies, Timestamps, Warning, prepare, publish,
+};
 use ocib_dockerfile::{Dockerfile, Span};
 use ocib_image::{Event, Events, GitReference, ImageName, Sink, Timestamp};
 use ocib_net::{Backoff, HttpOptions};
@@ -22,7 +24,7 @@ use crate::{
     output::{Means, Output},
     progress,
     registries::Clients,
-    report, run, tree, wiring,
+    report, run, sources, tree, wiring,
 };
 
 /// Runs the command.
@@ -36,7 +38,10 @@ pub(crate) fn run(build: &args::Build) -> Result<(), Failure> {
         return build.ecr.print_policy(&wired.request, &wired.name, &build.tags, &wired.clients.ecr);
     }
     let published = publish_into(build, events, |wired| {
-        let sealer = wiring::sealer(&build.shared, build.compression)?;
+        let sealer = match sources::are_distant(&wired.request.dockerfile) {
+            true => wiring::distant_sealer(&build.shared, build.compression)?,
+            false => wiring::sealer(&build.shared, build.compression)?,
+        };
         let means = Means::of(build, wired.clients.clone(), sealer)?;
         let mut sinks = Vec::new();
         for output in outputs {
@@ -102,7 +107,9 @@ impl Wired {
         let request = Arc::new(request(build, inputs, &places, &*events)?);
         let clients = Clients::new(&build.shared, &http, backoff, Arc::clone(&events))?;
         let images = Images { registries: clients.registries.clone() };
-        let fetcher = Fetcher { web: Web::new(http, backoff), git: git.clone() };
+        let hub = sources::hub(http.clone(), backoff, wiring::read_ahead(&build.shared))?;
+        let buckets = sources::buckets(http.clone(), backoff, wiring::read_ahead(&build.shared))?;
+        let fetcher = Fetcher { web: Web::new(http, backoff), git: git.clone(), hub, buckets };
         Ok((Self { request, name, clients, images, fetcher, events }, runtime))
     }
 
@@ -205,6 +212,10 @@ fn request(
     request.timestamps = match build.timestamps {
         args::Timestamps::Epoch => Timestamps::Fixed(Timestamp::from_seconds(epoch)),
         args::Timestamps::Keep => Timestamps::Keep,
+    };
+    request.native_run = match build.native_run {
+        args::NativeRun::Auto => NativeRun::Auto,
+        args::NativeRun::Off => NativeRun::Off,
     };
     for name in request.unused_build_args() {
         let text = format!("--build-arg {name}: no ARG of the Dockerfile has this name");

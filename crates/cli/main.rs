@@ -23,6 +23,7 @@ mod report;
 mod run;
 #[cfg(feature = "kaniko")]
 mod run_pods;
+mod sources;
 mod tag;
 mod terminal;
 mod tree;

@@ -5,6 +5,7 @@ use std::{future::Future, time::Duration};
 
 use ocib_image::{Budget, Codec, Compression, Limits, Sealer};
 use ocib_net::{HttpOptions, Proxies};
+use ocib_source::ReadAhead;
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -90,16 +91,37 @@ async fn interrupted() -> &'static str {
 
 /// What makes layers within the budget that the flags give.
 pub(crate) fn sealer(shared: &Shared, compression: Compression) -> Result<Sealer, Failure> {
+    sealer_within(memory_bytes(shared), shared, compression)
+}
+
+/// The same for layers whose files come over the network and take memory on their way too.
+pub(crate) fn distant_sealer(shared: &Shared, compression: Compression) -> Result<Sealer, Failure> {
+    let ReadAhead { parts, part_bytes } = read_ahead(shared);
+    let ahead = parts as u64 * part_bytes;
+    sealer_within(memory_bytes(shared).saturating_sub(2 * ahead), shared, compression)
+}
+
+/// How far sources are read ahead: an eighth of the memory. The pieces that readers hold besides are about
+/// as much, which `tests/sources.rs` measures.
+pub(crate) fn read_ahead(shared: &Shared) -> ReadAhead {
+    const SHARE: u64 = 8;
+    let ReadAhead { parts, part_bytes } = ReadAhead::default();
+    let fitting = memory_bytes(shared) / SHARE / part_bytes;
+    ReadAhead { parts: usize::try_from(fitting).unwrap_or(usize::MAX).min(4 * parts), part_bytes }
+}
+
+fn memory_bytes(shared: &Shared) -> u64 {
+    shared.memory.map_or_else(environment::default_memory_bytes, |memory| memory.as_u64())
+}
+
+fn sealer_within(memory_bytes: u64, shared: &Shared, compression: Compression) -> Result<Sealer, Failure> {
     // `auto` may choose gzip for any layer.
     let codec = match compression {
         Compression::Auto => Codec::GZIP,
         Compression::Fixed(codec) => codec,
     };
-    let limits = Limits {
-        memory_bytes: shared.memory.map_or_else(environment::default_memory_bytes, |memory| memory.as_u64()),
-        jobs: shared.jobs.map_or(0, Into::into),
-        cores: environment::cores(),
-    };
+    let jobs = shared.jobs.map_or(0, Into::into);
+    let limits = Limits { memory_bytes, jobs, cores: environment::cores() };
     let budget = Budget::new(limits, codec).map_err(|error| {
         Failure::usage(error.to_string()).help("give more with --memory, or a cheaper --compression")
     })?;

@@ -145,7 +145,7 @@ mod tests {
         let dockerfile = b"FROM scratch\nLABEL a=b\nRUN a\nWORKDIR /x\nRUN b\n";
         let request = Arc::new(Request::new(ocib_dockerfile::parse(dockerfile).unwrap()));
         let stages = stages::Stages::new(&request, &Platform::linux_amd64()).unwrap();
-        let plan = || plan::plan(&stages, &BTreeMap::new()).unwrap();
+        let plan = || plan::plan(&stages, &BTreeMap::new(), &BTreeMap::new()).unwrap();
         let mut lowering = Lowering::new(Arc::clone(&request), BTreeMap::new(), BTreeMap::new());
         let wanted = Stages::new(plan()).advance(&mut lowering, &Results::new()).unwrap();
         let diff_ids = vec![DiffId(Digest::of(b"")); layers];

@@ -101,8 +101,17 @@ pub enum Problem {
     )]
     VariableInFrom,
     /// RUN needs a container.
-    #[error("RUN needs a container, and no backend that could run it is configured")]
-    Run,
+    #[error(
+        "RUN needs a container, and no backend that could run it is configured{}",
+        why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default()
+    )]
+    Run {
+        /// Why it is not carried out without one, although it looks as if it could be.
+        why: Option<String>,
+    },
+    /// RUN in shell form where no shell is.
+    #[error("there is no /bin/sh here that could run it: exec: \"/bin/sh\": no such file or directory")]
+    NoShell,
     /// The backend could not carry out a RUN, or what it needs.
     #[error(transparent)]
     Backend(RunError),
@@ -268,9 +277,14 @@ impl Problem {
     /// What to do next.
     pub fn help(&self) -> Option<String> {
         match self {
-            Self::Run => Some(
+            Self::Run { .. } => Some(
                 "this stage would be delegated from its first RUN to its last, as `ocib plan` shows; allow it with \
                  --run buildah, podman or docker, or choose a stage without RUN by --target"
+                    .to_owned(),
+            ),
+            Self::NoShell => Some(
+                "begin with an image that has a shell; scratch has none, and there WORKDIR makes a directory and COPY \
+                 takes files with --chown and --chmod"
                     .to_owned(),
             ),
             Self::Backend(error) => Some(error.remedy.clone()),

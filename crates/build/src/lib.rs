@@ -46,11 +46,11 @@ pub use outline::{
     LayerSize, Outline, PartOutline, StageOutline, StepOutline, StepSize, TargetOutline,
 };
 pub use plan::Warning;
-pub use request::{NamedContext, Request};
+pub use request::{NamedContext, NativeRun, Request};
 
 use delegate::{CarryingOut, Results};
 use lower::{Lowering, Remotes, Target};
-use plan::Plan;
+use plan::{Doubts, Plan};
 use stages::{ImageKey, Images, Stages};
 
 /// Images that are ready to be made, as often and into as many places as wanted.
@@ -132,6 +132,7 @@ async fn targets(
         tasks: AtomicUsize::new(0),
     });
     let mut stages: Vec<_> = plans.into_iter().map(lower::Stages::new).collect();
+    let has_backend = supplies.runs.is_some();
     let (mut results, mut asked) = (Results::new(), BTreeSet::new());
     let mut under_way = FuturesUnordered::new();
     loop {
@@ -140,6 +141,10 @@ async fn targets(
             let mut wanted = Vec::new();
             for stages in &mut stages {
                 wanted.extend(stages.advance(&mut lowering, &results)?);
+                // A RUN may have turned out to need a container.
+                if !has_backend {
+                    stages.plan().require_native()?;
+                }
             }
             Ok::<_, Error>((lowering, stages, results, wanted))
         })
@@ -237,7 +242,7 @@ fn missing(request: &Request, images: &Images) -> Result<Vec<(ImageKey, ocib_doc
 }
 
 fn plans(request: &Request, images: &Images) -> Result<Vec<Plan>, Error> {
-    let plan = |platform| plan::plan(&Stages::new(request, platform)?, images);
+    let plan = |platform| plan::plan(&Stages::new(request, platform)?, images, &Doubts::new());
     request.platforms.iter().map(plan).collect()
 }
 

@@ -5,6 +5,7 @@
 //! archive, and nothing is written. Everything here blocks.
 
 mod blame;
+mod commands;
 mod delegate;
 mod stages;
 mod survey;
@@ -29,10 +30,11 @@ use crate::{
         Owner, OwnerError, Rootfs, copy, expand_wildcards, follow_in, resolve_owner, unpack,
     },
     path,
-    plan::{Action, CopyPlan, Source, Step},
+    plan::{self, Action, CopyPlan, Doubts, Plan, Source, Step},
     stages::{ImageKey, Images, Origin},
 };
 use blame::Blame;
+use commands::Stop;
 pub(crate) use stages::Stages;
 
 /// An image that is ready to be made: every layer is either there or can be written at any time.
@@ -111,6 +113,21 @@ struct Recalled {
     foreknown: Foreknown,
 }
 
+/// Why a plan was not lowered.
+#[derive(Debug)]
+pub(crate) enum Unlowered {
+    /// It takes the RUN there to be simple, which is not certain: it has to be made again without that.
+    Doubt(Span, String),
+    /// It cannot be carried out.
+    Error(Error),
+}
+
+impl<E: Into<Error>> From<E> for Unlowered {
+    fn from(error: E) -> Self {
+        Self::Error(error.into())
+    }
+}
+
 /// Lowers the plans of all platforms, sharing what they share.
 #[derive(Debug)]
 pub(crate) struct Lowering {
@@ -179,6 +196,11 @@ impl Lowering {
     /// The same, but no layer's content is read, and nothing that is found out is remembered on disk.
     pub(crate) fn only_looking(self) -> Self {
         Self { memory: self.memory.map(Memory::only_reading), only_looks: true, ..self }
+    }
+
+    /// The plan for a platform, made again.
+    fn planned(&self, platform: &Platform, doubts: &Doubts) -> Result<Plan, Error> {
+        plan::plan(&crate::stages::Stages::new(&self.request, platform)?, &self.images, doubts)
     }
 
     /// The layers that a stage begins with.
@@ -267,7 +289,7 @@ impl Lowering {
         step: &Step,
         rootfs: &Rootfs,
         stages: &BTreeMap<usize, Rootfs>,
-    ) -> Result<FilesLayer, Error> {
+    ) -> Result<FilesLayer, Unlowered> {
         match &step.action {
             Action::Directory { path, user } => {
                 let owner = match &**user {
@@ -280,34 +302,48 @@ impl Lowering {
                 builder.make_directories(&place, &Mode::Keep, owner).map_err(blame)?;
                 Ok(builder.finish()?)
             }
-            Action::Copy(plan) => {
-                let owned;
-                let from: &dyn Files = match &plan.from {
-                    None => {
-                        let needs_context =
-                            plan.sources.iter().any(|source| matches!(source, Source::Path(_)));
-                        match &self.main {
-                            Some(context) => &**context,
-                            None if needs_context => return Err(Problem::NoContext.at(step.span)),
-                            None => &Rootfs::default(),
-                        }
-                    }
-                    Some(Origin::Stage(index)) => &stages[index],
-                    Some(Origin::Tree(name)) => &*self.contexts[name],
-                    Some(Origin::Scratch) => &Rootfs::default(),
-                    Some(Origin::Image(key)) => {
-                        owned = self.image_files(key);
-                        &owned
-                    }
-                };
-                self.copy(step, plan, from, rootfs)
+            Action::Run(run) => {
+                commands::carry_out(run, rootfs, self.made_time()).map_err(|stop| match stop {
+                    Stop::Doubt(why) => Unlowered::Doubt(step.span, why),
+                    Stop::NoShell => Problem::NoShell.at(step.span).into(),
+                    Stop::Layer(error) => Problem::Layer(error).at(step.span).into(),
+                })
             }
+            Action::Copy(plan) => Ok(self.copy(step.span, plan, rootfs, stages)?),
         }
     }
 
     fn copy(
+        &mut self,
+        span: Span,
+        plan: &CopyPlan,
+        rootfs: &Rootfs,
+        stages: &BTreeMap<usize, Rootfs>,
+    ) -> Result<FilesLayer, Error> {
+        let owned;
+        let from: &dyn Files = match &plan.from {
+            None => {
+                let needs_context = plan.sources.iter().any(|source| matches!(source, Source::Path(_)));
+                match &self.main {
+                    Some(context) => &**context,
+                    None if needs_context => return Err(Problem::NoContext.at(span)),
+                    None => &Rootfs::default(),
+                }
+            }
+            Some(Origin::Stage(index)) => &stages[index],
+            Some(Origin::Tree(name)) => &*self.contexts[name],
+            Some(Origin::Scratch) => &Rootfs::default(),
+            Some(Origin::Image(key)) => {
+                owned = self.image_files(key);
+                &owned
+            }
+        };
+        self.copy_from(span, plan, from, rootfs)
+    }
+
+    fn copy_from(
         &self,
-        step: &Step,
+        span: Span,
         plan: &CopyPlan,
         from: &dyn Files,
         rootfs: &Rootfs,
@@ -350,7 +386,7 @@ impl Lowering {
                 exclude: None,
                 follows_links: false,
             };
-            let blame = Blame { step_span: step.span, from: None };
+            let blame = Blame { step_span: span, from: None };
             copy(&file, &mut builder, name.as_bytes(), &request).map_err(|error| blame.copy(error))?;
         }
         Ok(builder.finish()?)

@@ -30,6 +30,7 @@ mod json;
 mod line;
 mod lint;
 mod parse;
+pub mod simple;
 mod span;
 mod stage;
 mod suggest;
@@ -45,8 +46,8 @@ pub use instruction::{
     instruction_flags,
 };
 pub use lint::{
-    Linter, RULES, Rule, Shown, Warning, is_secret, lint, redacted, redacted_instruction, redacted_text,
-    warnings_are_errors, warns_of,
+    ADD_EXTENSIONS, Linter, RULES, Rule, Shown, Warning, is_secret, lint, redacted, redacted_instruction,
+    redacted_text, warnings_are_errors, warns_of,
 };
 pub use parse::{Dockerfile, parse, parse_trigger};
 pub use span::{Position, Span, Spanned};

@@ -9,7 +9,7 @@ use crate::{Digest, GitReference, PlaceError, Tree};
 /// What ADD names from afar.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Remote {
-    /// A file at a URL.
+    /// A file at a URL, or, of those that ocib adds (`hf://`), a directory.
     Url {
         /// The URL, as written.
         url: String,

@@ -37,6 +37,11 @@ pub trait Tree: Send + Sync + fmt::Debug {
         Ok(None)
     }
 
+    /// Whether each opening of a file costs a request to a server: who only wants a look should take few.
+    fn is_distant(&self) -> bool {
+        false
+    }
+
     /// The path as a user would name it in a message.
     fn display(&self, path: &[u8]) -> String;
 }

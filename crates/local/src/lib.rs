@@ -12,6 +12,8 @@
 //! Start with [`Local::new`]; `command.rs` has what each program is called with, `outcome.rs` reads how it
 //! ended.
 
+#![allow(clippy::result_large_err, reason = "an error ends the build, so its size costs nothing")]
+
 mod command;
 mod outcome;
 mod process;
@@ -108,16 +110,16 @@ impl Local {
         let built = process::run(workspace.build(), progress).await;
         built.map_err(|error| self.not_started(error)).and_then(|ended| outcome::of_build(job, ended))?;
         let pushed = process::run(workspace.push(), progress).await;
-        let pushed = pushed.map_err(|error| self.not_started(error))?;
-        let digest = self.digest(&workspace, outcome::of_push(job, pushed)?)?;
         if let Some(removal) = workspace.removal() {
-            // The image is where it shall be; what is left here is told, but changes nothing.
+            // What is left here is told, but changes nothing.
             let silent = Progress::unwatched();
             let removed = process::run(removal, &silent).await.is_ok_and(|ended| ended.is_done());
             if !removed {
                 progress.log(&format!("{} could not remove {}", self.options.tool.name(), job.destination));
             }
         }
+        let pushed = pushed.map_err(|error| self.not_started(error))?;
+        let digest = self.digest(&workspace, outcome::of_push(job, pushed)?)?;
         Ok(Descriptor::new(MediaType::Manifest, digest, 0))
     }
 

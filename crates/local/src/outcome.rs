@@ -71,7 +71,14 @@ pub(crate) fn of_build(job: &RunJob, ended: Ended) -> Result<(), RunError> {
     let line = ended.step;
     let instruction = line.and_then(|line| job.dockerfile.lines().nth(line.checked_sub(1)?));
     let is = |word: &str| instruction.is_some_and(|line| line.starts_with(word));
+    let cannot_run = ended.log.iter().any(|line| line.to_lowercase().contains("exec format error"));
     let error = match exit_code(&ended.log) {
+        _ if cannot_run && is("RUN ") => RunError::new(
+            RunErrorKind::Backend,
+            "run-exec-format",
+            format!("this host cannot run programs for {}", job.platform),
+            "register an emulator (Debian: qemu-user-static with binfmt-support), or build on a host of that platform",
+        ),
         Some(code) if is("RUN ") => RunError::new(
             RunErrorKind::Command,
             "run-command-failed",

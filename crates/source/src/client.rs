@@ -49,18 +49,24 @@ impl Client {
     pub(crate) async fn get(&self, url: &Url, mut headers: HeaderMap) -> Result<Response, Error> {
         let mut url = url.clone();
         for _ in 0..=REDIRECTS_MAX {
-            let response = self.ask(Method::GET, &url, headers.clone(), Bytes::new()).await?;
-            let is_redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
-            let Some(location) = response.header(LOCATION.as_str()).filter(|_| is_redirect) else {
-                return Ok(response);
-            };
-            let target = redirect_target(&url, location)?;
+            let response = self.once(Method::GET, &url, headers.clone()).await?;
+            let Some(target) = redirect(&url, &response)? else { return Ok(response) };
             if target.origin() != url.origin() {
                 headers.remove(AUTHORIZATION);
             }
             url = target;
         }
         Err(refused(&url, "another place".to_owned(), "it is one redirect too many"))
+    }
+
+    /// The answer of `url`, whatever its status. Redirects are answers too.
+    pub(crate) async fn once(
+        &self,
+        method: Method,
+        url: &Url,
+        headers: HeaderMap,
+    ) -> Result<Response, Error> {
+        self.ask(method, url, headers, Bytes::new()).await
     }
 
     /// The answer of `url` to a POST, whatever its status. Redirects are answers too.
@@ -96,6 +102,13 @@ impl Client {
         });
         Arc::clone(client)
     }
+}
+
+/// Where the answer of `from` leads, if it leads anywhere.
+pub(crate) fn redirect(from: &Url, response: &Response) -> Result<Option<Url>, Error> {
+    let is_redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+    let location = response.header(LOCATION.as_str()).filter(|_| is_redirect);
+    location.map(|location| redirect_target(from, location)).transpose()
 }
 
 fn redirect_target(from: &Url, location: &str) -> Result<Url, Error> {

@@ -5,7 +5,7 @@ use std::{io, net::IpAddr, path::PathBuf};
 use ocib_image::{Digest, LayerError, PlaceError, PlaceErrorKind};
 use ocib_net::{Redacted, Retry, Verdict};
 
-use crate::GitProblem;
+use crate::{BucketProblem, GitProblem, HubProblem};
 
 /// Errors of sources. Secrets are in none of them.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +44,16 @@ pub enum Error {
         expected: Digest,
         /// What came.
         actual: Digest,
+    },
+    /// Content that is not what the list of files says of it.
+    #[error("{name} is not what it was said to be: expected {expected}, got {actual}")]
+    WrongContent {
+        /// The file.
+        name: String,
+        /// What was said.
+        expected: String,
+        /// What came.
+        actual: String,
     },
     /// Content that differs from what was there before.
     #[error("{name} changed while it was read: {what}")]
@@ -94,6 +104,22 @@ pub enum Error {
         name: String,
         /// What is wrong.
         problem: Box<GitProblem>,
+    },
+    /// A bucket, or what is meant of it, cannot be had.
+    #[error("{name}: {problem}")]
+    Bucket {
+        /// The place, as written.
+        name: String,
+        /// What is wrong.
+        problem: Box<BucketProblem>,
+    },
+    /// A repository of the Hub, or what is meant of it, cannot be had.
+    #[error("{name}: {problem}")]
+    Hub {
+        /// The place, as written.
+        name: String,
+        /// What is wrong.
+        problem: Box<HubProblem>,
     },
     /// A directory that what cannot be read twice should have been kept in.
     #[error(
@@ -147,9 +173,11 @@ impl Error {
             Self::BadUrl { .. } | Self::Changed { .. } => Input,
             Self::Archive { .. } | Self::BadMember { .. } | Self::Scratch { .. } => Input,
             Self::Git { problem, .. } | Self::GitPlace { problem, .. } => problem.kind(),
+            Self::Hub { problem, .. } => problem.kind(),
+            Self::Bucket { problem, .. } => problem.kind(),
             Self::Layer(LayerError::Place(inner)) => inner.kind,
             Self::Layer(_) => Input,
-            Self::WrongDigest { .. } | Self::Encoding { .. } => Corrupt,
+            Self::WrongDigest { .. } | Self::WrongContent { .. } | Self::Encoding { .. } => Corrupt,
         }
     }
 }

@@ -20,7 +20,7 @@ mod delta;
 mod directory;
 mod dotgit;
 mod object;
-mod oid;
+pub(crate) mod oid;
 mod pack;
 mod pkt;
 mod problem;

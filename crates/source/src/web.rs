@@ -11,7 +11,6 @@
 //! does not say how long its answer is, or compresses it although it was asked not to, the content is
 //! read through once just to be measured, and its digest then guards every later reading.
 
-mod download;
 mod file;
 mod remote;
 mod target;

@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{self, Read, Write},
     path::Path,
+    sync::Arc,
 };
 
 /// Bytes that do not compress, the same for the same seed (Marsaglia's xorshift64).
@@ -50,6 +51,65 @@ impl Read for Noise {
         }
         self.left -= taken as u64;
         Ok(taken)
+    }
+}
+
+/// Bytes that do not compress, the same for the same seed, any of which can be had without those before:
+/// files of any size that nobody keeps.
+#[derive(Clone, Debug)]
+pub struct Generated {
+    seed: u64,
+    table: Arc<[u8]>,
+}
+
+/// Reads a part of [`Generated`].
+#[derive(Debug)]
+struct Generating {
+    content: Generated,
+    at: u64,
+    end: u64,
+    block: Vec<u8>,
+}
+
+const BLOCK_BYTES: u64 = 4096;
+const TABLE_BYTES: usize = 1 << 20;
+
+impl Generated {
+    /// The bytes that `seed` gives.
+    pub fn new(seed: u64) -> Self {
+        Self { seed, table: Noise::bytes(seed, TABLE_BYTES).into() }
+    }
+
+    /// Those from `from` to before `until`.
+    pub fn range(&self, from: u64, until: u64) -> impl Read + Send + use<> {
+        Generating { content: self.clone(), at: from, end: until, block: Vec::new() }
+    }
+
+    /// A piece of the table, whose place depends on the block, with the block's number in front.
+    fn block(&self, number: u64) -> Vec<u8> {
+        let mixed = (number ^ self.seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
+        let start = mixed as usize % (TABLE_BYTES - BLOCK_BYTES as usize);
+        let mut block = self.table[start..start + BLOCK_BYTES as usize].to_vec();
+        block[..8].copy_from_slice(&number.to_le_bytes());
+        block
+    }
+}
+
+impl Read for Generating {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut done = 0;
+        while done < buffer.len() && self.at < self.end {
+            let inside = (self.at % BLOCK_BYTES) as usize;
+            if inside == 0 || self.block.is_empty() {
+                self.block = self.content.block(self.at / BLOCK_BYTES);
+            }
+            let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
+            let taken = (self.block.len() - inside).min(buffer.len() - done).min(left);
+            buffer[done..done + taken].copy_from_slice(&self.block[inside..inside + taken]);
+            done += taken;
+            self.at += taken as u64;
+        }
+        Ok(done)
     }
 }
 
@@ -115,6 +175,23 @@ mod tests {
         noise_file(&dir.path().join("a/b"), 7, 1_000_003);
         assert!(std::fs::read(dir.path().join("a/b")).unwrap() == all);
         assert!(zstd::bulk::compress(&all, 1).unwrap().len() > all.len());
+    }
+
+    #[test]
+    fn generated_bytes_are_the_same_from_wherever_they_are_read() {
+        let content = Generated::new(7);
+        let read = |from, until| {
+            let mut bytes = Vec::new();
+            content.range(from, until).read_to_end(&mut bytes).unwrap();
+            bytes
+        };
+        let all = read(0, 20_000);
+        assert_eq!(all.len(), 20_000);
+        for (from, until) in [(0, 1), (4095, 4097), (4096, 8192), (12_345, 20_000), (20_000, 20_000)] {
+            assert_eq!(read(from, until), all[from as usize..until as usize], "{from} {until}");
+        }
+        assert_ne!(read(0, 100), Generated::new(8).table[..100]);
+        assert_eq!(read(9 << 30, (9 << 30) + 3).len(), 3);
     }
 
     #[test]

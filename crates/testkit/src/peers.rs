@@ -82,3 +82,45 @@ impl Default for Podman {
         Self::new()
     }
 }
+
+/// `buildah` with a storage of its own. It runs what is in an image by `chroot`, as root.
+#[derive(Debug)]
+pub struct Buildah {
+    dir: TempDir,
+}
+
+impl Buildah {
+    /// With an empty storage.
+    pub fn new() -> Self {
+        Self { dir: TempDir::with_prefix("ocib-buildah-").expect("a temporary directory") }
+    }
+
+    /// Builds `dockerfile` with an empty context, a layer for each instruction, into the OCI layout `dest`;
+    /// its (only) FROM is the OCI layout `base`, whatever it says.
+    pub fn build(&self, dockerfile: &Path, base: &Path, dest: &Path) -> String {
+        let context = self.dir.path().join("context");
+        std::fs::create_dir_all(&context).expect("a directory can be made");
+        // Buildah makes a name of the path, and capitals of a temporary directory are not allowed in one.
+        let name = base.file_name().and_then(|name| name.to_str()).expect("a layout has a name");
+        let beside = base.parent().expect("a layout is in a directory");
+        let pull = ["pull", "--quiet", &format!("oci:{name}")];
+        let id = run_command(self.command().args(pull).current_dir(beside));
+        let mut command = self.command();
+        command.args(["bud", "--isolation", "chroot", "--layers", "--no-cache", "--from", id.trim()]);
+        command.arg("-f").arg(dockerfile).arg("-t").arg(format!("oci:{}:x", dest.display()));
+        run_command(command.arg(context))
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(require("buildah", "buildah"));
+        command.args(["--storage-driver", "vfs", "--root"]).arg(self.dir.path().join("root"));
+        command.arg("--runroot").arg(self.dir.path().join("run"));
+        command
+    }
+}
+
+impl Default for Buildah {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -29,6 +29,8 @@ pub(crate) const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Pieces of this size are compressed to judge a layer; small ones would flatter no codec.
 const SAMPLE_PIECE: usize = 16 << 10;
 const SAMPLE_PIECES: u64 = 64;
+/// Of trees that are asked over a network, one of so many.
+const SAMPLE_DISTANT: u64 = 8;
 
 /// The entries of a layer and where their bytes are: what is written, and at the same time what a
 /// stage's file system looks up, so that a large layer is in memory once.
@@ -271,17 +273,22 @@ impl LayerSource for FilesLayer {
     fn sample(&self, take: &mut dyn FnMut(&[u8])) -> Result<(), LayerError> {
         let total: u64 = self.entries.values().map(LayerEntry::size).sum();
         let step = (total / SAMPLE_PIECES).max(SAMPLE_PIECE as u64);
-        let (mut before, mut next) = (0, 0);
+        let (mut before, mut next, mut number) = (0, 0, 0_u64);
         for (name, entry) in &self.entries {
             let end = before + entry.size();
             while next < end {
                 let mut piece = Vec::new();
                 match &entry.content {
+                    Content::Tree(origin)
+                        if origin.tree.is_distant() && !number.is_multiple_of(SAMPLE_DISTANT) => {}
                     Content::Tree(origin) => {
                         let path = origin.path(name);
                         let file = origin.tree.open(&path, next - before)?;
                         let read = file.take(SAMPLE_PIECE as u64).read_to_end(&mut piece);
-                        read.map_err(|source| LayerError::Read { name: origin.tree.display(&path), source })?;
+                        read.map_err(|error| match error.downcast::<LayerError>() {
+                            Ok(inner) => inner,
+                            Err(source) => LayerError::Read { name: origin.tree.display(&path), source },
+                        })?;
                     }
                     Content::Inline(bytes) => piece.extend(bytes.iter().take(SAMPLE_PIECE)),
                     // Packed files would cost a download to look at; as stored they were judged before.
@@ -289,6 +296,7 @@ impl LayerSource for FilesLayer {
                 }
                 take(&piece);
                 next += step;
+                number += 1;
             }
             before = end;
         }

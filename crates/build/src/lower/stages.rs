@@ -3,14 +3,15 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use ocib_dockerfile::Span;
 use ocib_image::{Config, Image};
 
-use super::{Lowering, Part, Target};
+use super::{Lowering, Part, Target, Unlowered};
 use crate::{
     Error,
     delegate::{LayersOf, Results, Wanted, correct_history, layers_of},
     files::{Base, Rootfs},
-    plan::{Action, CopyPlan, Delegated, Plan, StagePart, StagePlan, Step},
+    plan::{Action, CopyPlan, Delegated, Doubts, Plan, StagePart, StagePlan, Step},
     stages::Origin,
 };
 
@@ -18,6 +19,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Stages {
     plan: Plan,
+    /// What the plan is not to take for simple.
+    doubts: Doubts,
     begun: BTreeMap<usize, Stage>,
     /// The files of those that are complete.
     files: BTreeMap<usize, Rootfs>,
@@ -37,15 +40,40 @@ pub(super) struct Stage {
 
 impl Stages {
     pub(crate) fn new(plan: Plan) -> Self {
-        Self { plan, begun: BTreeMap::new(), files: BTreeMap::new() }
+        Self { plan, doubts: Doubts::new(), begun: BTreeMap::new(), files: BTreeMap::new() }
     }
 
-    /// Lowers what can be lowered now; gives the delegated parts whose results are wanted for more.
+    /// Lowers what can be lowered now; gives the delegated parts whose results are wanted for more. Where a
+    /// RUN turns out not to be simple, all begins anew with a plan that knows it; results are found again by
+    /// their keys.
     pub(crate) fn advance(
         &mut self,
         lowering: &mut Lowering,
         results: &Results,
     ) -> Result<Vec<Arc<Wanted>>, Error> {
+        loop {
+            match self.try_advance(lowering, results) {
+                Ok(wanted) => return Ok(wanted),
+                Err(Unlowered::Error(error)) => return Err(error),
+                Err(Unlowered::Doubt(span, why)) => self.begin_anew(lowering, span, why)?,
+            }
+        }
+    }
+
+    /// Begins with a plan that does not take the RUN at `span` for simple.
+    pub(super) fn begin_anew(&mut self, lowering: &Lowering, span: Span, why: String) -> Result<(), Error> {
+        self.doubts.insert(span, why);
+        self.plan = lowering.planned(&self.plan.platform, &self.doubts)?;
+        self.begun.clear();
+        self.files.clear();
+        Ok(())
+    }
+
+    fn try_advance(
+        &mut self,
+        lowering: &mut Lowering,
+        results: &Results,
+    ) -> Result<Vec<Arc<Wanted>>, Unlowered> {
         let mut wanted = Vec::new();
         for plan in &self.plan.stages {
             if self.files.contains_key(&plan.index) {
@@ -76,8 +104,8 @@ impl Stages {
     }
 
     /// What is planned.
-    pub(crate) fn into_plan(self) -> Plan {
-        self.plan
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     /// The stage before its first part; `None` if what it begins with is not complete.
@@ -106,7 +134,7 @@ impl Stages {
         plan: &StagePlan,
         stage: &mut Stage,
         results: &Results,
-    ) -> Result<bool, Error> {
+    ) -> Result<bool, Unlowered> {
         while let Some(part) = plan.parts.get(stage.next) {
             let is_done = match part {
                 StagePart::Native(steps) => self.native(lowering, steps, stage)?,
@@ -120,7 +148,7 @@ impl Stages {
         Ok(true)
     }
 
-    fn native(&self, lowering: &mut Lowering, steps: &[Step], stage: &mut Stage) -> Result<bool, Error> {
+    fn native(&self, lowering: &mut Lowering, steps: &[Step], stage: &mut Stage) -> Result<bool, Unlowered> {
         let is_waiting = |step: &Step| match &step.action {
             Action::Copy(CopyPlan { from: Some(Origin::Stage(from)), .. }) => !self.files.contains_key(from),
             _ => false,

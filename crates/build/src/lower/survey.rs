@@ -11,7 +11,7 @@ use std::{
 
 use ocib_image::{Config, Foreknown};
 
-use super::{Lowering, Part, Stages, Target};
+use super::{Lowering, Part, Stages, Target, Unlowered};
 use crate::{
     Error, FilesFrom, LayerOutline, PartOutline, StepOutline, StepSize,
     delegate::{Input, Results, Wanted},
@@ -38,24 +38,34 @@ struct Known {
 impl Lowering {
     /// What carrying out the plan of one platform would make.
     pub(crate) fn survey(&mut self, plan: Plan) -> Result<TargetOutline, Error> {
-        let bases = self.bases_of(&plan);
-        // Parts that wait for the results of others are not written yet.
         let mut lowered = Stages::new(plan);
-        let wanted = lowered.advance(self, &Results::new())?;
-        let plan = lowered.into_plan();
+        loop {
+            // Parts that wait for the results of others are not written yet.
+            let wanted = lowered.advance(self, &Results::new())?;
+            match self.survey_of(lowered.plan(), &wanted) {
+                Ok(outline) => return Ok(outline),
+                Err(Unlowered::Error(error)) => return Err(error),
+                // In a part that waits.
+                Err(Unlowered::Doubt(span, why)) => lowered.begin_anew(self, span, why)?,
+            }
+        }
+    }
+
+    fn survey_of(&mut self, plan: &Plan, wanted: &[Arc<Wanted>]) -> Result<TargetOutline, Unlowered> {
+        let bases = self.bases_of(plan);
         let jobs = wanted.iter().map(|wanted| (wanted.stage, job_outline(wanted))).collect();
         let mut known = Known { jobs, ..Known::default() };
         let mut stages = Vec::new();
         for stage in &plan.stages {
             stages.push(self.stage_outline(stage, &mut known)?);
         }
-        let Plan { platform, stages: mut plans, .. } = plan;
-        let target = plans.pop().expect("a plan has at least the target's stage");
+        let target = plan.stages.last().expect("a plan has at least the target's stage");
         let layers = known.layers.remove(&target.index).unwrap_or_default();
-        Ok(TargetOutline { platform, bases, stages, layers, config: target.config })
+        let (platform, config) = (plan.platform.clone(), target.config.clone());
+        Ok(TargetOutline { platform, bases, stages, layers, config })
     }
 
-    fn stage_outline(&mut self, stage: &StagePlan, known: &mut Known) -> Result<StageOutline, Error> {
+    fn stage_outline(&mut self, stage: &StagePlan, known: &mut Known) -> Result<StageOutline, Unlowered> {
         let mut files = self.base_files(&stage.base, &known.files);
         let mut after = match &stage.base {
             Origin::Stage(earlier) => known.after.get(earlier).copied(),
@@ -118,7 +128,7 @@ impl Lowering {
         files: &Rootfs,
         after: Option<usize>,
         known: &Known,
-    ) -> Result<(StepSize, Option<Arc<FilesLayer>>), Error> {
+    ) -> Result<(StepSize, Option<Arc<FilesLayer>>), Unlowered> {
         if let Action::Copy(CopyPlan { from: Some(Origin::Stage(from)), .. }) = &step.action
             && let Some(&after) = known.after.get(from)
         {
@@ -129,7 +139,7 @@ impl Lowering {
             return Ok((StepSize::Known(layer.size()), Some(layer)));
         };
         match &step.action {
-            Action::Directory { .. } => Ok((StepSize::Unknown { after }, None)),
+            Action::Directory { .. } | Action::Run(_) => Ok((StepSize::Unknown { after }, None)),
             Action::Copy(copy) if copy.link => {
                 let layer = Arc::new(self.step(step, &Rootfs::default(), &known.files)?);
                 Ok((StepSize::Known(layer.size()), Some(layer)))

@@ -6,11 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use ocib_dockerfile::{CommandLine, Mount, Run, Span, Spanned};
+use ocib_dockerfile::{CommandLine, Instruction, Mount, Run, Span, Spanned, redacted_instruction};
 use ocib_image::Platform;
 
-use super::{Dispatcher, Step, history};
-use crate::{Error, Problem, stages::Origin};
+use super::{Dispatcher, SimpleRun, Step, history};
+use crate::{Error, NativeRun, Problem, stages::Origin};
 
 /// The directory in which a script with a `#!` line is found while it runs.
 const SCRIPTS: &str = "/dev/pipes/";
@@ -89,7 +89,7 @@ impl Within {
 /// What an instruction does.
 #[derive(Debug)]
 pub(crate) enum Act {
-    /// It needs a container.
+    /// It needs a container, or might be simple.
     Run(RunPlan),
     /// It makes a layer.
     Layer(Step),
@@ -100,6 +100,12 @@ pub(crate) enum Act {
 /// A RUN.
 #[derive(Debug)]
 pub(crate) struct RunPlan {
+    /// As history shows it.
+    pub(crate) created_by: String,
+    /// The same without a container, if there is such a thing.
+    pub(crate) simple: Option<Box<SimpleRun>>,
+    /// Why it is not simple, although it looks so.
+    pub(crate) doubt: Option<String>,
     pub(crate) around: Around,
     /// The program and its arguments, with the shell if there is one.
     pub(crate) command: Vec<String>,
@@ -152,11 +158,26 @@ pub(crate) enum MountSource {
     From(Origin),
 }
 
+impl Act {
+    /// Whether it is a RUN that is not simple.
+    pub(super) fn needs_container(&self) -> bool {
+        matches!(self, Self::Run(RunPlan { simple: None, .. }))
+    }
+}
+
 impl Delegated {
     /// From the first RUN to the end of the last.
     pub(crate) fn span(&self) -> Span {
         let last = self.instructions.last().map_or(Span::default(), |last| last.span);
         self.first_span().to(last)
+    }
+
+    /// Why the first RUN is not simple, if it looks so.
+    pub(crate) fn doubt(&self) -> Option<&str> {
+        match &self.instructions.first()?.act {
+            Act::Run(run) => run.doubt.as_deref(),
+            Act::Layer(_) | Act::Config(_) => None,
+        }
     }
 
     /// Where the first RUN stands.
@@ -197,14 +218,17 @@ impl Dispatcher<'_> {
     }
 
     /// A RUN changes nothing of the config but the history (BuildKit, `dispatchRun`).
-    pub(super) fn run(&mut self, run: &Run) -> Result<Act, Error> {
+    pub(super) fn run(&mut self, run: &Run, instruction: &Instruction) -> Result<Act, Error> {
         let (command, script) = self.run_command(run);
         let mounts = run.mounts.iter().map(|mount| self.mount(mount)).collect::<Result<_, _>>()?;
         let shown = self.shown_args().into_iter().chain(command.iter().cloned());
         let created_by = format!("RUN {} # buildkit", shown.collect::<Vec<_>>().join(" "));
-        self.commit(created_by, true);
+        self.commit(created_by.clone(), true);
         let text = |word: &Spanned<String>| word.value.clone();
-        Ok(Act::Run(RunPlan {
+        let mut plan = RunPlan {
+            created_by,
+            simple: None,
+            doubt: self.doubts.get(&instruction.span).cloned(),
             around: self.around(),
             command,
             script,
@@ -212,7 +236,12 @@ impl Dispatcher<'_> {
             network: run.network.as_ref().map(text),
             security: run.security.as_ref().map(text),
             devices: run.devices.iter().map(text).collect(),
-        }))
+        };
+        if plan.doubt.is_none() && self.stages.request.native_run == NativeRun::Auto {
+            plan.simple =
+                SimpleRun::read(&plan, &self.start(), &redacted_instruction(instruction)).map(Box::new);
+        }
+        Ok(Act::Run(plan))
     }
 
     /// Heredocs belong to the shell, but for one that is the whole command: that is the command.

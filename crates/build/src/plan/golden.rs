@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use ocib_image::Platform;
 use serde_json::Value;
 
-use super::{plan, tests::image};
+use super::{Doubts, plan, tests::image};
 use crate::{
     Request,
     stages::{Images, Stages},
@@ -71,7 +71,7 @@ fn well_known_images() {
         count += 1;
         let request = request(&case);
         let stages = Stages::new(&request, &request.platforms[0]).unwrap();
-        let found = plan(&stages, &images(&stages, &bases)).unwrap().to_string();
+        let found = plan(&stages, &images(&stages, &bases), &Doubts::new()).unwrap().to_string();
         let golden = case.join("plan.txt");
         if std::env::var_os(REWRITE).is_some() {
             fs::write(&golden, &found).unwrap();

@@ -95,7 +95,7 @@ fn copied(source: Spanned<String>) -> Result<(Source, String), Error> {
     let text = source.value.clone();
     match parse_git(&source)? {
         Some(git) if !git.is_like_path => Err(Problem::CopiedGit.at(source.span)),
-        _ if is_http(&text) => Err(Problem::CopiedUrl.at(source.span)),
+        _ if is_http(&text) || is_extension(&text) => Err(Problem::CopiedUrl.at(source.span)),
         _ => Ok((Source::Path(source), text)),
     }
 }
@@ -166,7 +166,12 @@ fn is_http(source: &str) -> bool {
 /// Whether it is meant to be fetched: BuildKit takes what is neither http nor git for a path, and then
 /// finds nothing there.
 fn is_url(source: &str) -> bool {
-    is_http(source) || ["ftp://", "s3://", "hf://"].iter().any(|scheme| source.starts_with(scheme))
+    is_http(source) || is_extension(source) || source.starts_with("ftp://")
+}
+
+/// Whether it is what only ocib fetches.
+fn is_extension(source: &str) -> bool {
+    ocib_dockerfile::ADD_EXTENSIONS.iter().any(|scheme| source.starts_with(scheme))
 }
 
 /// A URL as history may show it: not the user, password and query, which may be secret.

@@ -42,6 +42,7 @@ pub(crate) mod rule {
     pub(crate) const MULTIPLE_INSTRUCTIONS: &str = "MultipleInstructionsDisallowed";
     pub(crate) const MUTABLE_BASE_TAG: &str = "MutableBaseTag";
     pub(crate) const NO_EMPTY_CONTINUATION: &str = "NoEmptyContinuation";
+    pub(crate) const NON_PORTABLE_ADD_SOURCE: &str = "NonPortableAddSource";
     pub(crate) const REDUNDANT_TARGET_PLATFORM: &str = "RedundantTargetPlatform";
     pub(crate) const RESERVED_STAGE_NAME: &str = "ReservedStageName";
     pub(crate) const SECRET_LIKE_VALUE: &str = "SecretLikeValue";
@@ -62,7 +63,7 @@ const fn on_check(name: &'static str, summary: &'static str) -> Rule {
 }
 
 /// All rules, in the order of their names. Those of BuildKit have its names.
-pub const RULES: [Rule; 26] = [
+pub const RULES: [Rule; 27] = [
     always(
         rule::CONSISTENT_INSTRUCTION_CASING,
         "All instructions within the Dockerfile should use the same casing, either upper or lower",
@@ -99,6 +100,10 @@ pub const RULES: [Rule; 26] = [
     ),
     on_check(rule::MUTABLE_BASE_TAG, "Base images should have a digest, or at least a tag other than latest"),
     always(rule::NO_EMPTY_CONTINUATION, "Continued instructions should not have empty lines in them"),
+    on_check(
+        rule::NON_PORTABLE_ADD_SOURCE,
+        "ADD should name places that every builder fetches from, unless only ocib builds the file",
+    ),
     always(
         rule::REDUNDANT_TARGET_PLATFORM,
         "FROM --platform should not be set to $TARGETPLATFORM, which is the default",

@@ -6,11 +6,11 @@ use sha1::{Digest as _, Sha1};
 
 /// The SHA-1 of an object's kind, size and content.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Oid([u8; 20]);
+pub(crate) struct Oid([u8; 20]);
 
 /// What an object is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Commit,
     Tree,
     Blob,
@@ -18,14 +18,14 @@ pub(super) enum Kind {
 }
 
 impl Oid {
-    pub(super) const BYTES: usize = 20;
+    pub(crate) const BYTES: usize = 20;
 
-    pub(super) const fn new(bytes: [u8; Self::BYTES]) -> Self {
+    pub(crate) const fn new(bytes: [u8; Self::BYTES]) -> Self {
         Self(bytes)
     }
 
     /// Reads forty lower-case hex digits, as git's protocols and objects have them.
-    pub(super) fn parse(text: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         let digit = |b: u8| match b {
             b'0'..=b'9' => Some(b - b'0'),
             b'a'..=b'f' => Some(b - b'a' + 10),
@@ -41,7 +41,7 @@ impl Oid {
         Some(Self(oid))
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8; Self::BYTES] {
+    pub(crate) fn as_bytes(&self) -> &[u8; Self::BYTES] {
         &self.0
     }
 }
@@ -59,7 +59,7 @@ impl fmt::Debug for Oid {
 }
 
 impl Kind {
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Commit => "commit",
             Self::Tree => "tree",
@@ -69,24 +69,24 @@ impl Kind {
     }
 
     /// What comes before an object's content where it is hashed, and where git keeps it by itself.
-    pub(super) fn header(self, size: u64) -> String {
+    pub(crate) fn header(self, size: u64) -> String {
         format!("{} {size}\0", self.name())
     }
 }
 
 /// Finds out an object's name while its content passes.
-pub(super) struct Namer(Sha1);
+pub(crate) struct Namer(Sha1);
 
 impl Namer {
-    pub(super) fn new(kind: Kind, size: u64) -> Self {
+    pub(crate) fn new(kind: Kind, size: u64) -> Self {
         Self(Sha1::new_with_prefix(kind.header(size)))
     }
 
-    pub(super) fn update(&mut self, content: &[u8]) {
+    pub(crate) fn update(&mut self, content: &[u8]) {
         self.0.update(content);
     }
 
-    pub(super) fn finish(self) -> Oid {
+    pub(crate) fn finish(self) -> Oid {
         Oid(self.0.finalize().into())
     }
 }

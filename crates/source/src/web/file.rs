@@ -11,9 +11,10 @@ use ocib_image::{Digest, Digester, Identity, LayerError, Node, NodeKind, Timesta
 use ocib_net::{Backoff, Response, read_blocking};
 use tokio::runtime::Handle;
 
-use super::{download::Download, remote::Remote};
+use super::remote::Remote;
 use crate::{
     Error,
+    transfer::{Download, Part, Stored, changed},
     watched::{Watch, watched},
 };
 
@@ -99,8 +100,9 @@ fn measure_blocking(found: &Found, first: Response, watch: &Watch) -> Result<(u6
 }
 
 impl Found {
-    fn download(&self, at: u64) -> Download {
-        Download::new(Arc::clone(&self.remote), self.backoff, at)
+    fn download(&self, from: u64) -> Download {
+        let stored: Arc<dyn Stored> = Arc::clone(&self.remote) as _;
+        Download::new(stored, self.backoff, Part { from, until: None })
     }
 
     /// The content, once its encoding is undone.
@@ -246,11 +248,11 @@ impl Reading {
                 Err(Error::WrongDigest { expected, actual })
             }
             Some((actual, Expected::Measured(before))) if actual != before => {
-                Err(remote.changed("it has another content now".to_owned()))
+                Err(changed(&**remote, "it has another content now".to_owned()))
             }
             _ if self.at != self.size => {
                 let (at, size) = (self.at, self.size);
-                Err(remote.changed(format!("it had {size} bytes, now it has {at}")))
+                Err(changed(&**remote, format!("it had {size} bytes, now it has {at}")))
             }
             _ => Ok(0),
         }

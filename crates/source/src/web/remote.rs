@@ -1,19 +1,24 @@
 //! A file on a server, and how to tell whether it is still the same.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
+use futures_core::future::BoxFuture;
 use humantime::parse_rfc3339;
 use ocib_image::Timestamp;
 use ocib_net::{
-    Method, Redacted, Response, StatusCode, Url,
+    Redacted, Response, StatusCode, Url,
     header::{
-        ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
-        HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED, RANGE,
+        AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED,
+        RANGE,
     },
 };
 
 use super::target::Target;
-use crate::{Error, client::Client};
+use crate::{
+    Error,
+    client::Client,
+    transfer::{Answer, Part, Stored, changed, whole_length},
+};
 
 /// A file that was found on a server.
 pub(super) struct Remote {
@@ -34,65 +39,39 @@ struct Seen {
     is_gzip: bool,
 }
 
-/// An answer with stored bytes.
-pub(super) struct Answer {
-    pub(super) response: Response,
-    /// Bytes before those that were asked for, where the server ignored the range.
-    pub(super) skip: u64,
-}
-
 impl Remote {
     /// Asks for `target`; the answer's body is the file from its start.
     pub(super) async fn find(client: Arc<Client>, target: &Target) -> Result<(Self, Response), Error> {
         let Target { url, authorization, .. } = target;
         let (url, authorization, seen) = (url.clone(), authorization.clone(), Seen::default());
         let mut remote = Self { client, url, authorization, seen };
-        let Answer { response, .. } = remote.get(0).await?;
+        let Answer { response, .. } = remote.ask(Part { from: 0, until: None }).await?;
         remote.seen = Seen::of(&response);
         Ok((remote, response))
     }
 
-    /// The stored bytes from `from` on.
-    pub(super) async fn get(&self, from: u64) -> Result<Answer, Error> {
-        let response = self.client.get(&self.url, self.headers(from)).await?;
-        let skip = match response.status() {
-            StatusCode::PARTIAL_CONTENT if from > 0 => 0,
-            StatusCode::PARTIAL_CONTENT => return Err(self.confused()),
-            StatusCode::RANGE_NOT_SATISFIABLE if from > 0 => {
-                return Err(self.changed(format!("it has no byte {from} any more")));
-            }
-            status if status.is_success() => from,
-            _ => return Err(failure(response).await.into()),
-        };
-        let now = Seen::of(&response);
-        if let Some(what) = self.seen.difference(&now) {
-            return Err(self.changed(what));
+    async fn ask(&self, part: Part) -> Result<Answer, Error> {
+        let response = self.client.get(&self.url, self.headers(part)).await?;
+        if !response.status().is_success() && response.status() != StatusCode::RANGE_NOT_SATISFIABLE {
+            return Err(failure(response).await.into());
         }
-        match skip == from || starts_at(&response, from) {
-            true => Ok(Answer { response, skip }),
-            false => Err(self.confused()),
+        if response.status().is_success()
+            && let Some(what) = self.seen.difference(&Seen::of(&response))
+        {
+            return Err(changed(self, what));
         }
+        part.answer(self, response)
     }
 
-    fn headers(&self, from: u64) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    fn headers(&self, part: Part) -> HeaderMap {
+        let mut headers = part.headers();
         if let Some(authorization) = &self.authorization {
             headers.insert(AUTHORIZATION, authorization.clone());
         }
-        if from > 0 {
-            let range = HeaderValue::from_str(&format!("bytes={from}-")).expect("digits are visible ASCII");
-            headers.insert(RANGE, range);
-            if let Some(validator) = self.seen.validator() {
-                headers.insert(IF_RANGE, validator.clone());
-            }
+        if let Some(validator) = self.seen.validator().filter(|_| headers.contains_key(RANGE)) {
+            headers.insert(IF_RANGE, validator.clone());
         }
         headers
-    }
-
-    /// How many bytes are stored, if the server said so.
-    pub(super) fn length(&self) -> Option<u64> {
-        self.seen.length
     }
 
     /// The size of the content, if the server said so and stores it as it is.
@@ -110,37 +89,32 @@ impl Remote {
         let header = self.seen.last_modified.as_ref().and_then(|value| value.to_str().ok());
         header.and_then(http_date).unwrap_or_default()
     }
+}
 
-    pub(super) fn shown(&self) -> Redacted {
+impl Stored for Remote {
+    fn get(&self, part: Part) -> BoxFuture<'_, Result<Answer, Error>> {
+        Box::pin(self.ask(part))
+    }
+
+    fn length(&self) -> Option<u64> {
+        self.seen.length
+    }
+
+    fn shown(&self) -> Redacted {
         Redacted::of(&self.url)
     }
+}
 
-    pub(super) fn changed(&self, what: String) -> Error {
-        Error::Changed { name: self.shown().to_string(), what }
-    }
-
-    /// The connection gave another part of the file than was asked for.
-    fn confused(&self) -> Error {
-        self.broken("it answered with another range than was asked for".to_owned())
-    }
-
-    /// The connection ended where it should not have.
-    pub(super) fn broken(&self, why: String) -> Error {
-        ocib_net::Error::Connection { method: Method::GET, url: self.shown(), why }.into()
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Remote({})", self.shown())
     }
 }
 
 impl Seen {
     fn of(response: &Response) -> Self {
-        let number = |text: &str| text.trim().parse().ok();
         let header = |name: &str| response.headers().get(name).cloned();
-        let length = match response.status() {
-            StatusCode::PARTIAL_CONTENT => {
-                let range = response.header(CONTENT_RANGE.as_str());
-                range.and_then(|range| range.rsplit_once('/')).and_then(|(_, total)| number(total))
-            }
-            _ => response.header(CONTENT_LENGTH.as_str()).and_then(number),
-        };
+        let length = whole_length(response);
         Self {
             length,
             etag: header(ETAG.as_str()),
@@ -190,11 +164,6 @@ pub(crate) async fn failure(response: Response) -> ocib_net::Error {
 
 fn opaque(tag: &HeaderValue) -> &[u8] {
     tag.as_bytes().strip_prefix(b"W/").unwrap_or(tag.as_bytes())
-}
-
-fn starts_at(response: &Response, from: u64) -> bool {
-    let range = response.header(CONTENT_RANGE.as_str());
-    range.is_some_and(|range| range.starts_with(&format!("bytes {from}-")))
 }
 
 /// The date that servers send (RFC 9110, section 5.6.7), e.g. `Sun, 06 Nov 1994 08:49:37 GMT`; the

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_core::future::BoxFuture;
 use ocib_image::{
-    Blob, Codec, Compression, Digest, Document, Expected, ExpectedLayer, Foreknown, HashReason, Layer,
-    MediaType, Outcome, PlaceError, Placed, Progress, Reference, Sealer, Sealing, Sink, Unsealed,
+    Blob, Codec, Compression, Digest, Document, Expected, Foreknown, HashReason, Layer, MediaType, Outcome,
+    PlaceError, Placed, Progress, Reference, Sealer, Sealing, Sink, Unsealed,
 };
 use tokio::sync::OnceCell;
 
@@ -413,7 +413,7 @@ impl RegistrySink {
 
     /// Whether parts of the layers fit into the memory budget.
     #[cfg(feature = "ecr")]
-    fn check_memory(&self, layers: &[ExpectedLayer]) -> Result<(), Error> {
+    fn check_memory(&self, layers: &[ocib_image::ExpectedLayer]) -> Result<(), Error> {
         if self.layer_api.is_none() {
             return Ok(());
         }

@@ -1,9 +1,12 @@
 //! Answers.
 
 use std::{
-    io::{self, Write},
+    fmt,
+    io::{self, Read, Write},
     ops::Range,
     sync::Arc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -17,12 +20,42 @@ pub(crate) struct Reply {
     range: Range<usize>,
     /// What `Content-Length` says instead of the body's length.
     claimed: Option<u64>,
+    /// The body, where it is made while it is sent.
+    made: Option<Made>,
+    /// The connection ends after so many bytes of the body.
+    cut: Option<u64>,
+    /// Bytes of the body in a second, at most.
+    rate: Option<u64>,
 }
+
+/// A body that nobody keeps: how many bytes, and what gives them.
+#[derive(Clone)]
+struct Made {
+    bytes: u64,
+    open: Arc<dyn Fn() -> Box<dyn Read> + Send + Sync>,
+}
+
+impl fmt::Debug for Made {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Made({})", self.bytes)
+    }
+}
+
+const PIECE_BYTES: usize = 64 << 10;
 
 impl Reply {
     /// Without a body.
     pub(crate) fn new(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Arc::new([]), range: 0..0, claimed: None }
+        Self {
+            status,
+            headers: Vec::new(),
+            body: Arc::new([]),
+            range: 0..0,
+            claimed: None,
+            made: None,
+            cut: None,
+            rate: None,
+        }
     }
 
     pub(crate) fn text(status: u16, kind: &str, text: &str) -> Self {
@@ -58,9 +91,60 @@ impl Reply {
         self
     }
 
+    /// A body of so many bytes that `open` gives while they are sent.
+    #[must_use]
+    pub(crate) fn made(
+        mut self,
+        bytes: u64,
+        open: impl Fn() -> Box<dyn Read> + Send + Sync + 'static,
+    ) -> Self {
+        self.made = Some(Made { bytes, open: Arc::new(open) });
+        self
+    }
+
+    /// Ends the connection after so many bytes of the body.
+    #[must_use]
+    pub(crate) fn cut(mut self, after_bytes: Option<u64>) -> Self {
+        self.cut = after_bytes;
+        self
+    }
+
+    /// Sends no more than so many bytes of the body in a second.
+    #[must_use]
+    pub(crate) fn slowed(mut self, bytes_per_second: Option<u64>) -> Self {
+        self.rate = bytes_per_second;
+        self
+    }
+
     /// Bytes of the body.
     pub(crate) fn len(&self) -> u64 {
-        self.range.len() as u64
+        self.made.as_ref().map_or(self.range.len() as u64, |made| made.bytes)
+    }
+
+    fn write_body(&self, wire: &mut impl Write) -> io::Result<()> {
+        let mut content: Box<dyn Read> = match &self.made {
+            Some(made) => (made.open)(),
+            None if self.cut.is_none() && self.rate.is_none() => {
+                return wire.write_all(&self.body[self.range.clone()]);
+            }
+            None => Box::new(&self.body[self.range.clone()]),
+        };
+        let (start, mut sent, mut piece) = (Instant::now(), 0, vec![0; PIECE_BYTES]);
+        while sent < self.len() {
+            let left = self.cut.unwrap_or(u64::MAX).saturating_sub(sent).min(self.len() - sent);
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(PIECE_BYTES);
+            let got = content.read(&mut piece[..most])?;
+            if got == 0 {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+            wire.write_all(&piece[..got])?;
+            sent += got as u64;
+            if let Some(rate) = self.rate {
+                let due = Duration::from_secs_f64(sent as f64 / rate as f64);
+                thread::sleep(due.saturating_sub(start.elapsed()));
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn write(&self, wire: &mut impl Write, is_head: bool, closes: bool) -> io::Result<()> {
@@ -77,7 +161,7 @@ impl Reply {
         }
         wire.write_all(format!("{head}\r\n").as_bytes())?;
         if !is_head {
-            wire.write_all(&self.body[self.range.clone()])?;
+            self.write_body(wire)?;
         }
         wire.flush()
     }
@@ -91,6 +175,7 @@ pub(crate) fn reason(status: u16) -> &'static str {
         202 => "Accepted",
         204 => "No Content",
         206 => "Partial Content",
+        302 => "Found",
         307 => "Temporary Redirect",
         400 => "Bad Request",
         401 => "Unauthorized",

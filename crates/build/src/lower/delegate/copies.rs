@@ -16,7 +16,7 @@ use crate::{
     files::{FilesLayer, Rootfs},
     lower::Part,
     path,
-    plan::{Action, CopyPlan, Step},
+    plan::{CopyPlan, Step},
 };
 
 /// What is copied is below a directory of this name in the directory of the copy.
@@ -122,8 +122,7 @@ impl Writer<'_> {
             chown: copy.chown.clone().filter(numeric),
             ..copy.clone()
         };
-        let step = Step { created_by: step.created_by.clone(), span: step.span, action: Action::Copy(plan) };
-        self.lowering.step(&step, &Rootfs::default(), self.stages.files())
+        self.lowering.copy(step.span, &plan, &Rootfs::default(), self.stages.files())
     }
 
     /// A layer for the image of files.

@@ -10,10 +10,10 @@ use ocib_image::{Platform, RunFeatures, RunFiles};
 use serde_json::Value;
 
 use crate::{
-    Request,
+    NativeRun, Request,
     delegate::{Input, Results, Wanted},
     lower::{Backend, Lowering, Stages},
-    plan::{self, golden},
+    plan::{self, Doubts, golden},
     stages,
 };
 
@@ -22,7 +22,7 @@ const MOUNTS: &[&str] = &["bind", "cache", "tmpfs"];
 fn job(request: &Arc<Request>, bases: &BTreeMap<String, Value>, files: RunFiles) -> String {
     let stages = stages::Stages::new(request, &Platform::linux_amd64()).unwrap();
     let images = golden::images(&stages, bases);
-    let plan = plan::plan(&stages, &images).unwrap();
+    let plan = plan::plan(&stages, &images, &Doubts::new()).unwrap();
     let backend = Backend { name: "test", features: RunFeatures::new(MOUNTS, false, false), files };
     let mut lowering = Lowering::new(Arc::clone(request), images, BTreeMap::new()).for_backend(backend);
     let wanted = Stages::new(plan).advance(&mut lowering, &Results::new()).unwrap();
@@ -77,6 +77,8 @@ fn jobs_are_as_written_down() {
         let context = ocib_source::Directory::open(&testdata.join("jobs/context")).unwrap();
         request.context = Some(Arc::new(context));
         request.ignored = Patterns::default();
+        // The bases have no files that could say whether a RUN is simple.
+        request.native_run = NativeRun::Off;
         let request = Arc::new(request);
         let mut found = job(&request, &bases, RunFiles::Registry);
         if case.ends_with("copies") {

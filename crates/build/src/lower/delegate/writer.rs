@@ -178,6 +178,9 @@ impl<'a> Writer<'a> {
                 self.working_dir(span, Some(number), path)
             }
             Act::Layer(step @ Step { action: Action::Copy(copy), .. }) => self.copy(number, step, copy),
+            Act::Layer(Step { action: Action::Run(_), .. }) => {
+                unreachable!("a RUN becomes a native step only where it is not delegated")
+            }
         }
     }
 
