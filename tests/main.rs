@@ -27,6 +27,10 @@ mod killed;
 mod large;
 mod memory;
 mod metadata;
+#[cfg(feature = "model")]
+mod model;
+#[cfg(feature = "model")]
+mod model_pull;
 mod outputs;
 mod page;
 mod plan;

@@ -1,12 +1,15 @@
 //! Packaging: layers into a sink, then configs, manifests, the index, and the names last.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use ocib_image::{
     Annotations, Blob, Codec, Compression, Config, ContainerConfig, Descriptor, DiffId, Digest, Document,
     Event, Events, History, Image, Index, Layer, LayerOutline, Manifest, MediaType, Outcome, Outline, Placed,
-    Platform, Progress, Sealing, Sink, TaskId,
+    Platform, Progress, RECIPE_ANNOTATION, Sealing, Sink, TaskId,
 };
 
 use crate::{
@@ -121,6 +124,8 @@ pub(crate) fn described(layer: &Layer) -> Descriptor {
 #[derive(Default)]
 pub(crate) struct Known {
     layers: BTreeMap<String, Layer>,
+    /// Of layers that say nothing of their content.
+    recipes: BTreeSet<String>,
 }
 
 impl Known {
@@ -139,7 +144,10 @@ impl Known {
     }
 
     fn learn(&mut self, model: &Model, layer: &Descriptor) {
-        let Some(content) = layer.annotations.get(CONTENT_ANNOTATION) else { return };
+        let Some(content) = layer.annotations.get(CONTENT_ANNOTATION) else {
+            self.recipes.extend(layer.annotations.get(RECIPE_ANNOTATION).cloned());
+            return;
+        };
         let diff_id = match layer.annotations.get(DIFF_ID_ANNOTATION).map(|text| text.parse()) {
             None => layer.digest,
             Some(Ok(diff_id)) => diff_id,
@@ -163,6 +171,16 @@ impl Known {
 
     fn layer(&self, content: Option<Digest>) -> Option<&Layer> {
         self.layers.get(&content?.to_string())
+    }
+
+    /// What tells the sink whether it may have a layer. Its content says more than its recipe: a layer of the
+    /// same recipe that says what its content is, and says another, is not it, and need not be compared.
+    fn recipe(&self, layer: &ModelLayer) -> Option<Digest> {
+        let recipe = layer.unsealed.foreknown.recipe;
+        match (layer.content, recipe) {
+            (Some(content), Some(recipe)) if !self.recipes.contains(&recipe.to_string()) => Some(content),
+            _ => recipe,
+        }
     }
 }
 
@@ -194,6 +212,7 @@ impl Packaging<'_> {
         progress.started(&layer.title, layer.unsealed.source.bytes());
         let mut unsealed = layer.unsealed.clone();
         let annotations = unsealed.annotations.clone();
+        unsealed.foreknown.recipe = self.known.recipe(layer);
         let expected = self.expected(layer).await;
         if let Some((placed, repositories)) = self.model.made(&layer.key) {
             unsealed.foreknown.layer = Some(placed.layer);
