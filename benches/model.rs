@@ -1,0 +1,115 @@
+//! How a model's layout and codec change the time of its push and pull.
+//!
+//! `cargo bench --bench model` prints the tables of `docs/performance.md`, "Models". It needs Debian's
+//! docker-registry and skopeo, and, for the 4 GiB that are the default, 20 GB in `/dev/shm`;
+//! `-- --gib N` takes another size, `-- --quick` 64 MiB, which only shows that all of it works.
+#![allow(clippy::print_stdout, reason = "the tables are the result")]
+#![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
+
+use std::{
+    fs,
+    io::{BufWriter, Read, Write},
+    path::Path,
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use ocib_testkit::{Noise, Registry, RegistryOptions, require};
+use tempfile::TempDir;
+
+const SHARDS: u64 = 8;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if arguments.iter().any(|argument| argument == "--list") {
+        return;
+    }
+    let gib =
+        arguments.iter().position(|argument| argument == "--gib").map(|at| arguments[at + 1].parse::<u64>());
+    let bytes = match arguments.iter().any(|argument| argument == "--quick") {
+        true => 64 << 20,
+        false => gib.map_or(4, |gib| gib.unwrap()) << 30,
+    };
+    let memory = TempDir::with_prefix_in("ocib-bench-", "/dev/shm").unwrap();
+    let model = memory.path().join("model");
+    for number in 1..=SHARDS {
+        bf16_file(
+            &model.join(format!("model-{number:05}-of-{SHARDS:05}.safetensors")),
+            number,
+            bytes / SHARDS,
+        );
+    }
+    // The registry keeps its storage where temporary files go.
+    let registry = Registry::start(RegistryOptions::default());
+    println!("{SHARDS} shards of bf16 weights, {} MiB in all; load {}", bytes >> 20, load());
+    println!("\n|  | push s | MB in the registry | `ocib model pull` s | skopeo copy to a layout s |");
+    println!("|---|---:|---:|---:|---:|");
+    let one = format!("{}", bytes * 2);
+    for (name, flags) in [
+        ("one layer, plain", vec!["--layer-size", &one]),
+        ("a layer for each shard, plain", vec![]),
+        ("a layer for each shard, zstd:1", vec!["--compression", "zstd:1"]),
+        ("a layer for each shard, gzip", vec!["--compression", "gzip"]),
+    ] {
+        let reference = format!("{}/model:{}", registry.host(), name.replace([' ', ',', ':'], "-"));
+        let model = model.to_str().unwrap();
+        let build =
+            [&["model", "build", model, "--no-cache", "--push", "-t", &reference], &flags[..]].concat();
+        let push = seconds(Command::new(env!("CARGO_BIN_EXE_ocib")).args(build));
+        let stored = stored_bytes(&reference);
+        let target = memory.path().join("pulled");
+        let pull = seconds(
+            Command::new(env!("CARGO_BIN_EXE_ocib")).args(["model", "pull", &reference]).arg(&target),
+        );
+        fs::remove_dir_all(&target).unwrap();
+        let layout = format!("oci:{}", target.display());
+        let source = format!("docker://{reference}");
+        let copy = ["--insecure-policy", "copy", "--src-tls-verify=false", &source, &layout];
+        let skopeo = seconds(Command::new(require("skopeo", "skopeo")).args(copy));
+        fs::remove_dir_all(&target).unwrap();
+        println!("| {name} | {push:.2} | {:.1} | {pull:.2} | {skopeo:.2} |", stored as f64 / 1e6);
+    }
+    println!("\nload at the end {}", load());
+}
+
+fn seconds(command: &mut Command) -> f64 {
+    let start = Instant::now();
+    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+    assert!(status.success(), "{command:?}");
+    start.elapsed().as_secs_f64()
+}
+
+fn load() -> String {
+    fs::read_to_string("/proc/loadavg").unwrap().split(' ').next().unwrap_or_default().to_owned()
+}
+
+fn stored_bytes(reference: &str) -> u64 {
+    let raw =
+        ocib_testkit::skopeo(&["inspect", "--raw", "--tls-verify=false", &format!("docker://{reference}")]);
+    let manifest: serde_json::Value = serde_json::from_str(&raw).unwrap();
+    manifest["layers"].as_array().unwrap().iter().map(|layer| layer["size"].as_u64().unwrap()).sum()
+}
+
+/// A safetensors file of bf16 numbers that are distributed like weights: a bell with a deviation of 0.02.
+fn bf16_file(path: &Path, seed: u64, bytes: u64) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let count = bytes / 2;
+    let mut header =
+        format!(r#"{{"weight":{{"dtype":"BF16","shape":[{count}],"data_offsets":[0,{}]}}}}"#, count * 2);
+    header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
+    let mut file = BufWriter::with_capacity(1 << 20, fs::File::create(path).unwrap());
+    file.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
+    file.write_all(header.as_bytes()).unwrap();
+    let mut noise = Noise::new(seed, count * 8);
+    let mut words = vec![0; 1 << 20];
+    while let Ok(got @ 1..) = noise.read(&mut words) {
+        for word in words[..got].chunks_exact(8) {
+            // The sum of four uniform numbers is a bell to the eye; the sign and low bits are noise.
+            let sum: i32 =
+                word.chunks_exact(2).map(|pair| i32::from(i16::from_le_bytes([pair[0], pair[1]]))).sum();
+            let weight = sum as f32 / 32768.0 * 0.0173;
+            file.write_all(&((weight.to_bits() >> 16) as u16).to_le_bytes()).unwrap();
+        }
+    }
+    file.flush().unwrap();
+}
