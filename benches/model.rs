@@ -1,7 +1,7 @@
 //! How a model's layout and codec change the time of its push and pull.
 //!
 //! `cargo bench --bench model` prints the tables of `docs/performance.md`, "Models". It needs Debian's
-//! docker-registry and skopeo, and, for the 4 GiB that are the default, 20 GB in `/dev/shm`;
+//! docker-registry and skopeo, and, for the 4 GiB that are the default, 13 GB in `/dev/shm` with `TMPDIR=/dev/shm`;
 //! `-- --gib N` takes another size, `-- --quick` 64 MiB, which only shows that all of it works.
 #![allow(clippy::print_stdout, reason = "the tables are the result")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
@@ -39,8 +39,6 @@ fn main() {
             bytes / SHARDS,
         );
     }
-    // The registry keeps its storage where temporary files go.
-    let registry = Registry::start(RegistryOptions::default());
     println!("{SHARDS} shards of bf16 weights, {} MiB in all; load {}", bytes >> 20, load());
     println!("\n|  | push s | MB in the registry | `ocib model pull` s | skopeo copy to a layout s |");
     println!("|---|---:|---:|---:|---:|");
@@ -51,6 +49,8 @@ fn main() {
         ("a layer for each shard, zstd:1", vec!["--compression", "zstd:1"]),
         ("a layer for each shard, gzip", vec!["--compression", "gzip"]),
     ] {
+        // It keeps its storage where temporary files go; a new one each time, so that all rows have the same room.
+        let registry = Registry::start(RegistryOptions::default());
         let reference = format!("{}/model:{}", registry.host(), name.replace([' ', ',', ':'], "-"));
         let model = model.to_str().unwrap();
         let build =

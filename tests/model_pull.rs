@@ -232,3 +232,23 @@ fn links_within_a_model_are_made_and_whiteouts_obeyed() {
     site.done(&["model", "pull", "oci-layout://layout", "out"]);
     assert_eq!(names(&site.path("out")), ["b"]);
 }
+
+#[test]
+fn what_keeps_kserve_from_a_model_is_said() {
+    let site = Site::new("FROM scratch\nCOPY --chmod=0600 config.json /models/config.json\n");
+    site.file("context/config.json", "{}");
+    site.built(&["--platform", "linux/arm64", "-o", "type=oci,dest=out,tar=false", "-t", "x:latest"]);
+    let ended = ended(&mut site.ocib(&["model", "check", "oci-layout://out"]));
+    assert_eq!(ended.code(), Some(1));
+    let expected = "\
+problem  oci:// (sidecar): /models/config.json cannot be read by every user
+problem  oci:// (sidecar): /models cannot be entered by every user
+problem  oci:// (sidecar): it has no sh, no ln, no sleep
+problem  oci:// (sidecar): it is for linux/arm64, not for linux/amd64
+problem  oci+native:// (image volume): /models/config.json cannot be read by every user
+problem  oci+native:// (image volume): /models cannot be entered by every user
+problem  oci+fetch:// (extraction): /models/config.json cannot be read by every user
+problem  oci+fetch:// (extraction): /models cannot be entered by every user
+";
+    assert_eq!(String::from_utf8(ended.stdout).unwrap(), expected);
+}
