@@ -8,7 +8,7 @@
 
 use std::{
     fs,
-    io::{BufWriter, Read, Write},
+    io::{BufWriter, Write},
     path::Path,
     process::{Command, Stdio},
     time::Instant,
@@ -100,16 +100,26 @@ fn bf16_file(path: &Path, seed: u64, bytes: u64) {
     let mut file = BufWriter::with_capacity(1 << 20, fs::File::create(path).unwrap());
     file.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
     file.write_all(header.as_bytes()).unwrap();
-    let mut noise = Noise::new(seed, count * 8);
-    let mut words = vec![0; 1 << 20];
-    while let Ok(got @ 1..) = noise.read(&mut words) {
-        for word in words[..got].chunks_exact(8) {
-            // The sum of four uniform numbers is a bell to the eye; the sign and low bits are noise.
-            let sum: i32 =
-                word.chunks_exact(2).map(|pair| i32::from(i16::from_le_bytes([pair[0], pair[1]]))).sum();
-            let weight = sum as f32 / 32768.0 * 0.0173;
-            file.write_all(&((weight.to_bits() >> 16) as u16).to_le_bytes()).unwrap();
-        }
+    let block = bf16_block(seed);
+    let mut left = count * 2;
+    while left > 0 {
+        let taken = left.min(block.len() as u64);
+        file.write_all(&block[..taken as usize]).unwrap();
+        left -= taken;
     }
     file.flush().unwrap();
+}
+
+/// So many bytes of weights, which then repeat: no codec looks back as far.
+fn bf16_block(seed: u64) -> Vec<u8> {
+    const BYTES: usize = 16 << 20;
+    let words = Noise::bytes(seed, BYTES * 4);
+    let weights = words.chunks_exact(8).flat_map(|word| {
+        // The sum of four uniform numbers is a bell to the eye.
+        let sum: i32 =
+            word.chunks_exact(2).map(|pair| i32::from(i16::from_le_bytes([pair[0], pair[1]]))).sum();
+        let weight = sum as f32 / 32768.0 * 0.0173;
+        ((weight.to_bits() >> 16) as u16).to_le_bytes()
+    });
+    weights.collect()
 }

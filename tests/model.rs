@@ -10,7 +10,10 @@ use serde_json::{Value, json};
 
 use crate::{
     memory::{BYTES_WRITTEN_MAX, PEAK_KIB_MAX, measured},
-    program::{Ended, Site, config, ended, manifest, names, set_mode, stored_blob, tag_digest},
+    program::{
+        Ended, Site, config, ended, manifest, names, set_mode, signal, started, stored_blob, tag_digest,
+        until, uploaded_bytes, wait,
+    },
 };
 
 const CONFIG: &str = r#"{"architectures":["LlamaForCausalLM"],"model_type":"llama","max_position_embeddings":8192,"torch_dtype":"bfloat16"}"#;
@@ -427,4 +430,86 @@ fn a_large_model_passes_through_in_little_memory_and_no_disk() {
     );
     assert!(used.peak_kib < PEAK_KIB_MAX, "a peak of {} KiB", used.peak_kib);
     assert!(used.bytes_written < BYTES_WRITTEN_MAX, "{} bytes were written", used.bytes_written);
+}
+
+/// A memory cgroup, where this machine lets one be made (as root, version 1).
+struct MemoryCgroup(std::path::PathBuf);
+
+impl MemoryCgroup {
+    fn new(bytes: u64) -> Option<Self> {
+        let path = Path::new("/sys/fs/cgroup/memory").join(format!("ocib-test-{}", std::process::id()));
+        fs::create_dir(&path).ok()?;
+        let cgroup = Self(path);
+        fs::write(cgroup.0.join("memory.limit_in_bytes"), bytes.to_string()).ok()?;
+        Some(cgroup)
+    }
+
+    fn number(&self, file: &str) -> u64 {
+        fs::read_to_string(self.0.join(file)).unwrap().trim().parse().unwrap()
+    }
+}
+
+impl Drop for MemoryCgroup {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn a_model_passes_through_a_pod_of_96_mib() {
+    let bytes = if is_full() { 1 << 30 } else { 32 << 20 };
+    let (server, registry) = (HubServer::start(), Registry::start(RegistryOptions::default()));
+    let name =
+        |number: u64| (format!("pytorch_model-{number}.bin"), HubContent::Made { seed: number, bytes });
+    publish(&server, &(0..8).map(name).collect::<Vec<_>>());
+    let site = Site::new("");
+    set_mode(site.path("context"), 0o555);
+    let tag = format!("{}/model:pod", registry.host());
+    let cgroup = MemoryCgroup::new(96 << 20);
+    let enter = match &cgroup {
+        Some(cgroup) => format!("echo $$ > {}/cgroup.procs; ", cgroup.0.display()),
+        None => {
+            println!("no memory cgroup can be made here: the program runs outside of one");
+            String::new()
+        }
+    };
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{enter}cd context; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_ocib")]);
+    command.args(["model", "build", "hf://org/model", "--push", "--quiet", "-t", &tag]);
+    site.clean(&mut command);
+    let done = ended(command.env("HF_ENDPOINT", server.endpoint())).done();
+    assert_eq!(tag_digest(&registry, "model", "pod").as_deref(), Some(done.digest()));
+    if let Some(cgroup) = &cgroup {
+        let peak = cgroup.number("memory.max_usage_in_bytes");
+        println!("8 shards of {bytes} bytes: at most {} KiB in the cgroup", peak >> 10);
+        assert!(peak < 96 << 20, "{peak}");
+    }
+}
+
+#[test]
+fn a_new_tag_learns_of_the_old_one_and_an_interrupted_push_leaves_none() {
+    let (server, registry) = (HubServer::start(), Registry::start(RegistryOptions::default()));
+    let site = Site::new("");
+    write_model(&site, 4);
+    publish(&server, &hub_model(&site));
+    let [old, new, other] =
+        ["model:1", "model:2", "other:1"].map(|name| format!("{}/{name}", registry.host()));
+    built(&site, Some(&server), &["hf://org/model", "-t", &old, "--push"]);
+    let bytes = server.body_bytes();
+    let (_, metadata) =
+        built(&site, Some(&server), &["hf://org/model", "-t", &new, "--push", "--cache-from", &old]);
+    assert!(ways(&metadata).iter().all(|way| way.ends_with(": reused, present")), "{metadata:#}");
+    let (_, metadata) =
+        built(&site, Some(&server), &["hf://org/model", "-t", &other, "--push", "--cache-from", &old]);
+    assert!(ways(&metadata).iter().all(|way| way.ends_with(": reused, mounted")), "{metadata:#}");
+    assert_eq!(server.body_bytes(), bytes, "bytes of files were fetched");
+
+    server.throttle(Some(200_000));
+    let third = format!("{}/third:1", registry.host());
+    let mut command = site.ocib(&["model", "build", "hf://org/model", "-t", &third, "--push"]);
+    let mut child = started(command.env("HF_ENDPOINT", server.endpoint()));
+    until(&mut child, "a shard is on its way", || uploaded_bytes(&registry, "third") > 0);
+    signal(&child, "INT");
+    assert_eq!(wait(child).code(), Some(130));
+    assert_eq!(tag_digest(&registry, "third", "1"), None);
 }
