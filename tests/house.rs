@@ -421,8 +421,8 @@ const GUIDES: [(&str, &[&str]); 10] = [
     ("verify", &["docs/images.md"]),
     ("model build", &["docs/models.md"]),
     ("model inspect", &["docs/models.md"]),
-    ("model pull", &["docs/models.md"]),
-    ("model check", &["docs/models.md"]),
+    ("model pull", &["docs/models.md", "docs/models-pull.md"]),
+    ("model check", &["docs/models.md", "docs/models-pull.md"]),
 ];
 
 #[test]

@@ -30,6 +30,8 @@ mod metadata;
 #[cfg(feature = "model")]
 mod model;
 #[cfg(feature = "model")]
+mod model_check;
+#[cfg(feature = "model")]
 mod model_pull;
 mod outputs;
 mod page;

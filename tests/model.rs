@@ -21,7 +21,7 @@ const CARD: &str = "---\nlicense: apache-2.0\nbase_model: org/base\n---\n# A mod
 const SHARD_BYTES: u64 = 1 << 20;
 
 /// Writes a model of so many shards into the directory `model` of the site.
-pub(crate) fn write_model(site: &Site, shards: u64) {
+fn write_model(site: &Site, shards: u64) {
     for number in 1..=shards {
         let name = format!("model/model-{number:05}-of-{shards:05}.safetensors");
         safetensors_file(&site.path(name), number, SHARD_BYTES);
@@ -114,7 +114,7 @@ fn a_directory_becomes_an_image_of_a_layer_for_each_shard() {
 }
 
 /// Compares two directories; files whose names begin with a dot are no part of a model.
-pub(crate) fn assert_same_files(expected: &Path, actual: &Path) {
+fn assert_same_files(expected: &Path, actual: &Path) {
     run_command(Command::new("diff").args(["-r", "--exclude=.*"]).args([expected, actual]));
 }
 

@@ -1,254 +1,520 @@
-//! `ocib model pull`: files out of images and artifacts, whatever happens on the way.
+//! `ocib model pull`: what other people's unpackers give, nothing twice, nothing half, nothing outside.
 
 use std::{
     fs,
-    io::Write,
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
     path::Path,
-    process::{Command, Stdio},
+    process::Command,
 };
 
-use ocib_testkit::{Fault, FaultProxy, Registry, RegistryOptions, RequestKind, require, safetensors_file};
-
-use crate::{
-    model::{assert_same_files, write_model},
-    program::{Site, ended, names, signal, started, until, wait},
+use ocib_image::Digest;
+use ocib_testkit::{
+    Fault, FaultProxy, Noise, Registry, RegistryOptions, RequestKind, is_full, noise_file, require,
+    run_command, skopeo, umoci,
 };
+use serde_json::{Value, json};
 
-/// A site with a model of two shards, pushed as image, as a ModelPack of raw files and of tars.
-fn pushed(registry: &Registry) -> Site {
-    let site = Site::new("");
-    write_model(&site, 2);
-    site.file("model/sub/extra.json", "{\"a\":1}");
-    let tag = format!("{}/model:1", registry.host());
-    site.done(&["model", "build", "model", "-t", &tag, "--push", "--modelpack"]);
-    site.done(&[
-        "model",
-        "build",
-        "model",
-        "-t",
-        &tag,
-        "--push",
-        "--modelpack=raw",
-        "--modelpack-tag",
-        "raw",
-    ]);
-    site
+use crate::program::{Site, ended, names, signal, started, until, wait};
+
+pub(crate) const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
+pub(crate) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+
+/// A layer of an image that is written by hand.
+pub(crate) struct Part<'a> {
+    media_type: &'a str,
+    bytes: Vec<u8>,
+    annotations: Value,
 }
 
-#[test]
-fn images_and_artifacts_give_the_files_back() {
-    let registry = Registry::start(RegistryOptions::default());
-    let site = pushed(&registry);
-    for name in ["1", "1-modelpack", "raw"] {
-        let reference = format!("{}/model:{name}", registry.host());
-        site.done(&["model", "pull", &reference, name]);
-        assert_same_files(&site.path("model"), &site.path(name));
-        assert!(!site.path(name).join(".ocib-pull").exists());
-        // Again: nothing but headers and what is compressed is fetched.
-        let before = registry.requests();
-        let again = site.done(&["model", "pull", &reference, name]);
-        assert!(again.stderr.contains("is there already"), "{}", again.stderr);
-        let bytes: u64 = registry.requests().since(&before).0.iter().map(|request| request.bytes).sum();
-        assert!(bytes < 2 << 20, "{name}: {bytes} bytes were fetched again");
+impl<'a> Part<'a> {
+    pub(crate) fn new(media_type: &'a str, bytes: impl Into<Vec<u8>>) -> Self {
+        Self { media_type, bytes: bytes.into(), annotations: json!({}) }
+    }
+
+    pub(crate) fn at(self, path: &str) -> Self {
+        Self { annotations: json!({"org.cncf.model.filepath": path}), ..self }
     }
 }
 
-#[test]
-fn a_file_that_was_damaged_is_fetched_again() {
-    let registry = Registry::start(RegistryOptions::default());
-    let site = pushed(&registry);
-    let reference = format!("{}/model:1", registry.host());
-    site.done(&["model", "pull", &reference, "out"]);
-    let path = site.path("out/model-00001-of-00002.safetensors");
-    let mut bytes = fs::read(&path).unwrap();
-    bytes[500_000] ^= 1;
-    fs::write(&path, bytes).unwrap();
-    fs::remove_file(site.path("out/config.json")).unwrap();
-    site.done(&["model", "pull", &reference, "out"]);
-    assert_same_files(&site.path("model"), &site.path("out"));
-}
-
-#[test]
-fn a_pull_that_was_killed_goes_on_and_shows_nothing_before() {
-    let registry = Registry::start(RegistryOptions::default());
-    let site = Site::new("");
-    let bytes = 96 << 20;
-    safetensors_file(&site.path("model/model.safetensors"), 1, bytes);
-    site.file("model/config.json", "{}");
-    let proxy = FaultProxy::start(&registry.host());
-    site.done(&["model", "build", "model", "-t", &format!("{}/model:1", registry.host()), "--push"]);
-    let reference = format!("{}/model:1", proxy.host());
-    proxy.throttle(32 << 20);
-    let arguments = ["model", "pull", &reference, "out", "--jobs", "1", "--quiet"];
-    let mut child = started(&mut site.ocib(&arguments));
-    until(&mut child, "a range is complete", || {
-        let layers = fs::read_dir(site.path("out/.ocib-pull")).into_iter().flatten().flatten();
-        layers
-            .filter_map(|layer| fs::read_to_string(layer.path().join("ranges")).ok())
-            .any(|text| !text.is_empty())
-    });
-    signal(&child, "KILL");
-    wait(child);
-    assert_eq!(names(&site.path("out")), [".ocib-pull"], "something looks complete");
-    proxy.throttle(u64::MAX);
-    let before = registry.requests();
-    site.done(&arguments);
-    assert_same_files(&site.path("model"), &site.path("out"));
-    let ranges = registry.requests().since(&before);
-    let whole = ranges.0.iter().filter(|request| request.method == "GET" && request.status == 206).count();
-    assert!(whole >= 2, "ranges were asked for: {ranges:?}");
-}
-
-#[test]
-fn a_connection_that_breaks_is_no_matter_and_wrong_bytes_are() {
-    let registry = Registry::start(RegistryOptions::default());
-    let site = pushed(&registry);
-    let proxy = FaultProxy::start(&registry.host());
-    let reference = format!("{}/model:1", proxy.host());
-    for _ in 0..3 {
-        proxy.inject_into(RequestKind::BlobGet, Fault::ResponseBody { after_bytes: 300_000 });
-    }
-    site.done(&["model", "pull", &reference, "out"]);
-    assert_same_files(&site.path("model"), &site.path("out"));
-
-    let hex = "model-00001-of-00002.safetensors";
-    let layer = fs::read_dir(registry.storage().join("docker/registry/v2/blobs/sha256")).unwrap();
-    let data = layer.flatten().flat_map(|dir| fs::read_dir(dir.path()).unwrap().flatten());
-    let large: Vec<_> = data
-        .map(|blob| blob.path().join("data"))
-        .filter(|path| fs::metadata(path).unwrap().len() > 1 << 20)
+/// Writes an OCI layout of one manifest with these layers.
+pub(crate) fn layout(site: &Site, name: &str, config_type: &str, parts: &[Part<'_>]) {
+    let blob = |bytes: &[u8]| {
+        let digest = Digest::of(bytes);
+        site.file(format!("{name}/blobs/sha256/{}", digest.hex()), bytes);
+        (digest.to_string(), bytes.len())
+    };
+    let layers: Vec<Value> = parts
+        .iter()
+        .map(|part| {
+            let (digest, size) = blob(&part.bytes);
+            json!({"mediaType": part.media_type, "digest": digest, "size": size, "annotations": part.annotations})
+        })
         .collect();
-    assert!(!large.is_empty(), "{hex}");
-    for path in large {
-        let mut bytes = fs::read(&path).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        fs::write(&path, bytes).unwrap();
+    let diff_ids: Vec<&Value> = layers.iter().map(|layer| &layer["digest"]).collect();
+    let config = json!({"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": diff_ids}});
+    let (digest, size) = blob(config.to_string().as_bytes());
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {"mediaType": config_type, "digest": digest, "size": size},
+        "layers": layers,
+    });
+    let (digest, size) = blob(manifest.to_string().as_bytes());
+    let entry = json!({"mediaType": manifest["mediaType"], "digest": digest, "size": size});
+    site.file(format!("{name}/index.json"), json!({"schemaVersion": 2, "manifests": [entry]}).to_string());
+    site.file(format!("{name}/oci-layout"), r#"{"imageLayoutVersion": "1.0.0"}"#);
+}
+
+/// A tar of what is in a directory, by GNU tar.
+fn tar(site: &Site, directory: &str, names: &[&str]) -> Vec<u8> {
+    let mut command = Command::new(require("tar", "tar"));
+    command
+        .args(["--sort=name", "--mtime=@1000", "--format=gnu", "-C"])
+        .arg(site.path(directory))
+        .arg("-cf")
+        .arg(site.path("made.tar"))
+        .args(names);
+    run_command(&mut command);
+    fs::read(site.path("made.tar")).unwrap()
+}
+
+/// Files, links and directories with modes, sizes and contents, by path; ocib's own are left out.
+fn listing(directory: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut todo = vec![directory.to_owned()];
+    while let Some(next) = todo.pop() {
+        for entry in fs::read_dir(&next).unwrap() {
+            let path = entry.unwrap().path();
+            let metadata = path.symlink_metadata().unwrap();
+            let name = path.strip_prefix(directory).unwrap().display().to_string();
+            if name.starts_with(".ocib-pull") {
+                continue;
+            }
+            let mode = metadata.permissions().mode() & 0o7777;
+            found.push(if metadata.is_dir() {
+                todo.push(path);
+                format!("{name} d {mode:o}")
+            } else if metadata.is_symlink() {
+                format!("{name} -> {}", fs::read_link(&path).unwrap().display())
+            } else {
+                let digest = Digest::of(&fs::read(&path).unwrap()).hex();
+                format!("{name} {mode:o} {} {} {}", metadata.len(), metadata.mtime(), &digest[..12])
+            });
+        }
     }
-    let stderr = ended(&mut site.ocib(&["model", "pull", &reference, "other"])).failed(3);
-    assert!(stderr.contains("cannot be unpacked: its bytes have another digest"), "{stderr}");
-    assert_eq!(names(&site.path("other")), [".ocib-pull"]);
+    found.sort();
+    found
 }
 
-/// An archive made by Python, of entries `TYPE NAME CONTENT-OR-TARGET`.
-fn archive(path: &Path, entries: &[(&str, &str, &str)]) {
-    let script = "import io,sys,tarfile\n\
-                  t=tarfile.open(sys.argv[1],'w')\n\
-                  for line in sys.stdin.read().splitlines():\n  \
-                    kind,name,rest=line.split('\\t')\n  i=tarfile.TarInfo(name)\n  \
-                    i.type={'f':b'0','l':b'2','h':b'1'}[kind]\n  i.mode=0o644\n  \
-                    data=rest.encode() if kind=='f' else b''\n  i.size=len(data)\n  \
-                    i.linkname='' if kind=='f' else rest\n  t.addfile(i,io.BytesIO(data))\n\
-                  t.close()\n";
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let mut python = Command::new(require("python3", "python3"))
-        .args(["-c", script])
-        .arg(path)
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let lines: String =
-        entries.iter().map(|(kind, name, rest)| format!("{kind}\t{name}\t{rest}\n")).collect();
-    python.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
-    assert!(python.wait().unwrap().success());
+/// Digests of layers that were asked for since.
+fn fetched(registry: &Registry, before: &ocib_testkit::Served, layers: &[String]) -> Vec<String> {
+    let requests = registry.requests().since(before);
+    let is_layer = |digest: &&str| layers.iter().any(|layer| layer == digest);
+    let mut fetched: Vec<String> =
+        requests.fetched().into_iter().filter(is_layer).map(str::to_owned).collect();
+    fetched.sort();
+    fetched.dedup();
+    fetched
 }
 
-/// A layout with one image of one layer, which is that archive.
-fn layout(site: &Site, entries: &[(&str, &str, &str)]) {
-    use ocib_image::{Annotations, Descriptor, Digest, Index, Manifest, MediaType};
-    let put = |bytes: &[u8]| site.file(format!("layout/blobs/sha256/{}", Digest::of(bytes).hex()), bytes);
-    archive(&site.path("layer.tar"), entries);
-    let layer = fs::read(site.path("layer.tar")).unwrap();
-    let digest = Digest::of(&layer);
-    let config = format!(
-        r#"{{"architecture":"amd64","os":"linux","config":{{}},"rootfs":{{"type":"layers","diff_ids":["{digest}"]}}}}"#
-    );
-    let descriptor = |media_type, bytes: &[u8]| Descriptor::of(media_type, bytes);
-    let manifest = Manifest::new(
-        descriptor(MediaType::Config, config.as_bytes()),
-        vec![descriptor(MediaType::LayerTar, &layer)],
-        Annotations::new(),
-    );
-    put(&layer);
-    put(config.as_bytes());
-    put(manifest.raw());
-    let index = Index::new(vec![manifest.descriptor()], Annotations::new());
-    site.file("layout/index.json", index.raw())
-        .file("layout/oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#);
+fn layer_digests(reference: &str) -> Vec<String> {
+    let manifest = crate::program::manifest(reference);
+    crate::program::layers(&manifest).into_iter().map(str::to_owned).collect()
+}
+
+/// A model of a large shard, a small one, text and links, with a layer for each but the last ones.
+fn model(site: &Site, large_bytes: u64) {
+    noise_file(&site.path("context/model-1.safetensors"), 1, large_bytes);
+    noise_file(&site.path("context/model-2.safetensors"), 2, 3 << 20);
+    site.file("context/text/config.json", "{}\n")
+        .file("context/text/sub/tokenizer.json", "[]\n".repeat(1000));
+    symlink("../config.json", site.path("context/text/sub/link")).unwrap();
+    fs::hard_link(site.path("context/text/config.json"), site.path("context/text/second.json")).unwrap();
+}
+
+const DOCKERFILE: &str = "\
+FROM scratch
+COPY other /etc/
+COPY model-1.safetensors /models/
+COPY model-2.safetensors /models/
+COPY --chmod=0750 text /models/
+";
+
+#[test]
+fn files_are_those_that_umoci_unpacks_and_move_once() {
+    let site = Site::new(DOCKERFILE);
+    site.file("context/other/passwd", "root\n");
+    model(&site, 70 << 20);
+    let registry = Registry::start(RegistryOptions::default());
+    let mut expected = Vec::new();
+    for codec in ["none", "gzip", "zstd"] {
+        let tag = format!("{}/model:{codec}", registry.host());
+        site.built(&["--quiet", "--compression", codec, "--push", "-t", &tag]);
+        // Debian's umoci reads no zstd, but the files are the same.
+        if codec != "zstd" {
+            expected = listing(&site.unpacked(&format!("docker://{tag}"), "amd64").join("models"));
+            assert_eq!(expected.len(), 7, "{expected:?}");
+        }
+        let directory = format!("to-{codec}");
+        let pulled = site.done(&["model", "pull", "--quiet", &tag, &directory]);
+        assert!(pulled.references()[0].starts_with(&format!("{}/model@sha256:", registry.host())));
+        assert_eq!(listing(&site.path(&directory)), expected, "{codec}");
+        assert_eq!(
+            names(&site.path(&directory)).iter().filter(|name| name.starts_with(".ocib")).collect::<Vec<_>>(),
+            [".ocib-pull.json"]
+        );
+        let inode = |name: &str| fs::metadata(site.path(&directory).join(name)).unwrap().ino();
+        assert_eq!(inode("config.json"), inode("second.json"));
+
+        let before = registry.requests();
+        site.done(&["model", "pull", "--quiet", &tag, &directory]);
+        site.done(&["model", "pull", "--quiet", "--verify", &tag, &directory]);
+        assert_eq!(fetched(&registry, &before, &layer_digests(&tag)), Vec::<String>::new(), "{codec}");
+        assert_eq!(listing(&site.path(&directory)), expected, "{codec}");
+    }
+    // What somebody changed is noticed: where its state is another one, and on demand whatever it is.
+    let large = site.path("to-none/model-1.safetensors");
+    let mut bytes = fs::read(&large).unwrap();
+    bytes[12345] ^= 1;
+    fs::write(&large, bytes).unwrap();
+    let tag = format!("{}/model:none", registry.host());
+    let before = registry.requests();
+    site.done(&["model", "pull", "--quiet", &tag, "to-none"]);
+    assert_eq!(fetched(&registry, &before, &layer_digests(&tag)), [layer_digests(&tag)[1].clone()]);
+    assert_eq!(listing(&site.path("to-none")), listing(&site.path("to-gzip")));
 }
 
 #[test]
-fn archives_that_lead_elsewhere_are_refused() {
-    let file = ("f", "models/a", "content");
-    for (entries, expected) in [
+fn another_revision_moves_what_changed_and_removes_what_is_stale() {
+    let site = Site::new(DOCKERFILE);
+    site.file("context/other/passwd", "root\n");
+    model(&site, 40 << 20);
+    let registry = Registry::start(RegistryOptions::default());
+    let tags = ["1", "2"].map(|tag| format!("{}/model:{tag}", registry.host()));
+    site.built(&["--quiet", "--compression", "none", "--push", "-t", &tags[0]]);
+    site.done(&["model", "pull", "--quiet", &tags[0], "to"]);
+    site.file("to/mine", "not from an image\n");
+    let kept = fs::metadata(site.path("to/model-1.safetensors")).unwrap();
+
+    noise_file(&site.path("context/model-2.safetensors"), 3, 3 << 20);
+    fs::remove_file(site.path("context/text/sub/tokenizer.json")).unwrap();
+    fs::remove_file(site.path("context/text/sub/link")).unwrap();
+    fs::remove_dir(site.path("context/text/sub")).unwrap();
+    site.built(&["--quiet", "--compression", "none", "--push", "-t", &tags[1]]);
+    let before = registry.requests();
+    site.done(&["model", "pull", "--quiet", &tags[1], "to"]);
+    let layers = layer_digests(&tags[1]);
+    let mut changed = layers[2..].to_vec();
+    changed.sort();
+    assert_eq!(fetched(&registry, &before, &layers), changed);
+    let now = fs::metadata(site.path("to/model-1.safetensors")).unwrap();
+    assert_eq!((now.ino(), now.ctime()), (kept.ino(), kept.ctime()));
+    assert!(site.path("to/sub/tokenizer.json").exists());
+
+    site.done(&["model", "pull", "--quiet", "--delete", &tags[1], "to"]);
+    let expected = ["config.json", "mine", "model-1.safetensors", "model-2.safetensors", "second.json"];
+    assert_eq!(names(&site.path("to")).split_off(1), expected);
+    assert_eq!(fs::read(site.path("to/model-2.safetensors")).unwrap(), Noise::bytes(3, 3 << 20));
+}
+
+/// Kills a pull as soon as so many bytes have passed, and lets another one go on.
+#[test]
+fn a_pull_that_is_killed_at_any_moment_goes_on() {
+    const CONNECTIONS: u64 = 2;
+    let bytes: u64 = if is_full() { 1 << 30 } else { 160 << 20 };
+    let site = Site::new("FROM scratch\nCOPY model.gguf /models/\nCOPY config.json /models/\n");
+    noise_file(&site.path("context/model.gguf"), 1, bytes);
+    site.file("context/config.json", "{}\n");
+    let registry = Registry::start(RegistryOptions::default());
+    let tag = format!("{}/model:1", registry.host());
+    site.built(&["--quiet", "--compression", "none", "--push", "-t", &tag]);
+    for (number, percent) in [3, 40, 75, 97].into_iter().enumerate() {
+        let proxy = FaultProxy::start(&registry.host());
+        let (tag, directory) = (format!("{}/model:1", proxy.host()), format!("to-{number}"));
+        let jobs = CONNECTIONS.to_string();
+        let arguments = ["model", "pull", "--quiet", "--jobs", &jobs, &tag, &directory];
+        let mut child = started(&mut site.ocib(&arguments));
+        until(&mut child, "enough bytes have passed", || {
+            proxy.received(RequestKind::BlobGet) >= bytes * percent / 100
+        });
+        signal(&child, "KILL");
+        wait(child);
+        assert_eq!(names(&site.path(&directory)), [".ocib-pull"], "a name was there before its content");
+        // The successor has a connection cut under it, too.
+        proxy.inject_into(RequestKind::BlobGet, Fault::ResponseBody { after_bytes: 1 << 20 });
+        site.done(&arguments);
+        assert_eq!(names(&site.path(&directory)), [".ocib-pull.json", "config.json", "model.gguf"]);
+        let mut compare = Command::new(require("cmp", "diffutils"));
+        run_command(
+            compare.arg(site.path("context/model.gguf")).arg(site.path(&directory).join("model.gguf")),
+        );
+        // A step of 4 MiB for each connection, and what was in sockets on its way.
+        let most = bytes + CONNECTIONS * (4 << 20) + (CONNECTIONS + 1) * (8 << 20);
+        let received = proxy.received(RequestKind::BlobGet);
+        assert!(received <= most, "{received} bytes of {bytes} passed, killed at {percent} %");
+    }
+}
+
+#[test]
+fn wrong_bytes_are_never_put_into_place() {
+    let site = Site::new("FROM scratch\nCOPY model /models/\n");
+    noise_file(&site.path("context/model"), 1, 40 << 20);
+    let registry = Registry::start(RegistryOptions::default());
+    for codec in ["none", "zstd"] {
+        let tag = format!("{}/model:{codec}", registry.host());
+        site.built(&["--quiet", "--compression", codec, "--push", "-t", &tag]);
+        let proxy = FaultProxy::start(&registry.host());
+        proxy.inject_into(RequestKind::BlobGet, Fault::ResponseByte { at: 5 << 20 });
+        let tag = format!("{}/model:{codec}", proxy.host());
+        let said = ended(&mut site.ocib(&["model", "pull", "--quiet", &tag, codec])).failed(5);
+        assert!(said.contains("so its bytes are not those that the manifest means"), "{said}");
+        assert!(!site.path(codec).join("model").exists());
+        site.done(&["model", "pull", "--quiet", &tag, codec]);
+        assert!(
+            fs::read(site.path(codec).join("model")).unwrap()
+                == fs::read(site.path("context/model")).unwrap()
+        );
+    }
+}
+
+#[test]
+fn whiteouts_of_umoci_are_respected() {
+    let site = Site::new("FROM scratch\nCOPY models /models/\n");
+    for name in ["a", "b", "old/x", "old/y"] {
+        site.file(format!("context/models/{name}"), name);
+    }
+    site.built(&["--quiet", "-t", "x:1", "-o", "type=oci,tar=false,dest=image"]);
+    site.file("new/z", "z");
+    let image = format!("{}:1", site.name("image"));
+    umoci(&["insert", "--image", &image, "--whiteout", "/models/a"]);
+    umoci(&["insert", "--image", &image, "--opaque", &site.name("new"), "/models/old"]);
+    site.done(&["model", "pull", "--quiet", "oci-layout://image:1", "to"]);
+    let expected = listing(&site.unpacked(&format!("oci:{image}"), "amd64").join("models"));
+    assert_eq!(listing(&site.path("to")), expected);
+    assert_eq!(names(&site.path("to/old")), ["z"]);
+    // The same of another part of the image, and an answer for one that has nothing.
+    site.done(&["model", "pull", "--quiet", "--path", "/models/old", "oci-layout://image:1", "part"]);
+    assert_eq!(names(&site.path("part")), [".ocib-pull.json", "z"]);
+    let said = ended(&mut site.ocib(&[
+        "model",
+        "pull",
+        "--quiet",
+        "--path",
+        "weights",
+        "oci-layout://image:1",
+        "none",
+    ]));
+    let said = said.failed(3);
+    assert!(
+        said.starts_with("error: the image has no files below /weights; at its top it has /models\n"),
+        "{said}"
+    );
+}
+
+#[test]
+fn artifacts_of_all_kinds() {
+    let site = Site::new("");
+    site.file("in/tokenizer/a.json", "[1]")
+        .file("in/tokenizer/b.json", "[2]")
+        .file("car/models/w.bin", "shared");
+    let text = tar(&site, "in", &["tokenizer"]);
+    let shared = tar(&site, "car", &["models"]);
+    let weights = Noise::bytes(1, 33 << 20);
+    let gz = {
+        site.file("text.tar", &text);
+        run_command(Command::new(require("gzip", "gzip")).arg("-k").arg(site.path("text.tar")));
+        fs::read(site.path("text.tar.gz")).unwrap()
+    };
+    let modelpack = "application/vnd.cncf.model.config.v1+json";
+    layout(
+        &site,
+        "raw",
+        modelpack,
+        &[
+            Part::new("application/vnd.cncf.model.weight.v1.raw", weights.clone())
+                .at("sub/model.safetensors"),
+            Part::new("application/vnd.cncf.model.weight.config.v1.raw", "{}").at("config.json"),
+            Part::new("application/vnd.cncf.model.doc.v1.tar+gzip", gz).at("tokenizer"),
+        ],
+    );
+    site.done(&["model", "pull", "--quiet", "oci-layout://raw", "raw-to"]);
+    assert_eq!(names(&site.path("raw-to")), [".ocib-pull.json", "config.json", "sub", "tokenizer"]);
+    assert!(fs::read(site.path("raw-to/sub/model.safetensors")).unwrap() == weights);
+    assert_eq!(fs::read(site.path("raw-to/tokenizer/b.json")).unwrap(), b"[2]");
+
+    // A layer that an image shares has the image's names.
+    layout(
+        &site,
+        "tar",
+        modelpack,
+        &[
+            Part::new("application/vnd.cncf.model.weight.v1.tar", shared).at("w.bin"),
+            Part::new("application/vnd.cncf.model.doc.v1.tar", text).at("tokenizer"),
+        ],
+    );
+    site.done(&["model", "pull", "--quiet", "oci-layout://tar", "tar-to"]);
+    assert_eq!(names(&site.path("tar-to")), [".ocib-pull.json", "tokenizer", "w.bin"]);
+
+    layout(
+        &site,
+        "docker",
+        "application/vnd.docker.ai.model.config.v0.1+json",
+        &[
+            Part::new("application/vnd.docker.ai.gguf.v3", "GGUF"),
+            Part::new("application/vnd.docker.ai.license", "free"),
+        ],
+    );
+    site.done(&["model", "pull", "--quiet", "oci-layout://docker", "docker-to"]);
+    assert_eq!(names(&site.path("docker-to")), [".ocib-pull.json", "LICENSE-2", "model.gguf"]);
+
+    layout(&site, "other", "application/vnd.example", &[Part::new("application/x-any", "bytes")]);
+    let said =
+        ended(&mut site.ocib(&["model", "pull", "--quiet", "oci-layout://other", "other-to"])).failed(3);
+    assert!(said.contains("is of type application/x-any, expected a tar, or a file with"), "{said}");
+    for path in ["../up", ".ocib-pull.json", ""] {
+        layout(&site, "bad", modelpack, &[Part::new("application/vnd.cncf.model.doc.v1.raw", path).at(path)]);
+        let said =
+            ended(&mut site.ocib(&["model", "pull", "--quiet", "oci-layout://bad", "bad-to"])).failed(3);
+        assert!(said.contains("help: do not use the image, and tell its owner"), "{path}: {said}");
+    }
+}
+
+/// A member of an archive made to do harm, by Python's tarfile.
+pub(crate) fn hostile(site: &Site, members: &str) -> Vec<u8> {
+    let script = format!(
+        "import tarfile, io, sys\n\
+         archive = tarfile.open({:?}, 'w')\n\
+         def add(name, type=tarfile.REGTYPE, link='', content=b''):\n\
+         \x20   member = tarfile.TarInfo(name); member.type = type; member.linkname = link; member.size = len(content)\n\
+         \x20   archive.addfile(member, io.BytesIO(content))\n\
+         {members}\n\
+         archive.close()\n",
+        site.name("hostile.tar")
+    );
+    run_command(Command::new(require("python3", "python3")).args(["-c", &script]));
+    fs::read(site.path("hostile.tar")).unwrap()
+}
+
+#[test]
+fn hostile_layers_write_nothing_outside() {
+    for (members, why) in [
+        ("add('models/../../up', content=b'e')", "it has .. in its path"),
+        ("add('models/l', tarfile.SYMTYPE, '../outside')", "it is a link to outside of what is pulled"),
+        ("add('models/l', tarfile.SYMTYPE, '/outside')", "it is a link to outside of what is pulled"),
         (
-            vec![("f", "models/../../escaped", "x")],
-            "models/../../escaped cannot be unpacked: its path leads out",
+            "add('models/d/l', tarfile.SYMTYPE, 'x/../../..')",
+            "it is a link whose target has .. behind a name",
         ),
-        (vec![file, ("l", "models/b", "/etc/passwd")], "b cannot be unpacked: it is a link that leads out"),
-        (vec![file, ("l", "models/b", "../../x")], "b cannot be unpacked: it is a link that leads out"),
         (
-            vec![("l", "models/d", "sub"), ("f", "models/d/x", "x")],
-            "d/x cannot be unpacked: something above it is no directory",
+            "add('models/l', tarfile.SYMTYPE, 'd'); add('models/l/x', content=b'e')",
+            "it is below l, which is no directory",
         ),
-        (vec![file, ("h", "models/b", "etc/passwd")], "b cannot be unpacked: it is a hard link to no file"),
-        (vec![("f", "etc/a", "x")], "it has no file of a model"),
+        (
+            "add('models/h', tarfile.LNKTYPE, 'etc/passwd')",
+            "it is a hard link to a file outside of what is pulled",
+        ),
+        (
+            "add('models/h', tarfile.LNKTYPE, 'models/none')",
+            "it is a hard link to none, which is no file before it",
+        ),
+        ("add('models/null', tarfile.CHRTYPE)", "it is a device or a pipe"),
+        ("add('models', tarfile.SYMTYPE, 'outside')", "it is no directory"),
+        ("add('models/.ocib-pull.json', content=b'{}')", "names that begin with .ocib-pull are ocib's own"),
     ] {
         let site = Site::new("");
-        layout(&site, &entries);
-        let stderr = ended(&mut site.ocib(&["model", "pull", "oci-layout://layout", "in/out"])).failed(3);
-        assert!(stderr.contains(expected), "{entries:?}: {stderr}");
-        assert!(!site.path("escaped").exists() && !site.path("in/escaped").exists());
+        site.file("outside/secret", "secret\n");
+        let layer = hostile(&site, members);
+        for large in [false, true] {
+            // Large layers are looked at by their headers.
+            let layer = match large {
+                false => layer.clone(),
+                true => [&layer[..layer.len() / 10240 * 10240], &vec![0; 33 << 20]].concat(),
+            };
+            layout(&site, "image", CONFIG, &[Part::new(TAR, layer)]);
+            let said = ended(&mut site.ocib(&["model", "pull", "--quiet", "oci-layout://image", "to/there"]))
+                .failed(3);
+            assert!(said.contains(why), "{members}: {said}");
+            assert_eq!(names(&site.path("outside")), ["secret"]);
+            assert_eq!(names(&site.path("to")), ["there"]);
+            assert_eq!(names(&site.path("to/there")), [".ocib-pull"], "{members}");
+        }
     }
-    // What a directory of the user's leads elsewhere by is not followed.
-    let site = Site::new("");
-    layout(&site, &[("f", "models/d/x", "x")]);
-    fs::create_dir_all(site.path("elsewhere")).unwrap();
-    fs::create_dir_all(site.path("out")).unwrap();
-    std::os::unix::fs::symlink("../elsewhere", site.path("out/d")).unwrap();
-    ended(&mut site.ocib(&["model", "pull", "oci-layout://layout", "out"])).failed(3);
-    assert_eq!(names(&site.path("elsewhere")), Vec::<String>::new());
 }
 
 #[test]
-fn links_within_a_model_are_made_and_whiteouts_obeyed() {
+fn what_is_in_the_directory_leads_nowhere_else() {
     let site = Site::new("");
-    let entries = [
-        ("f", "models/a", "one"),
-        ("l", "models/b", "a"),
-        ("h", "models/c", "models/a"),
-        ("f", "models/sub/d", "two"),
-        ("l", "models/sub/e", "../a"),
-    ];
-    layout(&site, &entries);
-    site.done(&["model", "pull", "oci-layout://layout", "out"]);
-    for (name, content) in [("a", "one"), ("b", "one"), ("c", "one"), ("sub/d", "two"), ("sub/e", "one")] {
-        assert_eq!(fs::read_to_string(site.path("out").join(name)).unwrap(), content, "{name}");
-    }
-    // A second time over what is there.
-    site.done(&["model", "pull", "oci-layout://layout", "out"]);
-    let site = Site::new("");
-    layout(&site, &[("f", "models/a", "one"), ("f", "models/b", "two"), ("f", "models/.wh.a", "")]);
-    site.done(&["model", "pull", "oci-layout://layout", "out"]);
-    assert_eq!(names(&site.path("out")), ["b"]);
+    site.file("outside/secret", "secret\n");
+    let layer = hostile(
+        &site,
+        "add('models/d/secret', content=b'e'); add('models/d/f', content=b'1'); add('models/d/f', content=b'22')",
+    );
+    layout(&site, "image", CONFIG, &[Part::new(TAR, layer)]);
+    fs::create_dir(site.path("to")).unwrap();
+    symlink("../outside", site.path("to/d")).unwrap();
+    site.done(&["model", "pull", "--quiet", "oci-layout://image", "to"]);
+    assert_eq!(fs::read(site.path("outside/secret")).unwrap(), b"secret\n");
+    assert!(site.path("to/d").symlink_metadata().unwrap().is_dir());
+    // Of two entries of one name the later one counts.
+    assert_eq!(fs::read(site.path("to/d/f")).unwrap(), b"22");
 }
 
 #[test]
-fn what_keeps_kserve_from_a_model_is_said() {
-    let site = Site::new("FROM scratch\nCOPY --chmod=0600 config.json /models/config.json\n");
-    site.file("context/config.json", "{}");
-    site.built(&["--platform", "linux/arm64", "-o", "type=oci,dest=out,tar=false", "-t", "x:latest"]);
-    let ended = ended(&mut site.ocib(&["model", "check", "oci-layout://out"]));
-    assert_eq!(ended.code(), Some(1));
-    let expected = "\
-problem  oci:// (sidecar): /models/config.json cannot be read by every user
-problem  oci:// (sidecar): /models cannot be entered by every user
-problem  oci:// (sidecar): it has no sh, no ln, no sleep
-problem  oci:// (sidecar): it is for linux/arm64, not for linux/amd64
-problem  oci+native:// (image volume): /models/config.json cannot be read by every user
-problem  oci+native:// (image volume): /models cannot be entered by every user
-problem  oci+fetch:// (extraction): /models/config.json cannot be read by every user
-problem  oci+fetch:// (extraction): /models cannot be entered by every user
-";
-    assert_eq!(String::from_utf8(ended.stdout).unwrap(), expected);
+fn the_platform_is_chosen() {
+    let site = Site::new("FROM scratch\nARG TARGETARCH\nCOPY $TARGETARCH /models/\n");
+    site.file("context/amd64/who", "amd64").file("context/arm64/who", "arm64");
+    site.built(&[
+        "--quiet",
+        "--platform",
+        "linux/amd64,linux/arm64",
+        "-t",
+        "x:1",
+        "-o",
+        "type=oci,tar=false,dest=image",
+    ]);
+    for (flags, expected) in [(&[][..], "amd64"), (&["--platform", "linux/arm64"], "arm64")] {
+        let arguments = [&["model", "pull", "--quiet"], flags, &["oci-layout://image:1", "to"]].concat();
+        site.done(&arguments);
+        assert_eq!(fs::read_to_string(site.path("to/who")).unwrap(), expected);
+    }
+    skopeo(&[
+        "copy",
+        "--override-arch",
+        "arm64",
+        &format!("oci:{}:1", site.name("image")),
+        &format!("oci-archive:{}:1", site.name("a.tar")),
+    ]);
+    site.done(&[
+        "model",
+        "pull",
+        "--quiet",
+        "--platform",
+        "linux/arm64",
+        "oci-archive://a.tar:1",
+        "from-archive",
+    ]);
+    assert_eq!(fs::read_to_string(site.path("from-archive/who")).unwrap(), "arm64");
+}
+
+#[test]
+fn large_layers_pass_through_64_mib() {
+    let bytes: u64 = if is_full() { 2 << 30 } else { 300 << 20 };
+    let site = Site::new("FROM scratch\nCOPY model.gguf /models/\n");
+    noise_file(&site.path("context/model.gguf"), 1, bytes);
+    let registry = Registry::start(RegistryOptions::default());
+    for codec in ["none", "gzip", "zstd"] {
+        let tag = format!("{}/model:{codec}", registry.host());
+        site.built(&["--quiet", "--compression", codec, "--push", "-t", &tag]);
+        let pull = site.ocib(&["model", "pull", "--quiet", "--jobs", "16", &tag, "to"]);
+        let mut time = Command::new(require("time", "time"));
+        time.args(["--quiet", "-f", "%M", "-o"])
+            .arg(site.path("used"))
+            .arg(pull.get_program())
+            .args(pull.get_args());
+        site.clean(&mut time);
+        ended(&mut time).done();
+        let peak_kib: u64 = fs::read_to_string(site.path("used")).unwrap().trim().parse().unwrap();
+        assert!(peak_kib < 64 << 10, "{codec}: a peak of {peak_kib} KiB");
+        fs::remove_dir_all(site.path("to")).unwrap();
+    }
 }

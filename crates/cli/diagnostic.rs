@@ -100,7 +100,6 @@ impl Failure {
         let failure = match error {
             Error::Place(place) | Error::Layer(LayerError::Place(place)) => return Self::of_place(place),
             Error::Layer(layer) => failure(exit_of_layer(layer)),
-            Error::Write { .. } => failure(Exit::Failed),
             Error::BrokenPromise { .. } => failure(Exit::Remote),
             Error::NotSuited { .. } | Error::BadPrefix { .. } => failure(Exit::Usage),
             _ => failure(Exit::Input),

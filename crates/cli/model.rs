@@ -1,6 +1,7 @@
 //! `ocib model`: models into images, and out of them.
 
 mod build;
+mod check;
 mod flags;
 mod inspect;
 mod pull;
@@ -19,6 +20,6 @@ pub(crate) fn run(model: &Model) -> Result<(), Failure> {
         ModelCommand::Build(build) => build::run(build),
         ModelCommand::Inspect(inspect) => inspect::run(inspect),
         ModelCommand::Pull(pull) => pull::run(pull),
-        ModelCommand::Check(check) => pull::run_check(check),
+        ModelCommand::Check(check) => check::run(check),
     }
 }

@@ -18,11 +18,11 @@ pub(crate) enum ModelCommand {
     /// Package a model's files as an image, one weight file a layer, without a disk in between.
     Build(Box<Build>),
     /// Say what a model is, reading no more than the headers of its files.
-    Inspect(Inspect),
+    Inspect(Box<Inspect>),
     /// Get the files of a model out of its image or artifact.
-    Pull(Pull),
+    Pull(Box<super::pull::Pull>),
     /// Say whether KServe would find the model in an image, in each of its three ways.
-    Check(Check),
+    Check(Box<super::check::Check>),
 }
 
 /// What layers of a ModelPack manifest are.
@@ -71,55 +71,6 @@ pub(crate) struct Inspect {
     /// Leave out files that match.
     #[arg(long, value_name = "PATTERN")]
     pub(crate) exclude: Vec<String>,
-
-    #[command(flatten)]
-    pub(crate) shared: Shared,
-}
-
-#[derive(Args, Debug)]
-#[command(after_help = "\
-IMAGE is as for `ocib copy`: an image with its model below --prefix, a ModelPack of tars or raw files, or
-Docker Model Runner's. Layers come in ranges, --jobs at a time, are verified on the disk, and only then do
-files get their names. What is complete or was begun by an interrupted run is not fetched again.
-
-Exit codes: 0 done, 1 a file could not be written, 2 usage, 3 an image that cannot be unpacked,
-4 authentication or permission, 5 registry or network, 130 interrupted.")]
-pub(crate) struct Pull {
-    /// The image or artifact.
-    #[arg(value_name = "IMAGE")]
-    pub(crate) image: String,
-
-    /// The directory that the files are written to; it is made.
-    #[arg(value_name = "DIR")]
-    pub(crate) directory: PathBuf,
-
-    /// The directory of the image that the model is in.
-    #[arg(long, value_name = "DIR", default_value = "/models")]
-    pub(crate) prefix: String,
-
-    /// Whose image out of an index [default: linux/amd64].
-    #[arg(long, value_name = "OS/ARCH")]
-    pub(crate) platform: Option<Platform>,
-
-    #[command(flatten)]
-    pub(crate) shared: Shared,
-}
-
-#[derive(Args, Debug)]
-#[command(after_help = "\
-IMAGE is as for `ocib copy`. A line for each way goes to stdout. Plain layers are not read but for their
-headers; compressed ones are read whole.
-
-Exit codes: 0 all three ways work, 1 one does not, 2 usage, 3 a layout or archive that cannot be read,
-4 authentication or permission, 5 registry or network, 130 interrupted.")]
-pub(crate) struct Check {
-    /// The image.
-    #[arg(value_name = "IMAGE")]
-    pub(crate) image: String,
-
-    /// Whose image out of an index [default: linux/amd64].
-    #[arg(long, value_name = "OS/ARCH")]
-    pub(crate) platform: Option<Platform>,
 
     #[command(flatten)]
     pub(crate) shared: Shared,

@@ -91,8 +91,9 @@ async fn of_image(
 async fn of_layers(image: &ocib_store::Documents, name: &ocib_image::ImageName) -> Result<Found, Failure> {
     let manifest = image.manifests().next().ok_or_else(|| Failure::input(format!("{name} has no image")))?;
     let mut facts = Facts::default();
-    for file in
-        pull_index(&**image.origin(), manifest, "models").await.map_err(|error| Failure::of_model(&error))?
+    for file in pull_index(&**image.origin(), manifest, "models")
+        .await
+        .map_err(|error| super::pull::failure(&error))?
     {
         facts.files += 1;
         facts.bytes += file.bytes;

@@ -1,91 +1,115 @@
-//! `ocib model pull` and `ocib model check`: a model out of its image.
+//! `ocib model pull`: the files of a model, out of an image into a directory.
 
-use std::sync::Arc;
+use std::path::PathBuf;
 
-use bytesize::ByteSize;
-use ocib_image::{Event, ImageName, Platform};
-use ocib_model::{PullOptions, Ways, check, pull};
-use ocib_net::Backoff;
+use clap::Args;
+use ocib_image::{Budget, Event, ImageSource, PlaceErrorKind, Platform};
+use ocib_model::{PullError, PullOptions, pull};
 use ocib_store::Images;
 
-use super::flags::{Check, Pull};
 use crate::{
     args::Shared,
     copy::AS_IT_IS,
-    diagnostic::{Exit, Failure},
-    places, progress,
-    registries::Clients,
-    report, wiring,
+    diagnostic::{Exit, Failure, with_causes},
+    places, progress, registries, report, wiring,
 };
 
-/// Runs `ocib model pull`.
-pub(super) fn run(options: &Pull) -> Result<(), Failure> {
-    let (clients, images) = clients(&options.shared)?;
-    let events = progress::watch(options.shared.progress, options.shared.quiet);
-    let name = places::name(&options.image)?;
-    let budget = wiring::sealer(&options.shared, AS_IT_IS)?.budget();
-    let how = PullOptions {
-        prefix: options.prefix.trim_matches('/').to_owned(),
-        platform: options.platform.clone().unwrap_or_else(Platform::linux_amd64),
-        streams: budget.layers,
+/// What a connection takes with what waits behind it, in bytes.
+const CONNECTION_BYTES: u64 = 4 << 20;
+/// What the decoder of a compressed layer takes, in bytes: zstd's window at the levels that are in use.
+const DECODER_BYTES: u64 = 10 << 20;
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+IMAGE is as for `ocib copy`: an ordinary image (a modelcar), a CNCF ModelPack artifact, a model of Docker
+Model Runner, or what oras pushed. Interrupted at any moment, the same command goes on where it was; one
+that finds all files in place moves no byte of them. What it remembers is in DIR/.ocib-pull.json.
+The digest-pinned reference goes to stdout, all else to stderr.
+
+Exit codes: 0 done, 1 a file could not be written, 2 usage, 3 an image that holds no such files or such as
+must not be written, 4 authentication or permission, 5 registry or network, 130 interrupted.")]
+pub(crate) struct Pull {
+    /// The image or artifact.
+    #[arg(value_name = "IMAGE")]
+    image: String,
+
+    /// Where the files go; made if it is missing.
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+
+    /// The part of an ordinary image that is wanted; artifacts are pulled whole.
+    #[arg(long, visible_alias = "prefix", value_name = "PATH", default_value = "/models")]
+    path: String,
+
+    /// The platform to pick out of an index [default: linux/amd64].
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+
+    /// Remove what earlier pulls put into DIR and the image has no more.
+    #[arg(long)]
+    delete: bool,
+
+    /// Read files that are in place again, though nothing changed them since they were verified.
+    #[arg(long)]
+    verify: bool,
+
+    #[command(flatten)]
+    shared: Shared,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Pull) -> Result<(), Failure> {
+    let name = places::name(&arguments.image)?;
+    let events = progress::watch(arguments.shared.progress, arguments.shared.quiet);
+    let budget = wiring::sealer(&arguments.shared, AS_IT_IS)?.budget();
+    let options = options(arguments, budget);
+    let images = Images {
+        registries: registries::registries(
+            &arguments.shared,
+            &wiring::http(&arguments.shared)?,
+            events.clone(),
+        )?,
     };
-    let directory = options.directory.clone();
-    let told = Arc::clone(&events);
+    let platform = arguments.platform.clone().unwrap_or_else(Platform::linux_amd64);
+    let directory = arguments.directory.clone();
     let pulled = wiring::run(async move {
-        let origin = places::open(&images, &name).await?;
-        let pulled = pull(&*origin, &directory, &how, &events).await;
-        pulled.map_err(|error| clients.explained(Failure::of_model(&error)))
+        let image = images.resolve(&name, &platform).await.map_err(|error| places::unread(&name, &error))?;
+        let pulled = pull(&image, &directory, &options, &events).await.map_err(|error| failure(&error))?;
+        let (placed, kept, removed) = (pulled.placed, pulled.kept, pulled.removed);
+        events.emit(Event::Note(&format!(
+            "{placed} files put into place, {kept} were there, {removed} removed"
+        )));
+        Ok(pulled)
     })?;
-    let size = |bytes| ByteSize::b(bytes).display().iec().to_string();
-    let text = format!(
-        "{} files, {}; {} of the layers were there already",
-        pulled.files,
-        size(pulled.bytes),
-        size(pulled.present_bytes)
-    );
-    told.emit(Event::Note(&text));
+    report::result(&pulled.image);
     Ok(())
 }
 
-/// Runs `ocib model check`.
-pub(super) fn run_check(options: &Check) -> Result<(), Failure> {
-    let (clients, images) = clients(&options.shared)?;
-    let name = places::name(&options.image)?;
-    let platform = options.platform.clone().unwrap_or_else(Platform::linux_amd64);
-    let is_latest = matches!(&name, ImageName::Registry(reference) if reference.digest().is_none() && reference.tag() == Some("latest"));
-    let ways: Ways = wiring::run(async move {
-        let origin = places::open(&images, &name).await?;
-        let ways = check(&*origin, &platform).await;
-        ways.map_err(|error| clients.explained(Failure::of_model(&error)))
-    })?;
-    let mut is_good = true;
-    for (way, problems) in ways.all() {
-        match problems.is_empty() {
-            true => report::result(&format!("good     {way}")),
-            false => {
-                is_good = false;
-                problems.iter().for_each(|problem| {
-                    report::result(&format!("problem  {way}: {}", crate::terminal::line(problem, 200)));
-                });
-            }
-        }
-    }
-    if is_latest {
-        report::result(
-            "note     the tag is latest: nodes that have an older image under it may go on with that",
-        );
-    }
-    match is_good {
-        true => Ok(()),
-        false => Err(Failure::new(Exit::Failed, "KServe would not find the model in every way").help(
-            "docs/models.md says what each way needs; the sidecar wants a --base with sh, ln and sleep",
-        )),
+fn options(arguments: &Pull, budget: Budget) -> PullOptions {
+    PullOptions {
+        path: arguments.path.clone(),
+        connections: budget.layers_of(CONNECTION_BYTES),
+        decoders: budget.layers_of(DECODER_BYTES),
+        delete: arguments.delete,
+        verify: arguments.verify,
     }
 }
 
-fn clients(shared: &Shared) -> Result<(Clients, Images), Failure> {
-    let events = progress::watch(shared.progress, shared.quiet);
-    let clients = Clients::new(shared, &wiring::http(shared)?, Backoff::default(), events)?;
-    let images = Images { registries: clients.registries.clone() };
-    Ok((clients, images))
+/// An error of a pull with its exit code.
+pub(super) fn failure(error: &PullError) -> Failure {
+    let exit = match error {
+        PullError::Place(error) if error.kind != PlaceErrorKind::Input => return Failure::of_place(error),
+        PullError::WrongDigest { .. } => Exit::Remote,
+        PullError::Place(_)
+        | PullError::Archive { .. }
+        | PullError::Hostile { .. }
+        | PullError::UnknownLayer { .. }
+        | PullError::NothingThere { .. } => Exit::Input,
+        _ => Exit::Failed,
+    };
+    let failure = Failure::new(exit, with_causes(error));
+    match error.remedy() {
+        Some(help) => failure.help(help),
+        None => failure,
+    }
 }

@@ -4,6 +4,7 @@
 use std::{
     fmt,
     io::Read,
+    ops::Range,
     path::{Path, PathBuf},
     pin::Pin,
     str::FromStr,
@@ -25,6 +26,12 @@ pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes, PlaceError>> + Sen
 pub trait BlobSource: Send + Sync + fmt::Debug {
     /// The bytes from `offset` on, for an asynchronous consumer.
     fn stream(&self, offset: u64) -> BoxFuture<'_, Result<ByteStream, PlaceError>>;
+
+    /// The bytes of `range`, for whoever takes a few of many, or several parts at once. More may follow
+    /// behind them, and nothing but their number is verified: the digest is of the whole.
+    fn range(&self, range: Range<u64>) -> BoxFuture<'_, Result<ByteStream, PlaceError>> {
+        self.stream(range.start)
+    }
 
     /// The same bytes from the start for a blocking reader, which must be on a thread that may block.
     fn read(&self) -> Result<Box<dyn Read + Send>, PlaceError>;

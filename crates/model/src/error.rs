@@ -2,7 +2,7 @@
 
 use ocib_image::{Digest, LayerError, PlaceError};
 
-/// Why a model could not be read, packaged or unpacked.
+/// Why a model could not be read or packaged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -55,22 +55,6 @@ pub enum Error {
         expected: Digest,
         /// What came.
         actual: Digest,
-    },
-    /// An image that cannot be unpacked.
-    #[error("{name} cannot be unpacked: {why}")]
-    Unpack {
-        /// The image or one of its files.
-        name: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// The local file system failed.
-    #[error("cannot write {name}: {source}")]
-    Write {
-        /// The file.
-        name: String,
-        /// What the system said.
-        source: std::io::Error,
     },
     /// A file could not be read.
     #[error(transparent)]

@@ -1,253 +1,286 @@
-//! Unpacking: an image or artifact of a model back into files.
+//! Pulling: the files of a model image or artifact, out of wherever it is, into a directory.
 //!
-//! Layers come as ranges, several at a time, into files under temporary names in [`STATE`], a directory within
-//! the target. When all of a layer is there its digest is computed over what lies on the disk. Only when
-//! every layer is right do files get their names. What an interrupted run has left is taken up again.
+//! ```text
+//!  layers ──▶ plain and large: a survey of its headers, then parts, several at a time ─┐
+//!       └───▶ compressed or small: one stream                                          ├─▶ files under
+//!                                                                                      │   temporary names
+//!  ◀── nothing to fetch: the journal or the last pull has it                           │   digest verified
+//!                                                                                      ▼
+//!            layers upon each other: who wins at each path ──▶ contents renamed into place ──▶ record
+//! ```
+//!
+//! Nothing gets its name before the layer that it is from was verified whole. What is remembered between
+//! pulls, and where, is in `journal`; which names are refused in `entry`; how the directory is never left
+//! in `place`.
 
 mod check;
-mod fetch;
-mod index;
+mod entry;
+mod error;
+mod install;
+mod journal;
 mod place;
-mod sequence;
+mod present;
+mod ranges;
+mod source;
+mod stream;
+mod survey;
+mod tree;
 
 use std::{
-    fs,
-    path::{Path, PathBuf},
+    collections::{BTreeSet, HashMap},
+    path::Path,
     sync::Arc,
 };
 
-use futures_util::{StreamExt, TryStreamExt, stream};
-use ocib_image::{Blob, Document, Events, Manifest, MediaType, Origin, Platform, Progress, TaskId};
-use tokio::sync::Semaphore;
+use futures_util::{StreamExt, TryStreamExt, stream::iter};
+use ocib_image::{Digest, Events, Image, MediaType, Outcome, Progress, TaskId};
+use tokio::{sync::Semaphore, task::spawn_blocking};
 
-use crate::{Error, blocking};
+pub use check::{FileInImage, Suitability, Way, check, pull_index};
+pub use error::PullError;
 
-pub use check::{FileInImage, Ways, check, pull_index};
-use place::Placing;
+use entry::Scope;
+use journal::{KnownLayer, Partial, Record};
+use place::Place;
+use present::{Present, Search};
+use source::Source;
+use tree::Tree;
 
-/// The directory of what is not complete yet.
-const STATE: &str = ".ocib-pull";
-
-/// How a model is unpacked.
-#[derive(Clone, Debug)]
+/// How a pull is done.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PullOptions {
-    /// The directory of the image that the model is in, without slashes around it. Artifacts need not have it.
-    pub prefix: String,
-    /// Whose image out of an index.
-    pub platform: Platform,
-    /// Transfers at a time.
-    pub streams: usize,
+    /// The part of an ordinary image that is wanted, as an absolute path; `/` is all of it. Of artifacts
+    /// all files are.
+    pub path: String,
+    /// Connections at a time, for all layers together; each takes up to 4 MiB of memory.
+    pub connections: usize,
+    /// Compressed layers that are unpacked at a time; each takes about 10 MiB of memory.
+    pub decoders: usize,
+    /// Whether what earlier pulls put into the directory, and the image has no more, is removed.
+    pub delete: bool,
+    /// Whether files that are there are read again, though nothing changed them since they were verified.
+    pub verify: bool,
 }
 
-/// What was unpacked.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+impl Default for PullOptions {
+    fn default() -> Self {
+        Self { path: "/models".to_owned(), connections: 4, decoders: 2, delete: false, verify: false }
+    }
+}
+
+/// What a pull did.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Pulled {
-    /// Files.
-    pub files: u64,
-    /// Bytes of files.
-    pub bytes: u64,
-    /// Bytes of layers that were there already, and are what they should be.
-    pub present_bytes: u64,
+    /// The pinned name of what was pulled.
+    pub image: String,
+    /// Files that were put into place.
+    pub placed: usize,
+    /// Files that were there already.
+    pub kept: usize,
+    /// Files, links and directories of earlier pulls that were removed.
+    pub removed: usize,
 }
 
-/// Where one regular file, directory or link of an image is, and what it is called there.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Member {
-    /// As the archive has it, cleaned of dots and slashes at its ends.
-    pub(crate) path: Vec<u8>,
-    pub(crate) kind: MemberKind,
-    pub(crate) mode: u32,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum MemberKind {
-    /// So many bytes, which begin at that byte of the layer if that can be asked for.
-    File {
-        bytes: u64,
-        offset: u64,
-    },
-    Directory,
-    Symlink(Vec<u8>),
-    Hardlink(Vec<u8>),
-}
-
-/// How a layer's bytes hold files.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Packing {
-    /// They are one.
-    Raw(String),
-    /// A tar.
-    Plain,
-    /// A tar that must be read from its start; with the type that says how it is compressed.
-    Compressed(MediaType),
-}
-
-/// Writes the files of the model that `origin` names into `directory`, which is made: an ordinary image's files
-/// below the prefix, a ModelPack's (tars or raw files), or Docker Model Runner's.
+/// Puts the files of `image` into `directory`, which is made if it is missing; other files there stay. Must
+/// be called within a runtime of tokio. Layers that are read are told to `events`, each as a piece of
+/// work.
 ///
-/// Dropping the future ends the transfers; run again it goes on where it was.
+/// Whatever ends it, also `kill -9`, leaves nothing that looks complete and is not, and the next pull goes
+/// on: with whole layers where they are compressed, else within 4 MiB a connection. One that finds all as it
+/// should be moves no byte of a layer.
+///
+/// # Errors
+/// See [`PullError`]. Files in place are those of before, unless it failed while putting them there.
+///
+/// ```no_run
+/// # async fn example(image: ocib_image::Image, events: std::sync::Arc<dyn ocib_image::Events>)
+/// # -> Result<(), ocib_model::PullError> {
+/// use ocib_model::{PullOptions, pull};
+///
+/// let pulled = pull(&image, "/mnt/models".as_ref(), &PullOptions::default(), &events).await?;
+/// println!("{}: {} new files", pulled.image, pulled.placed);
+/// # Ok(())
+/// # }
+/// ```
 pub async fn pull(
-    origin: &dyn Origin,
+    image: &Image,
     directory: &Path,
     options: &PullOptions,
     events: &Arc<dyn Events>,
-) -> Result<Pulled, Error> {
-    let manifest = manifest(origin, &options.platform).await?;
-    let state = directory.join(STATE);
-    make_directory(&state).await?;
-    let streams = Arc::new(Semaphore::new(options.streams.max(1)));
-    let fetches = manifest.layers().iter().enumerate().map(|(number, descriptor)| {
-        let fetch = fetch::Fetch {
-            blob: origin.blob(descriptor),
-            packing: packing(&manifest, number),
-            state: state.join(descriptor.digest.hex()),
-            target: directory.to_owned(),
-            prefix: prefix(&manifest, &options.prefix),
-            streams: Arc::clone(&streams),
-            progress: Progress::new(Arc::clone(events), TaskId(number)),
-        };
-        async move { Ok::<_, Error>((number, fetch.run().await?)) }
-    });
-    // As many layers as there are transfers: a small one that waits for its turn costs nothing.
-    let done = stream::iter(fetches).buffer_unordered(options.streams.max(1));
-    let mut layers: Vec<(usize, fetch::Fetched)> = done.try_collect().await?;
-    layers.sort_by_key(|(number, _)| *number);
-    let placing = Placing { directory: directory.to_owned(), prefix: prefix(&manifest, &options.prefix) };
-    let name = origin.name();
-    let layers = layers.into_iter().map(|(_, fetched)| fetched).collect();
-    let pulled = blocking(move || placing.place(layers, &name)).await?;
-    blocking(move || fs::remove_dir_all(&state).map_err(write_error(&state))).await?;
-    Ok(pulled)
-}
-
-/// The manifest that the name means for `platform`.
-pub(crate) async fn manifest(origin: &dyn Origin, platform: &Platform) -> Result<Manifest, Error> {
-    let index = match origin.root().await? {
-        Document::Manifest(manifest) => return Ok(manifest),
-        Document::Index(index) => index,
+) -> Result<Pulled, PullError> {
+    let path = entry::clean(options.path.as_bytes()).map_err(|_| nothing_there(&options.path, &[]))?;
+    let sources = source::of(&image.manifest, &image.layers, &path)?;
+    let place = Arc::new(Place::open(directory)?);
+    let mut pull = Pull::open(place, sources, options)?;
+    let (tree, present) = loop {
+        pull.fetch(events).await?;
+        let (tree, present) = pull.look().await?;
+        if present.missing.is_empty() {
+            break (tree, present);
+        }
+        pull.known.retain(|layer, _| !present.missing.contains(layer));
     };
-    let chosen = index.choose(platform).ok_or_else(|| Error::Unpack {
-        name: origin.name(),
-        why: format!("it has no image for {platform}"),
-    })?;
-    match origin.document(chosen).await? {
-        Document::Manifest(manifest) => Ok(manifest),
-        Document::Index(_) => {
-            Err(Error::Unpack { name: origin.name(), why: "it is an index within an index".to_owned() })
-        }
+    if tree.is_empty() {
+        let tops: BTreeSet<&String> = pull.known.values().flat_map(|layer| &layer.tops).collect();
+        journal::close(&pull.place)?;
+        return Err(nothing_there(&path, &tops.into_iter().cloned().collect::<Vec<_>>()));
     }
+    let delete = options.delete;
+    let name = image.pinned.clone();
+    let installed = spawn_blocking(move || pull.install(&tree, present, name, delete)).await;
+    let installed = installed.map_err(|_| PullError::GivenUp)??;
+    let install::Installed { placed, kept, removed } = installed;
+    Ok(Pulled { image: image.pinned.clone(), placed, kept, removed })
 }
 
-/// How layer `number` holds files: by its type, and by the annotations that name a raw file.
-pub(crate) fn packing(manifest: &Manifest, number: usize) -> Packing {
-    let layer = &manifest.layers()[number];
-    let text = layer.media_type.as_str();
-    let is_tar = text.contains(".tar");
-    if !is_tar {
-        let names = ["org.cncf.model.filepath", "org.opencontainers.image.title"];
-        let name = names.iter().find_map(|key| layer.annotations.get(*key)).cloned();
-        let of_docker = match text {
-            "application/vnd.docker.ai.gguf.v3" => Some(format!("model-{number}.gguf")),
-            "application/vnd.docker.ai.license" => Some("LICENSE".to_owned()),
-            "application/vnd.docker.ai.chat.template.jinja" => Some("chat_template.jinja".to_owned()),
-            _ => None,
-        };
-        return Packing::Raw(name.or(of_docker).unwrap_or_else(|| layer.digest.hex()));
-    }
-    match text.rsplit_once(['+', '.']) {
-        Some((_, "gzip")) => Packing::Compressed(MediaType::LayerGzip),
-        Some((_, "zstd")) => Packing::Compressed(MediaType::LayerZstd),
-        Some((_, "tar")) => Packing::Plain,
-        _ => Packing::Compressed(layer.media_type.clone()),
-    }
+fn nothing_there(path: &str, there: &[String]) -> PullError {
+    PullError::NothingThere { path: path.trim_start_matches('/').to_owned(), there: there.to_vec() }
 }
 
-/// What is taken off paths, and whether what lies elsewhere belongs to the model, too.
-fn prefix(manifest: &Manifest, prefix: &str) -> Prefix {
-    let is_image = matches!(manifest.config().media_type.to_oci(), MediaType::Config);
-    Prefix { path: prefix.as_bytes().to_vec(), is_required: is_image && !prefix.is_empty() }
+/// A pull on its way.
+struct Pull {
+    place: Arc<Place>,
+    sources: Arc<Vec<Source>>,
+    limits: Limits,
+    record: Arc<Record>,
+    known: HashMap<Digest, KnownLayer>,
+    has_restarted: bool,
+    verify: bool,
+    tasks: usize,
 }
 
-/// The directory of an image that a model is in.
+/// What all layers share.
 #[derive(Clone, Debug)]
-pub(crate) struct Prefix {
-    path: Vec<u8>,
-    is_required: bool,
+struct Limits {
+    connections: Arc<Semaphore>,
+    decoders: Arc<Semaphore>,
+    /// Of connections.
+    count: usize,
 }
 
-impl Prefix {
-    /// The path below the target; `None` for what is no part of the model.
-    pub(crate) fn strip<'a>(&self, path: &'a [u8]) -> Option<&'a [u8]> {
-        let inside = path.strip_prefix(&*self.path).and_then(|rest| rest.strip_prefix(b"/"));
-        match inside {
-            Some(inside) if !self.path.is_empty() => Some(inside),
-            _ if self.is_required || path == self.path => None,
-            _ => Some(path),
+/// A layer to fetch.
+#[derive(Clone, Debug)]
+struct Job {
+    source: Source,
+    place: Arc<Place>,
+    progress: Progress,
+    limits: Limits,
+}
+
+impl Pull {
+    fn open(place: Arc<Place>, sources: Vec<Source>, options: &PullOptions) -> Result<Self, PullError> {
+        let record = Record::read(&place).unwrap_or_else(|| Record::new(""));
+        let wanted: BTreeSet<Digest> = sources.iter().map(|source| source.scope.layer).collect();
+        let (journaled, has_restarted) = journal::open(&place)?;
+        journal::tidy(&place, &wanted)?;
+        let remembered = record.layers.iter().map(|layer| (layer.layer, layer.clone()));
+        let mut known: HashMap<Digest, KnownLayer> = remembered.chain(journaled).collect();
+        let is_wanted = |layer: &KnownLayer| sources.iter().any(|source| layer.is_of(&source.scope));
+        known.retain(|_, layer| is_wanted(layer));
+        let count = options.connections.max(1);
+        let limits = Limits {
+            connections: Arc::new(Semaphore::new(count)),
+            decoders: Arc::new(Semaphore::new(options.decoders.max(1))),
+            count,
+        };
+        let (sources, record) = (Arc::new(sources), Arc::new(record));
+        Ok(Self { place, sources, limits, record, known, has_restarted, verify: options.verify, tasks: 0 })
+    }
+
+    /// Fetches the layers of which nothing is known.
+    async fn fetch(&mut self, events: &Arc<dyn Events>) -> Result<(), PullError> {
+        let mut seen = BTreeSet::new();
+        let mut jobs = Vec::new();
+        for source in self.sources.iter() {
+            let layer = source.scope.layer;
+            if self.known.contains_key(&layer) || !seen.insert(layer) {
+                continue;
+            }
+            let progress = Progress::new(Arc::clone(events), TaskId(self.tasks));
+            self.tasks += 1;
+            let (place, limits) = (Arc::clone(&self.place), self.limits.clone());
+            jobs.push(Job { source: source.clone(), place, progress, limits });
         }
+        let fetched = iter(jobs.iter().map(Job::run)).buffer_unordered(self.limits.count);
+        let fetched: Vec<KnownLayer> = fetched.try_collect().await?;
+        self.known.extend(fetched.into_iter().map(|layer| (layer.layer, layer)));
+        Ok(())
+    }
+
+    /// What is to be at each path, and which contents are here.
+    async fn look(&mut self) -> Result<(Tree, Present), PullError> {
+        let known = std::mem::take(&mut self.known);
+        let (place, record, sources) =
+            (Arc::clone(&self.place), Arc::clone(&self.record), Arc::clone(&self.sources));
+        let (has_restarted, verify) = (self.has_restarted, self.verify);
+        // Files that were read once in this pull need no second look.
+        self.verify = false;
+        let looked = spawn_blocking(move || {
+            let mut tree = Tree::new();
+            for Source { scope, .. } in sources.iter() {
+                tree::apply(&mut tree, scope, &known[&scope.layer].entries)?;
+            }
+            let search = Search { place: &place, record: &record, known: &known, has_restarted, verify };
+            let present = search.run(&tree)?;
+            Ok::<_, PullError>((tree, present, known))
+        });
+        let (tree, present, known) = looked.await.map_err(|_| PullError::GivenUp)??;
+        self.known = known;
+        Ok((tree, present))
+    }
+
+    fn install(
+        self,
+        tree: &Tree,
+        present: Present,
+        image: String,
+        delete: bool,
+    ) -> Result<install::Installed, PullError> {
+        let Self { place, record, known, sources, .. } = self;
+        let (done, mut after) = install::install(&place, tree, present, &record, delete)?;
+        after.image = image;
+        let mut seen = BTreeSet::new();
+        let layers = sources.iter().filter(|source| seen.insert(source.scope.layer));
+        let layers = layers.filter_map(|source| known.get(&source.scope.layer));
+        after.layers = layers.map(KnownLayer::installed).collect();
+        place.sync();
+        after.write(&place)?;
+        journal::close(&place)?;
+        Ok(done)
     }
 }
 
-/// A path of an archive without `.` and slashes at its ends; an error if it climbs out.
-pub(crate) fn clean(path: &[u8]) -> Result<Vec<u8>, Error> {
-    let names = path.split(|&b| b == b'/').filter(|name| !matches!(*name, b"" | b"."));
-    let names: Vec<&[u8]> = names.collect();
-    match names.iter().any(|name| *name == b".." || name.contains(&0)) {
-        true => Err(Error::Unpack {
-            name: String::from_utf8_lossy(path).into_owned(),
-            why: "its path leads out of the directory".to_owned(),
-        }),
-        false => Ok(names.join(&b'/')),
+impl Job {
+    /// Fetches the layer and says so.
+    async fn run(&self) -> Result<KnownLayer, PullError> {
+        let what = match &self.source.kind {
+            source::Kind::Raw(path) => path.clone(),
+            source::Kind::Tar(_) => format!("layer {}", &self.source.scope.layer.to_string()[..19]),
+        };
+        self.progress.started(&what, Some(self.source.blob.descriptor.size));
+        let known = self.fetch().await?;
+        self.progress.finished(Outcome::Stored);
+        Ok(known)
+    }
+
+    async fn fetch(&self) -> Result<KnownLayer, PullError> {
+        if ranges::is_worthwhile(self) {
+            let size = self.source.blob.descriptor.size;
+            let resumed = Partial::resume(&self.place, &self.source.scope, size);
+            let layout = match resumed {
+                Some(_) => None,
+                None => survey::layout(&self.source).await?,
+            };
+            if resumed.is_some() || layout.is_some() {
+                return ranges::fetch(self, resumed, layout).await;
+            }
+        }
+        stream::fetch(self).await
     }
 }
 
-pub(crate) fn unpack_error(blob: &Blob, why: impl Into<String>) -> Error {
-    Error::Unpack { name: format!("layer {}", blob.descriptor.digest), why: why.into() }
-}
-
-fn write_error(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
-    let name = path.display().to_string();
-    move |source| Error::Write { name, source }
-}
-
-async fn make_directory(path: &Path) -> Result<(), Error> {
-    let path: PathBuf = path.to_owned();
-    blocking(move || fs::create_dir_all(&path).map_err(write_error(&path))).await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_that_climb_out_are_refused() {
-        for (path, expected) in [
-            ("./models//a", Some("models/a")),
-            ("/models/a/", Some("models/a")),
-            ("a/../b", None),
-            ("..", None),
-        ] {
-            let cleaned = clean(path.as_bytes()).ok();
-            assert_eq!(cleaned.as_deref(), expected.map(str::as_bytes), "{path}");
-        }
-        let error = clean(b"models/../../etc/passwd").unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "models/../../etc/passwd cannot be unpacked: its path leads out of the directory"
-        );
-    }
-
-    #[test]
-    fn the_prefix_is_taken_off() {
-        let image = Prefix { path: b"models".to_vec(), is_required: true };
-        let artifact = Prefix { path: b"models".to_vec(), is_required: false };
-        for (path, of_image, of_artifact) in [
-            ("models/a", Some("a"), Some("a")),
-            ("models", None, None),
-            ("bin/sh", None, Some("bin/sh")),
-            ("modelsx/a", None, Some("modelsx/a")),
-        ] {
-            assert_eq!(image.strip(path.as_bytes()), of_image.map(str::as_bytes), "{path}");
-            assert_eq!(artifact.strip(path.as_bytes()), of_artifact.map(str::as_bytes), "{path}");
-        }
+impl source::Kind {
+    fn is_compressed(&self) -> bool {
+        matches!(self, Self::Tar(media_type) if *media_type != MediaType::LayerTar)
     }
 }

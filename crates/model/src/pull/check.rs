@@ -1,168 +1,104 @@
-//! Whether KServe would find a model in an image, in each of its ways.
+//! Whether KServe finds in an image what it expects, told from headers of the layers.
+//!
+//! KServe has three ways to a model in an image, each with needs of its own:
+//!
+//! - `oci://`, a sidecar: `sh -c "ln -sf /proc/$$/root/models /mnt && sleep infinity"` runs in the image, as UID
+//!   1010 or whatever a namespace of OpenShift gives, always in group 0 (storage.go, `uidModelcar`);
+//! - `oci+native://`, an image volume: the runtime mounts the image, which it must take for an ordinary one;
+//! - `oci+fetch://`, an init container that unpacks `/models`.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::BufReader,
+};
 
-use futures_util::TryStreamExt;
-use ocib_image::{Blob, Config, ContainerConfig, EntryKind, MediaType, Origin, Platform, TarReader, decode};
+use ocib_image::{
+    Blob, Config, EntryKind, Image, Manifest, MediaType, Origin, Progress, TarEntry, TarReader, decode,
+};
+use tokio::task::spawn_blocking;
 
 use super::{
-    Member, MemberKind, Packing, clean,
-    index::{index, member},
-    manifest, packing, unpack_error,
+    PullError,
+    entry::{self, Entry, Kind},
+    source::{self, Source},
+    stream::{self, Stored},
+    survey::Headers,
 };
-use crate::{Error, blocking};
 
-/// What keeps KServe from finding the model, for each of its ways; nothing where it would.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
-pub struct Ways {
-    /// `oci://`: a sidecar runs the image's `sh`, links /models to where the server looks, and sleeps.
-    pub sidecar: Vec<String>,
-    /// `oci+native://`: the image is a volume.
-    pub volume: Vec<String>,
-    /// `oci+fetch://`: /models is extracted.
-    pub fetch: Vec<String>,
+/// The user that KServe runs a sidecar as, unless OpenShift chooses another one.
+const KSERVE_UID: u32 = 1010;
+/// Any user that no image knows.
+const ARBITRARY_UID: u32 = 1_000_650_000;
+/// Where programs are looked for if the image has no PATH.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Links that are followed on the way to a program, as Linux has it.
+const LINKS_MAX: usize = 40;
+/// Compressed weights of this size are worth a word: a node unpacks them before anything can start.
+const LARGE_BYTES: u64 = 64 << 20;
+/// Names that are given in one finding.
+const NAMES_MAX: usize = 3;
+
+/// A way from an image to a model server of KServe.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Way {
+    /// `oci://`: a container beside the server.
+    Sidecar,
+    /// `oci+native://`: a volume of type image.
+    Volume,
+    /// `oci+fetch://`: unpacked before the server starts.
+    Fetch,
 }
 
-impl Ways {
-    /// All of them with their names.
-    pub fn all(&self) -> [(&'static str, &[String]); 3] {
-        [
-            ("oci:// (sidecar)", &self.sidecar),
-            ("oci+native:// (image volume)", &self.volume),
-            ("oci+fetch:// (extraction)", &self.fetch),
-        ]
-    }
-}
+impl Way {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Sidecar, Self::Volume, Self::Fetch];
 
-/// Where KServe looks.
-const MODELS: &[u8] = b"models";
-/// What the sidecar's command line runs, and where shells look for it.
-const PROGRAMS: [&str; 3] = ["sh", "ln", "sleep"];
-const DIRECTORIES: [&str; 4] = ["bin", "usr/bin", "sbin", "usr/sbin"];
-/// The user of KServe's sidecar (`uidModelcar`), whose group may be any: what is looked at is what all may do.
-const READABLE: u32 = 0o004;
-const SEARCHABLE: u32 = 0o005;
-
-/// Looks at the paths of the image that `origin` names: plain layers by their headers, others whole.
-pub async fn check(origin: &dyn Origin, platform: &Platform) -> Result<Ways, Error> {
-    let manifest = manifest(origin, platform).await?;
-    let mut ways = Ways::default();
-    let is_image = manifest.config().media_type.to_oci() == MediaType::Config;
-    let has_layers = manifest.layers().iter().all(|layer| layer.media_type.as_str().contains(".image."));
-    if !is_image || !has_layers {
-        let why = "it is no container image, and runtimes mount no other layers".to_owned();
-        return Ok(Ways { sidecar: vec![why.clone()], volume: vec![why.clone()], fetch: vec![why] });
-    }
-    let mut paths: BTreeMap<Vec<u8>, Member> = BTreeMap::new();
-    for (number, descriptor) in manifest.layers().iter().enumerate() {
-        for member in members(origin.blob(descriptor), packing(&manifest, number)).await? {
-            apply(&mut paths, member);
+    /// How KServe's URIs begin.
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Self::Sidecar => "oci://",
+            Self::Volume => "oci+native://",
+            Self::Fetch => "oci+fetch://",
         }
     }
-    let files = of_files(&paths);
-    ways.volume.clone_from(&files);
-    ways.fetch.clone_from(&files);
-    ways.sidecar = files;
-    ways.sidecar.extend(of_programs(&paths));
-    if let Some(problem) = of_platform(origin, manifest.config(), platform).await? {
-        ways.sidecar.push(problem);
+}
+
+/// What was found out about one way.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Suitability {
+    /// Which one.
+    pub way: Way,
+    /// What keeps it from working; nothing if it works.
+    pub wrong: Vec<String>,
+    /// What works and could be better.
+    pub notes: Vec<String>,
+}
+
+/// Looks whether KServe can use `image` in each of `ways`. `tag` is what it would be named by. Of plain layers
+/// only headers are read; compressed ones are read whole, once. Nothing is written. Must be called
+/// within a runtime of tokio.
+///
+/// # Errors
+/// [`PullError::Place`], [`PullError::Archive`] and [`PullError::WrongDigest`]: nothing is known then.
+pub async fn check(image: &Image, tag: Option<&str>, ways: &[Way]) -> Result<Vec<Suitability>, PullError> {
+    let mut seen = Seen::default();
+    for source in sources(image, &mut seen)? {
+        let members = members(&source).await?;
+        seen.add(&source, &members);
     }
-    Ok(ways)
+    seen.note_config(image, tag);
+    Ok(ways.iter().map(|way| seen.judge(*way)).collect())
 }
 
-fn of_files(paths: &BTreeMap<Vec<u8>, Member>) -> Vec<String> {
-    let below = |path: &[u8]| path.starts_with(b"models/");
-    let files =
-        paths.iter().filter(|(path, member)| below(path) && matches!(member.kind, MemberKind::File { .. }));
-    let mut problems = Vec::new();
-    if files.clone().next().is_none() {
-        problems.push("it has no file below /models".to_owned());
-    }
-    let unreadable = files.filter(|(_, member)| member.mode & READABLE == 0);
-    let closed = paths.iter().filter(|(path, member)| {
-        (below(path) || *path == MODELS)
-            && member.kind == MemberKind::Directory
-            && member.mode & SEARCHABLE != SEARCHABLE
-    });
-    let shown = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
-    problems.extend(unreadable.map(|(path, _)| format!("/{} cannot be read by every user", shown(path))));
-    problems.extend(closed.map(|(path, _)| format!("/{} cannot be entered by every user", shown(path))));
-    problems
-}
-
-fn of_programs(paths: &BTreeMap<Vec<u8>, Member>) -> Option<String> {
-    // /bin may itself be a link to usr/bin, whose programs are looked at anyway.
-    let has = |program: &&str| {
-        let mut places = DIRECTORIES.iter().map(|directory| format!("{directory}/{program}"));
-        places.any(|place| paths.contains_key(place.as_bytes()))
-    };
-    let missing: Vec<&str> = PROGRAMS.iter().copied().filter(|program| !has(program)).collect();
-    (!missing.is_empty()).then(|| format!("it has no {}", missing.join(", no ")))
-}
-
-async fn of_platform(
-    origin: &dyn Origin,
-    config: &ocib_image::Descriptor,
-    platform: &Platform,
-) -> Result<Option<String>, Error> {
-    let pieces: Vec<_> = origin.blob(config).source.stream(0).await?.try_collect().await?;
-    let config = ContainerConfig::parse(&pieces.concat());
-    let have = config.ok().map(|config| Config::Container(Box::new(config)));
-    let have = have.and_then(|config| match config {
-        Config::Container(config) => config.platform(),
-        Config::Artifact(..) => None,
-    });
-    Ok(match have {
-        Some(have) if have.serves(platform).is_some() => None,
-        Some(have) => Some(format!("it is for {have}, not for {platform}")),
-        None => Some("its config names no platform".to_owned()),
-    })
-}
-
-fn apply(paths: &mut BTreeMap<Vec<u8>, Member>, member: Member) {
-    let slash = member.path.iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1);
-    let (parent, name) = member.path.split_at(slash);
-    if name == b".wh..wh..opq" {
-        paths.retain(|known, _| !known.starts_with(parent));
-    } else if let Some(removed) = name.strip_prefix(b".wh.") {
-        let removed = [parent, removed].concat();
-        paths.retain(|known, _| *known != removed && !known.starts_with(&[&removed[..], b"/"].concat()));
-    } else {
-        paths.insert(member.path.clone(), member);
-    }
-}
-
-/// The members of a layer, whatever it is.
-async fn members(blob: Blob, packing: Packing) -> Result<Vec<Member>, Error> {
-    let media_type = match packing {
-        Packing::Raw(_) => return Ok(Vec::new()),
-        Packing::Plain => match index(&blob).await? {
-            Some(index) => return Ok(index.members),
-            None => MediaType::LayerTar,
-        },
-        Packing::Compressed(media_type) => media_type,
-    };
-    let read = move || {
-        let broken = |error: ocib_image::Error| unpack_error(&blob, error.to_string());
-        let stream = decode(&media_type, blob.source.read()?).map_err(broken)?;
-        let mut archive = TarReader::new(std::io::BufReader::with_capacity(256 << 10, stream));
-        let mut members = Vec::new();
-        while let Some(found) = archive.next_entry().map_err(broken)? {
-            // Bases have links that climb out of where they are, and devices; only names matter here.
-            let target = match &found.entry.kind {
-                EntryKind::Hardlink(_) => Some(MemberKind::Symlink(Vec::new())),
-                _ => None,
-            };
-            match target {
-                Some(kind) => {
-                    members.push(Member { path: clean(&found.entry.name)?, kind, mode: found.entry.mode });
-                }
-                None => members.extend(member(&found, 0)?),
-            }
+fn sources(image: &Image, seen: &mut Seen) -> Result<Vec<Source>, PullError> {
+    match source::of(&image.manifest, &image.layers, entry::MODELS) {
+        Ok(sources) => Ok(sources),
+        Err(error @ (PullError::UnknownLayer { .. } | PullError::Hostile { .. })) => {
+            seen.hostile.push(error.to_string());
+            Ok(Vec::new())
         }
-        Ok(members)
-    };
-    blocking(read).await
+        Err(error) => Err(error),
+    }
 }
 
 /// A file of a model in an image.
@@ -174,30 +110,277 @@ pub struct FileInImage {
     pub bytes: u64,
 }
 
-/// The files of the model in an image's plain and raw layers; compressed ones are not looked into.
+/// The files below `prefix` in an image's plain layers, and those of an artifact; compressed layers are not
+/// looked into. A file that several layers have is there as often.
+///
+/// # Errors
+/// See [`PullError`].
 pub async fn pull_index(
     origin: &dyn Origin,
-    manifest: &ocib_image::Manifest,
+    manifest: &Manifest,
     prefix: &str,
-) -> Result<Vec<FileInImage>, Error> {
-    let prefix = super::prefix(manifest, prefix);
+) -> Result<Vec<FileInImage>, PullError> {
+    let layers: Vec<Blob> = manifest.layers().iter().map(|layer| origin.blob(layer)).collect();
     let mut files = Vec::new();
-    for (number, descriptor) in manifest.layers().iter().enumerate() {
-        let members = match packing(manifest, number) {
-            Packing::Raw(name) => {
-                let kind = MemberKind::File { bytes: descriptor.size, offset: 0 };
-                vec![Member { path: clean(name.as_bytes())?, kind, mode: 0o644 }]
-            }
-            Packing::Plain => {
-                index(&origin.blob(descriptor)).await?.map(|index| index.members).unwrap_or_default()
-            }
-            Packing::Compressed(_) => Vec::new(),
-        };
-        for member in members {
-            if let (Some(path), MemberKind::File { bytes, .. }) = (prefix.strip(&member.path), &member.kind) {
-                files.push(FileInImage { path: path.to_vec(), bytes: *bytes });
+    for source in source::of(manifest, &layers, prefix)? {
+        if let source::Kind::Raw(path) = &source.kind {
+            files.push(FileInImage { path: path.clone().into(), bytes: source.blob.descriptor.size });
+        }
+        if source.kind.is_compressed() {
+            continue;
+        }
+        for member in members(&source).await? {
+            if let Some(Entry { path, kind: Kind::File { bytes, .. }, .. }) = source.scope.entry(&member)? {
+                files.push(FileInImage { path: path.into(), bytes });
             }
         }
     }
     Ok(files)
+}
+
+/// The entries of a layer.
+async fn members(source: &Source) -> Result<Vec<TarEntry>, PullError> {
+    let source::Kind::Tar(media_type) = &source.kind else { return Ok(Vec::new()) };
+    if *media_type == MediaType::LayerTar {
+        let mut headers = Headers::new(&source.blob);
+        let mut members = Vec::new();
+        while headers.is_cheap() {
+            match headers.next(&source.scope).await? {
+                Some(found) => members.push(found.tar),
+                None if headers.is_cheap() => return Ok(members),
+                None => {}
+            }
+        }
+    }
+    let stored =
+        Stored::new(stream::feed(&source.blob, 0..source.blob.descriptor.size), Progress::unwatched());
+    let (layer, media_type) = (source.scope.layer, media_type.clone());
+    let read = spawn_blocking(move || {
+        let reader = decode(&media_type, Box::new(stored.clone()));
+        let reader = reader.map_err(|source| PullError::Archive { layer, source })?;
+        let mut tar = TarReader::new(BufReader::with_capacity(64 << 10, reader));
+        let mut members = Vec::new();
+        while let Some(found) = tar.next_entry().map_err(|error| stream::archive_error(layer, error))? {
+            members.push(found);
+        }
+        stored.verify(layer)?;
+        Ok(members)
+    });
+    read.await.map_err(|_| PullError::GivenUp)?
+}
+
+/// What is at a path of the image.
+#[derive(Clone, Debug)]
+struct Node {
+    kind: EntryKind,
+    mode: u32,
+    owner: (u32, u32),
+}
+
+impl Node {
+    fn is_directory(&self) -> bool {
+        self.kind == EntryKind::Directory
+    }
+
+    /// Whether a user in group 0 has these permissions (4 read, 1 execute or enter).
+    fn allows(&self, uid: u32, wanted: u32) -> bool {
+        let bits = match self.owner {
+            (owner, _) if owner == uid => self.mode >> 6,
+            (_, 0) => self.mode >> 3,
+            _ => self.mode,
+        };
+        bits & wanted == wanted
+    }
+}
+
+/// All that the headers of an image say.
+#[derive(Default)]
+struct Seen {
+    nodes: BTreeMap<String, Node>,
+    /// Why files would not be unpacked.
+    hostile: Vec<String>,
+    /// Large files below `/models` in compressed layers, in bytes.
+    compressed_bytes: u64,
+    is_artifact: bool,
+    path: String,
+    tag: Option<String>,
+}
+
+impl Seen {
+    fn add(&mut self, source: &Source, members: &[TarEntry]) {
+        let is_compressed = source.kind.is_compressed();
+        let named =
+            members.iter().filter_map(|member| Some((entry::clean(&member.entry.name).ok()?, member)));
+        let named: Vec<(String, &TarEntry)> = named.collect();
+        for (path, _) in &named {
+            let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+            if name == entry::OPAQUE {
+                self.remove_below(parent);
+            } else if let Some(removed) = name.strip_prefix(entry::WHITEOUT) {
+                let removed =
+                    if parent.is_empty() { removed.to_owned() } else { format!("{parent}/{removed}") };
+                self.nodes.remove(&removed);
+                self.remove_below(&removed);
+            }
+        }
+        for (path, TarEntry { entry, .. }) in named {
+            if path.rsplit('/').next().is_some_and(|name| name.starts_with(entry::WHITEOUT))
+                || path.is_empty()
+            {
+                continue;
+            }
+            if is_compressed && is_model(&path) {
+                self.compressed_bytes += entry.size();
+            }
+            let node = Node { kind: entry.kind.clone(), mode: entry.mode, owner: (entry.uid, entry.gid) };
+            let node = match &entry.kind {
+                EntryKind::Hardlink(target) => {
+                    let target =
+                        entry::clean(target).ok().and_then(|target| self.nodes.get(&target).cloned());
+                    target.unwrap_or(node)
+                }
+                EntryKind::Directory => node,
+                _ => {
+                    self.remove_below(&path);
+                    node
+                }
+            };
+            self.nodes.insert(path, node);
+        }
+        for member in members {
+            if let Err(error) = source.scope.entry(member) {
+                self.hostile.push(error.to_string());
+            }
+        }
+    }
+
+    fn remove_below(&mut self, path: &str) {
+        let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
+        self.nodes.retain(|path, _| !path.starts_with(&prefix));
+    }
+
+    fn note_config(&mut self, image: &Image, tag: Option<&str>) {
+        self.tag = tag.map(str::to_owned);
+        self.path = PATH.to_owned();
+        match &image.config {
+            Config::Container(config) => {
+                let path = config.runtime.env.iter().find_map(|variable| variable.strip_prefix("PATH="));
+                self.path = path.unwrap_or(PATH).to_owned();
+            }
+            Config::Artifact(..) => self.is_artifact = true,
+        }
+    }
+
+    fn judge(&self, way: Way) -> Suitability {
+        let (mut wrong, mut notes) = (Vec::new(), Vec::new());
+        if self.is_artifact {
+            wrong.push("it is an artifact, and no runtime takes it for an image".to_owned());
+        }
+        wrong.extend(self.without_models());
+        match way {
+            Way::Sidecar => {
+                let missing = ["sh", "ln", "sleep"].into_iter().filter(|name| !self.has_program(name));
+                wrong.extend(list(
+                    "the sidecar runs what is not in the image: ",
+                    &missing.map(str::to_owned).collect(),
+                ));
+                wrong.extend(self.unreadable());
+                if self.tag.as_deref() == Some("latest") {
+                    wrong.push("its tag is latest, which is pulled again at each start".to_owned());
+                }
+            }
+            Way::Volume => {
+                wrong.extend(self.unreadable());
+                if self.compressed_bytes >= LARGE_BYTES {
+                    let bytes = self.compressed_bytes;
+                    notes.push(format!(
+                        "{bytes} bytes of the model are compressed, and each node unpacks them"
+                    ));
+                }
+            }
+            Way::Fetch => wrong.extend(self.hostile.iter().take(NAMES_MAX).cloned()),
+        }
+        Suitability { way, wrong, notes }
+    }
+
+    fn models(&self) -> impl Iterator<Item = (&String, &Node)> {
+        self.nodes.iter().filter(|(path, _)| is_model(path))
+    }
+
+    fn without_models(&self) -> Option<String> {
+        match self.nodes.get(entry::MODELS) {
+            Some(node) if !node.is_directory() => Some("/models is no directory".to_owned()),
+            _ if !self
+                .models()
+                .any(|(_, node)| matches!(node.kind, EntryKind::File { .. } | EntryKind::Symlink(_))) =>
+            {
+                Some("there are no files below /models".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    fn unreadable(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for (uid, who) in [(KSERVE_UID, "UID 1010"), (ARBITRARY_UID, "an arbitrary UID in group 0")] {
+            let is_closed = |node: &Node| match node.kind {
+                EntryKind::Directory => !node.allows(uid, 5),
+                EntryKind::File { .. } => !node.allows(uid, 4),
+                _ => false,
+            };
+            let closed =
+                self.models().filter(|(_, node)| is_closed(node)).map(|(path, _)| format!("/{path}"));
+            wrong.extend(list(&format!("{who} cannot read "), &closed.collect()));
+        }
+        wrong
+    }
+
+    fn has_program(&self, name: &str) -> bool {
+        let found = self.path.split(':').map(|directory| format!("{directory}/{name}"));
+        found.into_iter().any(|path| {
+            let node = self.resolve(&path);
+            node.is_some_and(|node| {
+                matches!(node.kind, EntryKind::File { .. })
+                    && [KSERVE_UID, ARBITRARY_UID].iter().all(|uid| node.allows(*uid, 1))
+            })
+        })
+    }
+
+    /// What is at a path, as a process in the image would see it.
+    fn resolve(&self, path: &str) -> Option<&Node> {
+        let mut todo: Vec<String> = path.split('/').rev().map(str::to_owned).collect();
+        let (mut at, mut links): (Vec<String>, usize) = (Vec::new(), 0);
+        while let Some(name) = todo.pop() {
+            match name.as_str() {
+                "" | "." => {}
+                ".." => drop(at.pop()),
+                _ => {
+                    at.push(name);
+                    if let Some(Node { kind: EntryKind::Symlink(target), .. }) = self.nodes.get(&at.join("/"))
+                    {
+                        links += 1;
+                        let target = std::str::from_utf8(target).ok().filter(|_| links <= LINKS_MAX)?;
+                        at.pop();
+                        if target.starts_with('/') {
+                            at.clear();
+                        }
+                        todo.extend(target.split('/').rev().map(str::to_owned));
+                    }
+                }
+            }
+        }
+        self.nodes.get(&at.join("/"))
+    }
+}
+
+fn is_model(path: &str) -> bool {
+    path == entry::MODELS || path.strip_prefix(entry::MODELS).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// The first of some names, in a sentence; nothing if there are none.
+fn list(what: &str, names: &BTreeSet<String>) -> Option<String> {
+    let shown: Vec<&str> = names.iter().take(NAMES_MAX).map(String::as_str).collect();
+    let more = names.len() - shown.len();
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    (!names.is_empty()).then(|| format!("{what}{}{more}", shown.join(", ")))
 }

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, Cursor, Read, Seek, SeekFrom},
+    ops::Range,
     path::PathBuf,
 };
 
@@ -54,24 +55,34 @@ impl FileBlob {
     }
 
     fn open(&self) -> Result<Verified<Box<dyn Read + Send>>, PlaceError> {
+        Ok(Verified::new(self.bytes(0)?, &self.descriptor, self.name()))
+    }
+
+    /// The bytes from `offset` on, unverified.
+    fn bytes(&self, offset: u64) -> Result<Box<dyn Read + Send>, PlaceError> {
         let file = || {
             let file = File::open(&self.path);
             file.map_err(|source| Error::File { verb: "open", path: self.path.clone(), source })
         };
-        let bytes: Box<dyn Read + Send> = match &self.part {
-            Part::Whole => Box::new(file()?),
+        let at = |position: u64| {
+            let mut file = file()?;
+            file.seek(SeekFrom::Start(position)).map_err(|error| self.error(error))?;
+            Ok::<_, PlaceError>(file)
+        };
+        Ok(match &self.part {
+            Part::Whole => Box::new(at(offset)?),
             Part::Member { start, bytes } => {
-                let mut file = file()?;
-                file.seek(SeekFrom::Start(*start)).map_err(|error| self.error(error))?;
-                Box::new(file.take(*bytes))
+                Box::new(at(start.saturating_add(offset))?.take(bytes.saturating_sub(offset)))
             }
-            Part::Made(bytes) => Box::new(Cursor::new(bytes.clone())),
+            Part::Made(bytes) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                Box::new(Cursor::new(bytes.slice(start..)))
+            }
             Part::Missing => {
                 let (path, digest) = (self.path.clone(), self.descriptor.digest);
                 return Err(Error::NotInArchive { path, digest }.into());
             }
-        };
-        Ok(Verified::new(bytes, &self.descriptor, self.name()))
+        })
     }
 
     /// All of it. For documents: the caller has looked at the size.
@@ -101,15 +112,18 @@ impl BlobSource for FileBlob {
                 }
                 Ok(reader)
             });
-            let pieces = try_unfold((reader.await?, blob), |(mut reader, blob)| {
-                blocking(move |_| {
-                    let mut piece = Vec::with_capacity(PIECE_BYTES as usize);
-                    let read = reader.by_ref().take(PIECE_BYTES).read_to_end(&mut piece);
-                    read.map_err(|error| blob.error(error))?;
-                    Ok((!piece.is_empty()).then(|| (Bytes::from(piece), (reader, blob))))
-                })
-            });
-            Ok(Box::pin(pieces) as ByteStream)
+            Ok(pieces(reader.await?, blob))
+        })
+    }
+
+    /// Only the bytes that are asked for are read.
+    fn range(&self, range: Range<u64>) -> BoxFuture<'_, Result<ByteStream, PlaceError>> {
+        let blob = self.clone();
+        Box::pin(async move {
+            let start = blob.clone();
+            let bytes = range.end.saturating_sub(range.start);
+            let reader = blocking(move |_| Ok(start.bytes(range.start)?.take(bytes)));
+            Ok(pieces(reader.await?, blob))
         })
     }
 
@@ -120,6 +134,18 @@ impl BlobSource for FileBlob {
     fn repository(&self) -> Option<&Reference> {
         None
     }
+}
+
+/// What `reader` has of `blob`, piece by piece.
+fn pieces(reader: impl Read + Send + 'static, blob: FileBlob) -> ByteStream {
+    Box::pin(try_unfold((reader, blob), |(mut reader, blob)| {
+        blocking(move |_| {
+            let mut piece = Vec::with_capacity(PIECE_BYTES as usize);
+            let read = reader.by_ref().take(PIECE_BYTES).read_to_end(&mut piece);
+            read.map_err(|error| blob.error(error))?;
+            Ok((!piece.is_empty()).then(|| (Bytes::from(piece), (reader, blob))))
+        })
+    }))
 }
 
 /// A reader that fails before it gives the last piece of content that is not what its descriptor

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     io::{self, Read},
+    ops::Range,
 };
 
 use bytes::Bytes;
@@ -37,9 +38,10 @@ impl RegistryBlob {
         self.repository.name.pinned(self.descriptor.digest).to_string()
     }
 
-    fn download(&self, offset: u64) -> ByteStream {
+    fn download(&self, range: Range<u64>) -> ByteStream {
         let failures = Failures::new(self.repository.backoff);
-        let download = Download { blob: self.clone(), at: offset, response: None, skip: 0, failures };
+        let Range { start, end } = range;
+        let download = Download { blob: self.clone(), at: start, end, response: None, skip: 0, failures };
         Box::pin(stream::try_unfold(download, async |mut download| {
             let piece = download.next().await.map_err(PlaceError::from)?;
             Ok(piece.map(|piece| (piece, download)))
@@ -56,12 +58,18 @@ impl fmt::Debug for RegistryBlob {
 impl BlobSource for RegistryBlob {
     /// The size is verified; the digest is up to whoever takes the bytes from the start.
     fn stream(&self, offset: u64) -> BoxFuture<'_, Result<ByteStream, PlaceError>> {
-        Box::pin(async move { Ok(self.download(offset)) })
+        Box::pin(async move { Ok(self.download(offset..self.descriptor.size)) })
+    }
+
+    /// One request for these bytes alone, so that the connection is free for the next one.
+    fn range(&self, range: Range<u64>) -> BoxFuture<'_, Result<ByteStream, PlaceError>> {
+        let end = range.end.min(self.descriptor.size);
+        Box::pin(async move { Ok(self.download(range.start.min(end)..end)) })
     }
 
     /// Size and digest are verified: a reader that reached the end without an error had the blob.
     fn read(&self) -> Result<Box<dyn Read + Send>, PlaceError> {
-        let bytes = read_blocking(self.download(0), &self.runtime);
+        let bytes = read_blocking(self.download(0..self.descriptor.size), &self.runtime);
         Ok(Box::new(VerifyingRead { bytes, digester: Some(Digester::new()), blob: self.clone() }))
     }
 
@@ -74,6 +82,8 @@ impl BlobSource for RegistryBlob {
 struct Download {
     blob: RegistryBlob,
     at: u64,
+    /// Where it ends, which may be before the end of the blob.
+    end: u64,
     response: Option<Response>,
     /// Bytes to pass over, where the registry ignored a range.
     skip: u64,
@@ -102,12 +112,16 @@ impl Download {
         let mut response = match self.response.take() {
             Some(response) => response,
             // A connection that broke behind the last byte: there is no range to ask for.
-            None if self.at > 0 && self.at == size => return Ok(None),
+            None if self.at == self.end && (self.at > 0 || self.end < size) => return Ok(None),
             None => self.open().await?,
         };
         loop {
+            // A registry that ignores ranges has more, which nobody wants.
+            if self.at == self.end && self.end < size {
+                return Ok(None);
+            }
             let Some(mut piece) = response.piece().await? else {
-                return if self.at == size { Ok(None) } else { Err(self.wrong_size(self.at)) };
+                return if self.at == self.end { Ok(None) } else { Err(self.wrong_size(self.at)) };
             };
             let skipped = piece.len().min(usize::try_from(self.skip).unwrap_or(usize::MAX));
             self.skip -= skipped as u64;
@@ -119,7 +133,9 @@ impl Download {
             if end > size {
                 return Err(self.wrong_size(end));
             }
-            self.at = end;
+            let piece =
+                piece.slice(..piece.len() - usize::try_from(end.saturating_sub(self.end)).unwrap_or(0));
+            self.at = end.min(self.end);
             self.response = Some(response);
             return Ok(Some(piece));
         }
@@ -129,8 +145,13 @@ impl Download {
         let RegistryBlob { repository, descriptor, .. } = &self.blob;
         let mut request =
             Request::new(Method::GET, repository.url(&format!("blobs/{}", descriptor.digest)).await?);
-        if self.at > 0 {
-            let range = HeaderValue::from_str(&format!("bytes={}-", self.at)).expect("digits are visible");
+        let range = match self.end == descriptor.size {
+            true if self.at == 0 => None,
+            true => Some(format!("bytes={}-", self.at)),
+            false => Some(format!("bytes={}-{}", self.at, self.end - 1)),
+        };
+        if let Some(range) = range {
+            let range = HeaderValue::from_str(&range).expect("digits are visible");
             request.headers.insert(RANGE, range);
         }
         let response = match repository.expect(request, &[]).await {

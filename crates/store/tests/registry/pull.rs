@@ -151,6 +151,37 @@ async fn a_registry_that_ignores_ranges_is_read_from_the_start() {
     assert_eq!(read_layer(&server, &Registries::new(options())).await.unwrap(), b"0123456789");
 }
 
+/// The bytes of a range, one request for each.
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_of_a_layer() {
+    let content = b"0123456789";
+    let image = small_image(content.to_vec());
+    let registry = Registry::start(RegistryOptions::default());
+    image.put(&sink_to(Registries::new(options()), &format!("{}/a", registry.host()), &["1"])).await;
+    // One that ignores ranges gives more, and sometimes breaks off.
+    let server = registry_with(&image, {
+        let asked = AtomicUsize::new(0);
+        move || {
+            let whole = Reply::status(200).body(content.to_vec());
+            if asked.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) { whole.cut_after(4) } else { whole }
+        }
+    });
+    for host in [registry.host(), server.host()] {
+        let registries = Registries::new(options());
+        let pulled = registries.resolve(&name(&host, "a:1"), &Platform::linux_amd64()).await.unwrap();
+        for range in [0..0, 0..10, 2..5, 5..6, 9..10, 7..99, 10..10] {
+            let stream = pulled.layers[0].source.range(range.clone()).await.unwrap();
+            let pieces: Vec<_> = stream.try_collect().await.unwrap();
+            let end = usize::try_from(range.end).unwrap().min(content.len());
+            let start = usize::try_from(range.start).unwrap();
+            assert_eq!(pieces.concat(), content[start..end], "{range:?} of {host}");
+        }
+    }
+    let asked = registry.requests();
+    let partial = asked.0.iter().filter(|request| request.status == 206);
+    assert_eq!(partial.map(|request| request.bytes).collect::<Vec<_>>(), [3, 1, 1, 3]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redirect_to_another_origin_takes_no_credentials_along() {
     let storage = Server::start(|_, _| Reply::status(200).body(b"0123456789".to_vec()));
