@@ -1,6 +1,6 @@
 //! How a model's layout and codec change the time of its push and pull.
 //!
-//! `cargo bench --bench model` prints the tables of `docs/performance.md`, "Models". It needs Debian's
+//! `cargo bench --bench model` prints a table. It needs Debian's
 //! docker-registry and skopeo, and, for the 4 GiB that are the default, 13 GB in `/dev/shm` with `TMPDIR=/dev/shm`;
 //! `-- --gib N` takes another size, `-- --quick` 64 MiB, which only shows that all of it works.
 #![allow(clippy::print_stdout, reason = "the tables are the result")]

@@ -3,8 +3,8 @@
 use std::{fs, path::Path, process::Command};
 
 use ocib_testkit::{
-    HubContent, HubServer, Podman, Registry, RegistryOptions, checkout, is_full, require, run_command,
-    safetensors_file,
+    HubContent, HubServer, Podman, Registry, RegistryOptions, S3Server, checkout, is_full, require,
+    run_command, safetensors_file,
 };
 use serde_json::{Value, json};
 
@@ -241,6 +241,32 @@ fn layers_from_the_hub_are_those_from_disk_and_the_cache_spares_reading() {
     assert!(cached(&[]) > 0);
     assert_eq!(cached(&[]), 0, "what is remembered was read again");
     assert!(cached(&["--no-cache"]) > 0);
+}
+
+#[test]
+fn a_model_in_a_bucket_is_the_same_and_is_not_read_again() {
+    let (server, registry) = (S3Server::start(), Registry::start(RegistryOptions::default()));
+    let site = Site::new("");
+    write_model(&site, 2);
+    let files: Vec<(String, Vec<u8>)> = names(&site.path("model"))
+        .iter()
+        .map(|name| (format!("m/{name}"), fs::read(site.path("model").join(name)).unwrap()))
+        .collect();
+    let objects: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (&**name, &**bytes)).collect();
+    server.put("models", &objects, true);
+    let tag = format!("{}/model:1", registry.host());
+    let run = || {
+        let mut command = site.ocib(&["model", "build", "s3://models/m", "-t", &tag, "--push"]);
+        command.args(["--metadata-file", "metadata.json"]).env("AWS_ENDPOINT_URL_S3", server.endpoint());
+        command.env("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE").env("AWS_SECRET_ACCESS_KEY", "planted");
+        ended(command.env("AWS_REGION", "us-east-1")).done();
+        serde_json::from_slice::<Value>(&fs::read(site.path("metadata.json")).unwrap()).unwrap()
+    };
+    let first = run();
+    let (_, of_disk) = built(&site, None, &["model", "-o", "type=oci,dest=out,tar=false"]);
+    assert_eq!(digests(&first), digests(&of_disk));
+    let again = run();
+    assert!(ways(&again).iter().all(|way| way.ends_with(": reused, present")), "{again:#}");
 }
 
 /// Judges a document by a JSON schema.

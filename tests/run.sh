@@ -23,6 +23,7 @@ main() {
 
     step "packages" packages
     step "arm64 programs" arm64_programs
+    step "moto" moto
     step "cargo fmt" cargo fmt --all --check
     step "cargo clippy" cargo clippy --workspace --all-targets -- -D warnings
     step "cargo test" cargo test --workspace
@@ -48,7 +49,7 @@ step() {
 PROGRAMS=(
     docker-registry:docker-registry skopeo:skopeo umoci:umoci podman:podman runc:runc buildah:buildah
     htpasswd:apache2-utils openssl:openssl setfattr:attr busybox:busybox-static curl:curl git:git tar:tar
-    kill:procps python3:python3 xz:xz-utils zstd:zstd bzip2:bzip2 gcc:gcc g++:g++
+    kill:procps python3:python3 /usr/share/doc/python3-venv:python3-venv xz:xz-utils zstd:zstd bzip2:bzip2 gcc:gcc g++:g++
     /usr/lib/python3/dist-packages/boto3:python3-boto3 /usr/lib/python3/dist-packages/jsonschema:python3-jsonschema
     strace:strace /usr/bin/time:time /usr/include/stdio.h:libc6-dev /etc/ssl/certs/ca-certificates.crt:ca-certificates
 )
@@ -115,6 +116,17 @@ arm64_programs() {
     from_package "$work/host" "$(dpkg --print-architecture)" qemu-user-static qemu-aarch64-static \
         "$data/qemu-aarch64-static"
     "$data/qemu-aarch64-static" "$data/busybox-arm64" true || fail "the arm64 programs do not run"
+}
+
+# A server of S3, from PyPI, with Amazon's client.
+moto() {
+    local venv="$PWD/target/test-data/moto"
+    if [ -x "$venv/bin/moto_server" ]; then
+        return
+    fi
+    rm -rf "$venv"
+    python3 -m venv "$venv" || fail "python3 cannot make a virtual environment"
+    "$venv/bin/python" -m pip install --quiet 'moto[server]==5.2.5' || fail "moto cannot be fetched from PyPI"
 }
 
 # from_package DIR ARCHITECTURE PACKAGE PROGRAM TARGET: with package lists of its own, beneath DIR.

@@ -3,7 +3,8 @@
 use std::{fs, process::Command};
 
 use ocib_testkit::{
-    HubAccess, HubContent, HubFault, HubServer, Noise, Registry, RegistryOptions, is_full, rootfs,
+    GoogleEmulator, HubAccess, HubContent, HubFault, HubServer, Noise, Registry, RegistryOptions, S3Server,
+    is_full, rootfs,
 };
 
 use crate::{
@@ -142,7 +143,7 @@ fn what_cannot_be_had_is_explained_at_its_line() {
     let site = Site::new("FROM scratch\nCOPY hf://org/model /m/\n");
     assert!(site.refused(3, &[]).contains("error: source can't be a URL for COPY\n"));
     let stderr = ended(site.build(&[]).env("HF_ENDPOINT", "https://u:secret@h")).failed(2);
-    let expected = "error: HF_ENDPOINT names no Hub, expected a URL such as https://huggingface.co\n";
+    let expected = "error: HF_ENDPOINT names no server, expected a URL such as https://huggingface.co\n";
     assert!(stderr.ends_with(expected), "{stderr}");
     let stderr = ended(site.build(&[]).env("HF_TOKEN_PATH", "none")).failed(3);
     assert!(stderr.contains("error: cannot read the token in none: No such file"), "{stderr}");
@@ -200,4 +201,34 @@ fn large_models_pass_through_in_little_memory() {
     println!("{} shards of {bytes} bytes: a peak of {} KiB", shards.len(), used.peak_kib);
     assert!(used.peak_kib < PEAK_KIB_MAX, "a peak of {} KiB", used.peak_kib);
     assert!(used.bytes_written < BYTES_WRITTEN_MAX, "{} bytes were written", used.bytes_written);
+}
+
+/// Signed with a key out of the environment; Google's store is asked with the metadata server's token.
+#[test]
+fn objects_of_buckets_are_added() {
+    let (server, google) = (S3Server::start(), GoogleEmulator::start());
+    let objects: [(&str, &[u8]); 3] = [("m/config.json", b"{}"), ("m/sub/w", b"weights"), ("other", b"o")];
+    server.put("models", &objects, false);
+    for (add, expected) in [
+        (
+            "ADD s3://models/m /m/",
+            &["m d 0755 0:0 0", "m/config.json f 0644 0:0 2", "m/sub d 0755 0:0 0", "m/sub/w f 0644 0:0 7"][..],
+        ),
+        ("ADD s3://models/other /m/", &["m d 0755 0:0 0", "m/other f 0644 0:0 1"]),
+        ("ADD gs://models/m/sub /g/", &["g d 0755 0:0 0", "g/w f 0644 0:0 7"]),
+    ] {
+        let site = Site::new(&format!("FROM scratch\n{add}\n"));
+        let mut build = site.build(&[]);
+        build.env("AWS_ENDPOINT_URL_S3", server.endpoint()).env("STORAGE_EMULATOR_HOST", server.endpoint());
+        build.env("AWS_ACCESS_KEY_ID", "AKIATESTTESTTESTTEST").env("AWS_SECRET_ACCESS_KEY", "PlantedSecret");
+        build.env("GCE_METADATA_HOST", google.host());
+        let ended = ended(&mut build).done();
+        assert!(!ended.stderr.contains("PlantedSecret"));
+        assert_eq!(paths(&site), expected, "{add}");
+    }
+    let site = Site::new("FROM scratch\nADD s3://models/none /m/\n");
+    let mut build = site.build(&[]);
+    build.env("AWS_ENDPOINT_URL", server.endpoint()).env("AWS_EC2_METADATA_DISABLED", "true");
+    let stderr = ended(&mut build).failed(5);
+    assert!(stderr.contains("s3://models/none: there is no such object, and none below it"), "{stderr}");
 }

@@ -100,7 +100,8 @@ impl Wired {
         let clients = Clients::new(&build.shared, &http, backoff, Arc::clone(&events))?;
         let images = Images { registries: clients.registries.clone() };
         let hub = sources::hub(http.clone(), backoff, wiring::read_ahead(&build.shared))?;
-        let fetcher = Fetcher { web: Web::new(http, backoff), git: git.clone(), hub };
+        let buckets = sources::buckets(http.clone(), backoff, wiring::read_ahead(&build.shared))?;
+        let fetcher = Fetcher { web: Web::new(http, backoff), git: git.clone(), hub, buckets };
         Ok((Self { request, name, clients, images, fetcher, events }, runtime))
     }
 

@@ -1,11 +1,15 @@
 //! Where models come from: who asks, and where, as the environment says.
 
+#[cfg(any(feature = "s3", feature = "gcs"))]
+use std::sync::Arc;
 use std::{fs, path::PathBuf};
 
 use ocib_dockerfile::{Command, Dockerfile};
 use ocib_image::Secret;
+#[cfg(any(feature = "s3", feature = "gcs"))]
+use ocib_net::Http;
 use ocib_net::{Backoff, HttpOptions, Url};
-use ocib_source::{Hub, HubOptions, ReadAhead};
+use ocib_source::{BucketOptions, Buckets, Hub, HubOptions, ReadAhead};
 
 use crate::{diagnostic::Failure, environment::variable};
 
@@ -17,7 +21,7 @@ pub(crate) fn hub(http: HttpOptions, backoff: Backoff, ahead: ReadAhead) -> Resu
     let defaults = HubOptions::default();
     let endpoint = match set("HF_ENDPOINT") {
         None => defaults.endpoint,
-        Some(text) => endpoint(&text)?,
+        Some(text) => endpoint("HF_ENDPOINT", &text)?,
     };
     Ok(Hub::new(HubOptions { http, backoff, ahead, endpoint, token: token()? }))
 }
@@ -34,11 +38,39 @@ pub(crate) fn are_distant(dockerfile: &Dockerfile) -> bool {
     })
 }
 
-fn endpoint(text: &str) -> Result<Url, Failure> {
+/// Buckets, as whoever the environment says: AWS's and Google's own programs look at the same.
+pub(crate) fn buckets(http: HttpOptions, backoff: Backoff, ahead: ReadAhead) -> Result<Buckets, Failure> {
+    let named = |name: &'static str| set(name).map(|text| endpoint(name, &text)).transpose();
+    let s3_endpoint = match named("AWS_ENDPOINT_URL_S3")? {
+        Some(endpoint) => Some(endpoint),
+        None => named("AWS_ENDPOINT_URL")?,
+    };
+    // As Google's client libraries take it, a host or a URL.
+    let gcs_endpoint = set("STORAGE_EMULATOR_HOST").map(|host| match host.contains("://") {
+        true => host,
+        false => format!("http://{host}"),
+    });
+    let gcs_endpoint = gcs_endpoint.map(|url| endpoint("STORAGE_EMULATOR_HOST", &url)).transpose()?;
+    #[cfg(any(feature = "s3", feature = "gcs"))]
+    let identity = Arc::new(Http::new(http.clone()));
+    Ok(Buckets::new(BucketOptions {
+        http,
+        backoff,
+        ahead,
+        s3_endpoint,
+        gcs_endpoint,
+        #[cfg(feature = "s3")]
+        aws: Some(ocib_net::aws::Aws::new(Arc::clone(&identity))),
+        #[cfg(feature = "gcs")]
+        google: Some(Arc::new(ocib_net::google::Google::from_environment(identity, Arc::new(variable)))),
+    }))
+}
+
+fn endpoint(name: &str, text: &str) -> Result<Url, Failure> {
     let url = text.parse::<Url>().ok().filter(|url| matches!(url.scheme(), "http" | "https"));
     let has_login = |url: &Url| !url.username().is_empty() || url.password().is_some();
     url.filter(|url| !has_login(url)).ok_or_else(|| {
-        Failure::usage("HF_ENDPOINT names no Hub, expected a URL such as https://huggingface.co".to_owned())
+        Failure::usage(format!("{name} names no server, expected a URL such as https://huggingface.co"))
     })
 }
 

@@ -12,6 +12,8 @@
 mod chain;
 mod connector;
 mod github;
+#[cfg(feature = "s3")]
+mod sign;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -22,6 +24,8 @@ use aws_config::{
     timeout::TimeoutConfig,
 };
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
+#[cfg(feature = "s3")]
+pub use sign::{S3Request, sign_s3};
 use tokio::sync::OnceCell;
 
 use self::{

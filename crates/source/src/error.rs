@@ -5,7 +5,7 @@ use std::{io, net::IpAddr, path::PathBuf};
 use ocib_image::{Digest, LayerError, PlaceError, PlaceErrorKind};
 use ocib_net::{Redacted, Retry, Verdict};
 
-use crate::{GitProblem, HubProblem};
+use crate::{BucketProblem, GitProblem, HubProblem};
 
 /// Errors of sources. Secrets are in none of them.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +105,14 @@ pub enum Error {
         /// What is wrong.
         problem: Box<GitProblem>,
     },
+    /// A bucket, or what is meant of it, cannot be had.
+    #[error("{name}: {problem}")]
+    Bucket {
+        /// The place, as written.
+        name: String,
+        /// What is wrong.
+        problem: Box<BucketProblem>,
+    },
     /// A repository of the Hub, or what is meant of it, cannot be had.
     #[error("{name}: {problem}")]
     Hub {
@@ -166,6 +174,7 @@ impl Error {
             Self::Archive { .. } | Self::BadMember { .. } | Self::Scratch { .. } => Input,
             Self::Git { problem, .. } | Self::GitPlace { problem, .. } => problem.kind(),
             Self::Hub { problem, .. } => problem.kind(),
+            Self::Bucket { problem, .. } => problem.kind(),
             Self::Layer(LayerError::Place(inner)) => inner.kind,
             Self::Layer(_) => Input,
             Self::WrongDigest { .. } | Self::WrongContent { .. } | Self::Encoding { .. } => Corrupt,

@@ -3,9 +3,10 @@
 use futures_core::future::BoxFuture;
 use ocib_image::{Digest, Fetch, Fetched, PlaceError, Remote};
 
-use crate::{Git, Hub, HubLocation, Web};
+use crate::{BucketLocation, Buckets, Git, Hub, HubLocation, Web};
 
-/// Fetches files over http and https, repositories, and what `hf://` names.
+/// Fetches files over http and https, repositories, and what `hf://`, `s3://` and `gs://`
+/// name.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
     /// For files.
@@ -14,11 +15,13 @@ pub struct Fetcher {
     pub git: Git,
     /// For models.
     pub hub: Hub,
+    /// For buckets.
+    pub buckets: Buckets,
 }
 
 impl Fetch for Fetcher {
     /// # Errors
-    /// Those of [`Web::fetch`], [`Git::fetch`] and [`Hub::fetch`].
+    /// Those of [`Web::fetch`], [`Git::fetch`], [`Hub::fetch`] and [`Buckets::fetch`].
     fn fetch<'a>(&'a self, remote: &'a Remote) -> BoxFuture<'a, Result<Fetched, PlaceError>> {
         Box::pin(async move {
             match remote {
@@ -31,9 +34,10 @@ impl Fetch for Fetcher {
 
 impl Fetcher {
     async fn fetch_url(&self, url: &str, digest: Option<&Digest>) -> Result<Fetched, PlaceError> {
-        match HubLocation::is_meant(url) {
-            true => self.hub.fetch(url, digest).await,
-            false => self.web.fetch(url, digest).await,
+        match url {
+            url if HubLocation::is_meant(url) => self.hub.fetch(url, digest).await,
+            url if BucketLocation::is_meant(url) => self.buckets.fetch(url, digest).await,
+            url => self.web.fetch(url, digest).await,
         }
     }
 }

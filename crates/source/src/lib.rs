@@ -7,7 +7,8 @@
 //! | [`Web`] | brings what `ADD` names by a URL |
 //! | [`Git`] | a commit of a repository, for `ADD` and as a context |
 //! | [`Hub`] | a commit of a model repository of the Hugging Face Hub |
-//! | [`Fetcher`] | both of them, as a build wants them |
+//! | [`Buckets`] | what a bucket of S3 or of Google Cloud Storage has below a prefix |
+//! | [`Fetcher`] | all of them, as a build wants them |
 //!
 //! All of them are seen as an [`ocib_image::Tree`], which can be read again and again. Object stores
 //! and model hubs will stand beside them.
@@ -15,6 +16,7 @@
 //! Start with [`Directory`], the simplest, then [`Web`], whose trees are not on this machine.
 
 mod archive;
+mod bucket;
 mod client;
 mod directory;
 mod error;
@@ -31,6 +33,7 @@ mod watched;
 mod web;
 
 pub use archive::{Archive, Scratch};
+pub use bucket::{BucketLocation, BucketOptions, BucketProblem, BucketSnapshot, Buckets, Provider};
 pub use directory::Directory;
 pub use error::Error;
 pub use fetcher::Fetcher;

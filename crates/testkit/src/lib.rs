@@ -6,6 +6,7 @@
 //! - [`EcrEmulator`]: Amazon ECR's dialect, its API, STS and IAM, and faults on request;
 //!   [`GoogleEmulator`]: where Google's tokens come from.
 //! - [`HubServer`]: the Hugging Face Hub and the store behind it, with files of any size.
+//! - [`S3Server`]: S3 by moto, filled by Amazon's own client.
 //! - [`GitServer`]: git's own `http-backend` on a loopback port; [`PackBuilder`] makes what git never sends.
 //! - [`ScriptedRegistry`]: a registry that misbehaves as it is told.
 //! - [`skopeo`], [`umoci`], [`Podman`]: other people's readers.
@@ -28,6 +29,7 @@ mod peers;
 mod process;
 mod proxy;
 mod registry;
+mod s3;
 mod scripted;
 mod sinks;
 mod tunnel;
@@ -46,6 +48,7 @@ pub use peers::{Podman, skopeo, umoci, untar};
 pub use process::{require, run, run_command};
 pub use proxy::{Fault, FaultProxy, RequestKind};
 pub use registry::{Registry, RegistryOptions, Request, Served};
+pub use s3::S3Server;
 pub use scripted::{Scripted, ScriptedRegistry};
 pub use sinks::{SinkCase, file_layer, program_layer, sealer, sink_suite};
 pub use tunnel::{ConnectProxy, ProxyRequest};

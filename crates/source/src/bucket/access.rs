@@ -1,0 +1,276 @@
+//! Whom to ask for a bucket, as whom, and what refusals mean.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+#[cfg(feature = "gcs")]
+use ocib_net::header::{AUTHORIZATION, HeaderValue};
+use ocib_net::{Backoff, Method, Redacted, Response, StatusCode, Url, header::HeaderMap, retry};
+
+use super::{
+    BucketLocation, BucketOptions, BucketProblem, Provider,
+    list::{Listing, Page, decoded, element},
+};
+use crate::{Error, client::Client, web::failure};
+
+/// A bucket, as somebody sees it.
+pub(super) struct Access {
+    client: Arc<Client>,
+    options: Arc<BucketOptions>,
+    location: BucketLocation,
+    /// The bucket's region, as far as it is known.
+    region: Mutex<String>,
+}
+
+/// Where buckets are whose region nobody has named.
+const DEFAULT_REGION: &str = "us-east-1";
+const GOOGLE: &str = "https://storage.googleapis.com";
+/// 1,000 keys of 1,024 bytes, each of which may be written as `%XX`, and what is around them.
+const PAGE_BYTES_MAX: usize = 6 << 20;
+const OBJECTS_MAX: usize = 200_000;
+
+impl Access {
+    pub(super) fn new(
+        client: Arc<Client>,
+        options: Arc<BucketOptions>,
+        location: &BucketLocation,
+    ) -> Result<Self, Error> {
+        let feature = match location.provider {
+            Provider::S3 if !cfg!(feature = "s3") => Some("s3"),
+            Provider::Gcs if !cfg!(feature = "gcs") => Some("gcs"),
+            _ => None,
+        };
+        let region = Mutex::new(DEFAULT_REGION.to_owned());
+        let access = Self { client, options, location: location.clone(), region };
+        match feature {
+            Some(feature) => Err(access.error(BucketProblem::LeftOut { feature })),
+            None => Ok(access),
+        }
+    }
+
+    pub(super) fn error(&self, problem: BucketProblem) -> Error {
+        Error::Bucket { name: self.location.to_string(), problem: Box::new(problem) }
+    }
+
+    fn region(&self) -> String {
+        self.region.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The URL of an object, or of the bucket for an empty key.
+    pub(super) fn url(&self, key: &str) -> Url {
+        let bucket = &self.location.bucket;
+        let endpoint = match self.location.provider {
+            Provider::S3 => self.options.s3_endpoint.clone(),
+            Provider::Gcs => Some(self.options.gcs_endpoint.clone().unwrap_or_else(|| constant(GOOGLE))),
+        };
+        let (mut url, in_path) = match endpoint {
+            Some(endpoint) => (endpoint, true),
+            None => {
+                let region = self.region();
+                let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+                // A certificate's star stands for one label.
+                let in_path = bucket.contains(['.', '_']) || bucket.bytes().any(|b| b.is_ascii_uppercase());
+                let host = if in_path { String::new() } else { format!("{bucket}.") };
+                let url = format!("https://{host}s3.{region}.{domain}").parse();
+                (url.unwrap_or_else(|_| constant("https://s3.us-east-1.amazonaws.com")), in_path)
+            }
+        };
+        let base = url.path().trim_end_matches('/').to_owned();
+        let bucket = if in_path { format!("/{}", encoded(bucket)) } else { String::new() };
+        url.set_path(&format!("{base}{bucket}/{}", encoded(key)));
+        url
+    }
+
+    /// The answer to a request, whatever its status.
+    pub(super) async fn ask(
+        &self,
+        method: Method,
+        url: &Url,
+        headers: &HeaderMap,
+    ) -> Result<Response, Error> {
+        let mut all = headers.clone();
+        all.extend(self.proof(&method, url, headers).await?);
+        self.client.once(method, url, all).await
+    }
+
+    /// Headers that say who asks; none for nobody.
+    async fn proof(&self, method: &Method, url: &Url, headers: &HeaderMap) -> Result<HeaderMap, Error> {
+        let _ = (method, url, headers);
+        match self.location.provider {
+            #[cfg(feature = "s3")]
+            Provider::S3 => {
+                use ocib_net::aws::{S3Request, sign_s3};
+                let Some(aws) = &self.options.aws else { return Ok(HeaderMap::new()) };
+                let region = self.region();
+                match aws.session(&region).await {
+                    Ok(session) => {
+                        let request = S3Request { method, url, headers, region: &region };
+                        Ok(sign_s3(request, &session, std::time::SystemTime::now()))
+                    }
+                    Err(error) if error.is_absence() => Ok(HeaderMap::new()),
+                    Err(error) => Err(error.into()),
+                }
+            }
+            #[cfg(feature = "gcs")]
+            Provider::Gcs => {
+                let Some(google) = &self.options.google else { return Ok(HeaderMap::new()) };
+                let token = match google.token().await {
+                    Ok(token) => token.token,
+                    Err(error) if error.is_absence() => return Ok(HeaderMap::new()),
+                    Err(error) => return Err(error.into()),
+                };
+                let mut headers = HeaderMap::new();
+                if let Ok(mut value) = HeaderValue::from_str(&format!("Bearer {token}")) {
+                    value.set_sensitive(true);
+                    headers.insert(AUTHORIZATION, value);
+                }
+                Ok(headers)
+            }
+            #[cfg(not(all(feature = "s3", feature = "gcs")))]
+            _ => Ok(HeaderMap::new()),
+        }
+    }
+
+    /// Objects whose keys begin with `prefix`: `most` of them at least, if there are so many.
+    pub(super) async fn list(
+        &self,
+        prefix: &str,
+        most: usize,
+        backoff: Backoff,
+    ) -> Result<Vec<Listing>, Error> {
+        self.choose_region().await;
+        let (mut objects, mut next) = (Vec::new(), None::<String>);
+        loop {
+            let page = retry(backoff, async || self.page(prefix, most, next.as_deref()).await).await?;
+            objects.extend(page.objects);
+            if objects.len() > OBJECTS_MAX {
+                let why = format!("a list of more than {OBJECTS_MAX} objects, expected a longer prefix");
+                return Err(self.error(BucketProblem::NotS3 { why }));
+            }
+            match page.next {
+                Some(token) if objects.len() < most && Some(&token) != next.as_ref() => next = Some(token),
+                _ => return Ok(objects),
+            }
+        }
+    }
+
+    async fn page(&self, prefix: &str, most: usize, token: Option<&str>) -> Result<Page, Error> {
+        let mut response =
+            self.ask(Method::GET, &self.page_url(prefix, most, token), &HeaderMap::new()).await?;
+        // A bucket of another region says so, and which.
+        let other = response.header("x-amz-bucket-region").map(str::to_owned);
+        if let Some(region) =
+            other.filter(|region| !response.status().is_success() && *region != self.region())
+        {
+            *self.region.lock().unwrap_or_else(PoisonError::into_inner) = region;
+            let url = self.page_url(prefix, most, token);
+            response = self.ask(Method::GET, &url, &HeaderMap::new()).await?;
+        }
+        if !response.status().is_success() {
+            return Err(self.refusal(response).await);
+        }
+        let bytes = response.bytes(PAGE_BYTES_MAX).await?;
+        let xml = String::from_utf8_lossy(&bytes);
+        Page::parse(&xml).map_err(|why| self.error(BucketProblem::NotS3 { why }))
+    }
+
+    fn page_url(&self, prefix: &str, most: usize, token: Option<&str>) -> Url {
+        let mut query = "list-type=2&encoding-type=url".to_owned();
+        let mut add = |name: &str, value: &str| query.push_str(&format!("&{name}={}", encoded_all(value)));
+        add("prefix", prefix);
+        if most < 1000 {
+            add("max-keys", &most.to_string());
+        }
+        if let Some(token) = token {
+            add("continuation-token", token);
+        }
+        let mut url = self.url("");
+        url.set_query(Some(&query));
+        url
+    }
+
+    /// The region that the environment or the profile names.
+    async fn choose_region(&self) {
+        #[cfg(feature = "s3")]
+        if self.location.provider == Provider::S3
+            && self.options.aws.is_some()
+            && let Some(region) = ocib_net::aws::Aws::configured_region().await
+        {
+            *self.region.lock().unwrap_or_else(PoisonError::into_inner) = region;
+        }
+    }
+
+    /// What an answer means that is no success.
+    pub(super) async fn refusal(&self, response: Response) -> Error {
+        let status = response.status();
+        let mut failed = failure(response).await;
+        let ocib_net::Error::Status { said, .. } = &mut failed else { return failed.into() };
+        let code = element(said, "Code").unwrap_or_default().to_owned();
+        if let Some(message) = element(said, "Message") {
+            *said = format!("{code}: {}", decoded(message));
+        }
+        let said = said.clone();
+        self.error(match (code.as_str(), status) {
+            ("NoSuchBucket", _) => BucketProblem::NoBucket,
+            (_, StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED) => {
+                BucketProblem::Denied { who: self.who().await, said }
+            }
+            (_, StatusCode::NOT_FOUND) => BucketProblem::Nothing,
+            _ => return failed.into(),
+        })
+    }
+
+    /// Who asks, for messages.
+    async fn who(&self) -> String {
+        match self.location.provider {
+            #[cfg(feature = "s3")]
+            Provider::S3 => {
+                if let Some(aws) = &self.options.aws
+                    && let Ok(session) = aws.session(&self.region()).await
+                {
+                    let key = session.credentials.access_key_id();
+                    return format!("the access key {key} ({})", session.provider);
+                }
+            }
+            #[cfg(feature = "gcs")]
+            Provider::Gcs => {
+                if let Some(google) = &self.options.google
+                    && let Ok(token) = google.token().await
+                {
+                    return token.identity.name.unwrap_or(token.identity.provider);
+                }
+            }
+            #[cfg(not(all(feature = "s3", feature = "gcs")))]
+            _ => {}
+        }
+        "nobody (no credentials were found)".to_owned()
+    }
+}
+
+fn constant(url: &str) -> Url {
+    url.parse().expect("it is a URL")
+}
+
+/// A key as a path: all but unreserved characters and slashes as `%XX`, which is how it is signed.
+fn encoded(key: &str) -> String {
+    key.split('/').map(encoded_all).collect::<Vec<_>>().join("/")
+}
+
+fn encoded_all(text: &str) -> String {
+    let mut all = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => all.push(char::from(byte)),
+            _ => all.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    all
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Access({}, {})", self.location, Redacted::of(&self.url("")))
+    }
+}

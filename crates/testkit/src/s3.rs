@@ -1,0 +1,101 @@
+//! S3 by moto's server (PyPI), filled by Amazon's own client.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+use crate::{machine::checkout, process::run_command};
+
+/// A server of S3 on a loopback port, ended when dropped. Everybody may read; signatures are not verified.
+#[derive(Debug)]
+pub struct S3Server {
+    port: u16,
+    process: Child,
+}
+
+/// Polls until it answers; one takes 20 ms. Generous: a busy machine must not fail a test.
+const POLLS: usize = 3000;
+const PORT_ATTEMPTS: usize = 5;
+
+/// Puts each file of a directory, named by its number, under the key in `keys`; makes the bucket first.
+const PUT: &str = r#"
+import boto3, json, sys
+endpoint, bucket, directory, with_sha256 = sys.argv[1:]
+s3 = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1",
+                  aws_access_key_id="test", aws_secret_access_key="test")
+if bucket not in [each["Name"] for each in s3.list_buckets()["Buckets"]]:
+    s3.create_bucket(Bucket=bucket)
+extra = {"ChecksumAlgorithm": "SHA256"} if with_sha256 == "True" else {}
+for number, key in enumerate(json.load(open(directory + "/keys"))):
+    s3.put_object(Bucket=bucket, Key=key, Body=open(f"{directory}/{number}", "rb"),
+                  ACL="public-read", **extra)
+"#;
+
+impl S3Server {
+    /// Starts an empty server.
+    pub fn start() -> Self {
+        for _ in 0..PORT_ATTEMPTS {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
+            let port = listener.local_addr().expect("a bound socket has an address").port();
+            drop(listener);
+            let mut command = Command::new(program("moto_server"));
+            command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            let mut process =
+                command.spawn().unwrap_or_else(|error| panic!("cannot run moto_server: {error}"));
+            for _ in 0..POLLS {
+                if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
+                    return Self { port, process };
+                }
+                // Somebody else took the port.
+                if process.try_wait().is_ok_and(|status| status.is_some()) {
+                    break;
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+            let _ = process.kill();
+        }
+        panic!("moto_server does not start")
+    }
+
+    /// The value of `AWS_ENDPOINT_URL_S3`.
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Puts objects into a bucket, which is made if it is missing; with a SHA-256 that the server keeps, or not.
+    pub fn put(&self, bucket: &str, objects: &[(&str, &[u8])], with_sha256: bool) {
+        let dir = TempDir::with_prefix("ocib-s3-").expect("a temporary directory");
+        let keys: Vec<&str> = objects.iter().map(|(key, _)| *key).collect();
+        let write = |name: String, content: &[u8]| {
+            fs::write(dir.path().join(name), content).expect("a file in a directory of ours");
+        };
+        write("keys".to_owned(), serde_json::json!(keys).to_string().as_bytes());
+        objects.iter().enumerate().for_each(|(number, (_, content))| write(number.to_string(), content));
+        let directory = dir.path().display().to_string();
+        let flag = if with_sha256 { "True" } else { "False" };
+        let arguments = ["-c", PUT, &self.endpoint(), bucket, &directory, flag];
+        run_command(Command::new(program("python")).args(arguments));
+    }
+}
+
+impl Drop for S3Server {
+    fn drop(&mut self) {
+        // It has ended already: what was wanted.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn program(name: &str) -> PathBuf {
+    let program = checkout().join("target/test-data/moto/bin").join(name);
+    assert!(program.is_file(), "{} is missing: tests/run.sh installs moto[server]", program.display());
+    program
+}
