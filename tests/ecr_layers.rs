@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
-use ocib_testkit::{AccessKey, AwsAction, EcrEmulator, EcrFault, EcrOptions, Noise, Policy};
+use ocib_testkit::{AccessKey, AwsAction, EcrEmulator, EcrFault, EcrOptions, Noise, Policy, sparse_file};
 
 use crate::program::{Ended, Site, ended, names, signal, started, until, wait};
 
@@ -128,4 +128,67 @@ fn parts_stay_within_the_memory_budget() {
     ended(&mut timed).done();
     let peak_kib: u64 = fs::read_to_string(ecr.site.path("peak")).unwrap().trim().parse().unwrap();
     assert!(peak_kib <= 64 << 10, "{peak_kib} KiB");
+}
+
+/// Layers above 20 GiB need larger parts than the smallest ones. The file has no content on the disk, and
+/// the push is given up when enough parts have shown what they take.
+#[test]
+fn larger_parts_take_what_the_guide_says() {
+    let ecr = Ecr::new(Policy::all());
+    sparse_file(&ecr.site.path("context/model"), 40 << 30);
+    // One part is in memory several times. What does not fit is said before anything is sent.
+    let said = ended(&mut ecr.push()).failed(1);
+    let expected =
+        "error[memory-budget]: COPY model /models/ goes in parts that need a memory budget of 9480";
+    assert!(said.contains(expected) && said.contains(" bytes, found 67108864\n"), "{said}");
+    assert_eq!(ecr.emulator.sessions().len(), 0);
+    let mut plan = Command::new(env!("CARGO_BIN_EXE_ocib"));
+    let host = ecr.emulator.host();
+    let (tag, ecr_host) = (format!("{host}/{REPOSITORY}:1"), format!("{host}=123456789012/eu-west-1"));
+    plan.args([
+        "plan",
+        "context",
+        "--compression=none",
+        "--push",
+        "--ecr-layer-api",
+        "--ecr-host",
+        &ecr_host,
+    ]);
+    ecr.site.clean(plan.args(["-t", &tag]).envs(ecr.emulator.environment(&ecr.key)));
+    let mut enough = Command::new(plan.get_program());
+    enough.args(plan.get_args()).args(["--memory", "96MiB"]);
+    ecr.site.clean(&mut enough);
+    assert!(ended(&mut plan).failed(1).contains(expected));
+    let planned = ended(enough.envs(ecr.emulator.environment(&ecr.key))).done();
+    let planned = String::from_utf8(planned.stdout).unwrap();
+    let parts =
+        "layers in at most 4200 parts of up to 10485760 bytes, so a layer of at most 44040192000 bytes\n";
+    assert!(planned.contains(parts), "{planned}");
+    sparse_file(&ecr.site.path("context/model"), 42 << 30);
+    let mut enough = Command::new(enough.get_program());
+    enough.args(plan.get_args()).args(["--memory", "96MiB"]);
+    ecr.site.clean(&mut enough);
+    let said = ended(enough.envs(ecr.emulator.environment(&ecr.key))).failed(5);
+    assert!(
+        said.contains("error[layer-too-large]: ") && said.contains("expected at most 44040192000"),
+        "{said}"
+    );
+
+    sparse_file(&ecr.site.path("context/model"), 40 << 30);
+    let mut command = ecr.push();
+    let mut child = started(command.args(["--memory", "96MiB"]));
+    until(&mut child, "some parts are there", || ecr.parts() > 30);
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    signal(&child, "KILL");
+    wait(child);
+    let peak = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    println!("{peak}");
+    let kib: u64 = peak.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(kib <= 96 << 10, "{peak}");
+    // 40 GiB in 4,200 parts.
+    let calls = ecr.emulator.calls();
+    let part =
+        calls.iter().find(|call| call.action == Some(AwsAction::UploadLayerPart) && call.request.path == "/");
+    let encoded = (40_u64 << 30).div_ceil(4200) * 4 / 3;
+    assert!(part.unwrap().body_bytes > encoded, "{part:?}");
 }

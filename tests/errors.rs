@@ -114,9 +114,8 @@ help: did you mean --chown?
 4 | |     ls
   | |______^
   |
-help: `ocib plan` shows what would be delegated: this stage from its first RUN to its last; --run will name who \
-         carries it out, and takes only none in this version; until then build what RUN makes elsewhere and COPY the \
-         result, or choose a stage without RUN by --target
+help: this stage would be delegated from its first RUN to its last, as `ocib plan` shows; allow it with --run \
+         buildah, podman or docker, or choose a stage without RUN by --target
 ",
     ),
     (

@@ -5,6 +5,8 @@
 //! that need minutes or many gigabytes run where `OCIB_TEST_FULL` is set.
 #![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
+#[cfg(feature = "ecr")]
+mod aws_ways;
 mod bases;
 mod check;
 mod conformance;
@@ -15,6 +17,8 @@ mod ecr_layers;
 #[cfg(feature = "ecr")]
 mod ecr_login;
 mod errors;
+mod examples;
+mod executor_image;
 mod explain;
 #[cfg(feature = "ecr")]
 mod faults;
@@ -33,6 +37,7 @@ mod model;
 mod model_check;
 #[cfg(feature = "model")]
 mod model_pull;
+mod native_run;
 mod outputs;
 mod page;
 mod plan;
@@ -45,6 +50,10 @@ mod push;
 mod registry_config;
 mod reproducible;
 mod reuse;
+#[cfg(feature = "kaniko")]
+mod run_kaniko;
+mod run_local;
+mod slow;
 mod sources;
 mod stdin;
 mod verify;

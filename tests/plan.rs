@@ -86,6 +86,9 @@ config
 
 outputs
   push to {}/tiny, as 2
+    1  base, mounted from {name} if the registry agrees, else sent
+    2  streamed, sent
+    3  streamed, sent
 ",
         registry.host()
     );
@@ -114,7 +117,7 @@ RUN --mount=type=cache,target=/c --mount=target=/m \\
 ENV A=$NAME
 COPY model/a /x
 RUN <<EOF
-true
+make more
 EOF
 COPY --chown=app model /after/
 FROM scratch AS image
@@ -153,6 +156,14 @@ stage 0 (build) from {base}
     line 8: COPY model/a /x
       from the context
     lines 9 to 11: RUN <<EOF
+    as a Dockerfile of its own:
+      FROM input-1
+      RUN --mount=type=cache,target=/c --mount=from=input-2,target=/m,source=/0/x [\"/bin/sh\",\"-c\",\"make\"]
+      COPY --from=input-2 [\"/1/x/a\",\"/x\"]
+      ENV A=\"x\"
+      RUN [\"/bin/sh\",\"-c\",\"make more\\n\"]
+    to the run repository, unless it is there: input-1, 2 layers made here, 4608 bytes as tar; 1 layer of bases, 2560 bytes
+    to the run repository, unless it is there: input-2, 2 layers made here, 8704 bytes as tar; 0 layers of bases, 0 bytes
   line 12: COPY --chown=app model /after/
     from the context: 8 bytes in 2 files; the rest depends on what stage 0 delegates
 
@@ -172,7 +183,10 @@ layers
 
 outputs
   OCI layout in ocib-out
-  not yet: RUN needs a backend, and this version has none
+    1  unknown: depends on what stage 0 delegates
+    2  streamed, sent
+    3  unknown: depends on what stage 0 delegates
+  not with these flags: RUN needs a backend, which --run names
 "
     );
     assert_eq!(without_config(&planned(&site, &[])), expected);
@@ -181,6 +195,8 @@ outputs
 
 #[test]
 fn json_has_the_documented_fields() {
+    let why = "depends on what stage 0 delegates";
+    let depends = json!({"made": "unknown", "stored": "unknown", "why": why, "from": null});
     let registry = Registry::start(RegistryOptions::default());
     let dockerfile = "FROM @BASE@ AS build\nARG API_TOKEN=hunter2\nCOPY <<EOF /x\nx\nEOF\nRUN --mount=target=/m make\n\
                       COPY model/a /\n";
@@ -234,6 +250,16 @@ fn json_has_the_documented_fields() {
                             "text": "RUN --mount=target=/m make",
                             "sources": from_context,
                         }],
+                        "job": {
+                            "dockerfile": [
+                                "FROM input-1",
+                                "RUN --mount=from=input-2,target=/m,source=/0/x [\"/bin/sh\",\"-c\",\"make\"]",
+                            ],
+                            "inputs": [
+                                {"name": "input-1", "madeLayers": 1, "tarBytes": 2048, "baseLayers": 1, "baseBytes": 2560},
+                                {"name": "input-2", "madeLayers": 1, "tarBytes": 5632, "baseLayers": 0, "baseBytes": 0},
+                            ],
+                        },
                     },
                     {"kind": "native", "steps": [{
                         "line": 7,
@@ -260,8 +286,27 @@ fn json_has_the_documented_fields() {
             "config": {"Env": [format!("PATH={path}"), "HF_TOKEN=*******"], "WorkingDir": "/"},
         }],
         "outputs": [
-            {"kind": "registry", "repository": "a.example/x", "tags": ["1", "2"]},
-            {"kind": "archive", "format": "oci", "path": "x.tar", "names": ["a.example/x:1", "a.example/x:2"]},
+            {
+                "kind": "registry",
+                "repository": "a.example/x",
+                "tags": ["1", "2"],
+                "parts": null,
+                "unknown": "it cannot be asked",
+                "images": [],
+            },
+            {
+                "kind": "archive",
+                "format": "oci",
+                "path": "x.tar",
+                "names": ["a.example/x:1", "a.example/x:2"],
+                "unknown": null,
+                "images": [{"platform": "linux/amd64", "layers": [
+                    {"made": "base", "stored": "stored", "why": null, "from": null},
+                    {"made": "streamed", "stored": "stored", "why": null, "from": null},
+                    depends,
+                    depends,
+                ]}],
+            },
         ],
     });
     let flags = [
@@ -271,7 +316,11 @@ fn json_has_the_documented_fields() {
         "--output=type=registry",
         "--output=type=oci,dest=x.tar",
     ];
-    assert_eq!(object(&site, &flags), expected);
+    let mut plan = object(&site, &flags);
+    let unknown = plan["outputs"][0]["unknown"].as_str().unwrap();
+    assert!(unknown.starts_with("GET https://a.example/v2/x/manifests/1 failed: "), "{unknown}");
+    plan["outputs"][0]["unknown"] = json!("it cannot be asked");
+    assert_eq!(plan, expected);
 }
 
 #[test]
@@ -324,7 +373,7 @@ fn errors_are_those_of_a_build() {
         assert_eq!(said, site.refused(code, &[&["--quiet"], flags].concat()), "{dockerfile}");
     }
     // Also what a build would only find out after a RUN.
-    let site = Site::new("FROM scratch\nRUN true\nCOPY modle /\n");
+    let site = Site::new("FROM scratch\nRUN make\nCOPY modle /\n");
     site.file("context/model/a", "a\n");
     let said = ended(&mut plan(&site, &[])).failed(3);
     assert!(said.starts_with("error: /modle: not found\n --> context/Dockerfile:3:6\n"), "{said}");

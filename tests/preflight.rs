@@ -110,11 +110,11 @@ fn what_must_not_be_asked_is_unknown() {
     let policy = iam_policy(&[(host, name)], &[], PolicyOptions::default());
     let key = emulator.user("ci", Policy::parse(&policy));
     let other = Site::new("FROM scratch\nLABEL a=b\n");
-    let uploads = emulator.bytes_received();
+    let (uploads, tags) = (emulator.bytes_received(), emulator.tags("team/app"));
     let expected = |tag: &str, mounts: &str| {
         let start = ["dockerfile ok", "cluster ok", "limits ok", "registry ok", "clock ok"];
-        let permissions = ["permission ok"; 5];
-        let all = [&start[..], &[tag], &permissions, &["permission unknown", mounts, "identity ok"]].concat();
+        let permissions = ["permission ok"; 6];
+        let all = [&start[..], &[tag], &permissions, &["sending unknown", mounts, "identity ok"]].concat();
         all.into_iter().map(str::to_owned).collect::<Vec<_>>()
     };
     let looked = ended(preflight(&other, &arguments).envs(emulator.environment(&key))).done();
@@ -124,7 +124,8 @@ fn what_must_not_be_asked_is_unknown() {
     assert_eq!(findings(&looked), expected("tag problem", "mounts ok"));
     assert!(text(&looked).contains("\"cause\": \"tag-immutable\""), "{}", text(&looked));
     assert_eq!(emulator.bytes_received(), uploads);
-    assert_eq!(emulator.count(AwsAction::PutImage), 2, "those of the first push");
+    assert_eq!(emulator.count(AwsAction::PutImage), 4, "those of the first push, and two of nothing");
+    assert_eq!(emulator.tags("team/app"), tags);
     for secret in emulator.secrets() {
         assert!(!text(&looked).contains(&secret) && !looked.stderr.contains(&secret));
     }
@@ -140,6 +141,7 @@ fn each_permission_that_is_missing_is_found() {
         "ecr:InitiateLayerUpload",
         "ecr:UploadLayerPart",
         "ecr:CompleteLayerUpload",
+        "ecr:PutImage",
     ] {
         let emulator = EcrEmulator::start(EcrOptions::default());
         emulator.create("team/app");

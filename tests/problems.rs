@@ -8,7 +8,7 @@ use ocib_testkit::checkout;
 use crate::program::Site;
 
 /// Variant, Dockerfile, message, and the text that is pointed at.
-const CASES: [(&str, &str, &str, &str); 31] = [
+const CASES: [(&str, &str, &str, &str); 32] = [
     (
         "Expand",
         "FROM scratch\nCOPY f ${X:?nowhere}\n",
@@ -45,8 +45,14 @@ const CASES: [(&str, &str, &str, &str); 31] = [
     ),
     (
         "Run",
-        "FROM scratch\nRUN true\n",
+        "FROM scratch\nRUN make\n",
         "RUN needs a container, and no backend that could run it is configured",
+        "RUN make",
+    ),
+    (
+        "NoShell",
+        "FROM scratch\nRUN true\n",
+        "there is no /bin/sh here that could run it: exec: \"/bin/sh\": no such file or directory",
         "RUN true",
     ),
     (
@@ -154,13 +160,19 @@ const CASES: [(&str, &str, &str, &str); 31] = [
 ];
 
 /// Variants whose cases need more than a Dockerfile: the file and the name of their test.
-const ELSEWHERE: [(&str, &str, &str); 7] = [
+const ELSEWHERE: [(&str, &str, &str); 13] = [
+    ("Backend", "tests/run_local.rs", "a_command_that_fails_is_shown_at_its_line_with_its_last_words"),
+    ("BadResult", "tests/run_local.rs", "a_result_that_is_something_else_is_refused"),
+    ("Unsupported", "tests/run_local.rs", "what_a_backend_lacks_is_refused_at_its_line"),
+    ("UnwritableName", "tests/run_local.rs", "a_value_that_no_line_can_hold_is_refused_between_runs"),
+    ("Unwritable", "tests/run_local.rs", "a_value_that_no_line_can_hold_is_refused_between_runs"),
     ("Base", "tests/errors.rs", "a_registry_that_cannot_be_reached"),
     ("Fetch", "tests/errors.rs", "a_url_that_is_not_fetched"),
     ("Layer", "tests/hostile.rs", "broken_archives_are_refused"),
     ("NoContext", "tests/stdin.rs", "what_is_no_archive_is_the_dockerfile"),
     ("NoFetch", "crates/build/src/plan/tests.rs", "a_url_without_anybody_to_fetch_it"),
     ("NotAnImage", "crates/build/src/plan/tests.rs", "an_artifact_is_no_base"),
+    ("Script", "tests/run_local.rs", "what_a_backend_lacks_is_refused_at_its_line"),
     ("Source", "tests/errors.rs", "a_file_that_changes_while_it_is_read_fails_its_layer_by_name"),
 ];
 

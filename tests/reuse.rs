@@ -1,11 +1,11 @@
 //! What is there is not sent again: on the same machine, on a fresh one, and after a push that was
 //! killed.
 
-use std::{fs, thread, time::Duration};
+use std::{fs, process::Command, thread, time::Duration};
 
 use ocib_image::Digest;
 use ocib_testkit::{FaultProxy, Noise, Registry, RegistryOptions};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::program::{Ended, Site, ended, names, signal, started, tag_digest, until, uploaded_bytes, wait};
 
@@ -27,6 +27,17 @@ impl Cached {
         command.args(arguments).env("XDG_CACHE_HOME", self.0.path("cache"));
         let done = ended(&mut command).done();
         (done, serde_json::from_slice(&fs::read(self.0.path("metadata.json")).unwrap()).unwrap())
+    }
+
+    /// What `ocib plan` says beforehand, in the words of [`ways`]: of the layers in the last place.
+    fn foreseen(&self, arguments: &[&str]) -> Vec<String> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ocib"));
+        self.0.clean(command.args(["plan", "context", "--json", "--quiet"]).args(arguments));
+        let done = ended(command.env("XDG_CACHE_HOME", self.0.path("cache"))).done();
+        let plan: Value = serde_json::from_slice(&done.stdout).unwrap();
+        let place = plan["outputs"].as_array().unwrap().last().unwrap();
+        assert_eq!(place["unknown"], Value::Null);
+        ways(&json!({"ocib.layers": place["images"]}))
     }
 
     /// As a pod that has nothing of what others left.
@@ -64,9 +75,11 @@ fn an_unchanged_image_is_neither_read_nor_sent_and_hardly_asked_for() {
     site.settle();
     let tag = format!("{}/a:1", registry.host());
     let arguments = ["--push", "--platform", "linux/amd64,linux/arm64", "-t", &tag];
+    assert_eq!(site.foreseen(&arguments), vec!["streamed, stored, -"; 40]);
     let (first, metadata) = site.built(&arguments);
     assert_eq!(ways(&metadata), vec!["streamed, stored, -"; 40]);
 
+    assert_eq!(site.foreseen(&arguments), vec!["remembered, present, -"; 40]);
     let before = registry.requests();
     let (second, metadata) = site.built(&arguments);
     let since = registry.requests().since(&before);
@@ -78,6 +91,9 @@ fn an_unchanged_image_is_neither_read_nor_sent_and_hardly_asked_for() {
 
     // A changed file is one layer.
     site.0.file("context/7", Noise::bytes(99, 50_000));
+    let foreseen = site.foreseen(&arguments).into_iter().filter(|way| !way.starts_with("remembered"));
+    let like_it = "hashed-first, stored-if-missing, the image that is there has a layer like it";
+    assert_eq!(foreseen.collect::<Vec<_>>(), vec![like_it; 2]);
     let before = registry.requests();
     let (_, metadata) = site.built(&arguments);
     let changed: Vec<_> = ways(&metadata).into_iter().filter(|way| !way.starts_with("remembered")).collect();
@@ -104,10 +120,12 @@ fn a_fresh_machine_hashes_what_the_image_may_have() {
 
     // Another repository learns of it by --cache-from, and mounts.
     site.forget();
-    let before = registry.requests();
     let other = format!("{}/other:1", registry.host());
     let from = format!("type=registry,ref={tag}");
-    let (_, metadata) = site.built(&["--push", "-t", &other, "--cache-from", &from]);
+    let arguments = ["--push", "-t", &other, "--cache-from", &from];
+    assert_eq!(site.foreseen(&arguments), vec![like_it.replace("present", "stored-if-missing"); 2]);
+    let before = registry.requests();
+    let (_, metadata) = site.built(&arguments);
     assert_eq!(
         ways(&metadata),
         [like_it.replace("present", "mounted"), like_it.replace("present", "mounted")]
@@ -115,10 +133,12 @@ fn a_fresh_machine_hashes_what_the_image_may_have() {
     let since = registry.requests().since(&before);
     assert_eq!(since.uploads().len(), 1, "the config: {since:?}");
 
-    for (flag, expected) in
-        [("always", "hashed-first, present, as asked for"), ("never", "streamed, stored, -")]
-    {
+    for (flag, foreseen, expected) in [
+        ("always", "hashed-first, stored-if-missing, as asked for", "hashed-first, present, as asked for"),
+        ("never", "streamed, stored, -", "streamed, stored, -"),
+    ] {
         site.forget();
+        assert_eq!(site.foreseen(&["--push", "-t", &tag, "--hash-first", flag]), [foreseen; 2], "{flag}");
         let (_, metadata) = site.built(&["--push", "-t", &tag, "--hash-first", flag]);
         assert_eq!(ways(&metadata), [expected; 2], "{flag}");
     }
@@ -130,6 +150,8 @@ fn a_layer_goes_to_each_registry_once_and_is_mounted_in_its_other_repositories()
     let site = Cached::new("FROM scratch\nCOPY a /\n");
     site.0.file("context/a", Noise::bytes(1, 300_000));
     let [one, two] = ["one:1", "two:1"].map(|name| format!("{}/{name}", registry.host()));
+    let by_then = "unknown, unknown, its digest is known from the place before by then";
+    assert_eq!(site.foreseen(&["--push", "-t", &one, "-t", &two]), [by_then]);
     let (_, metadata) = site.built(&["--push", "-t", &one, "-t", &two]);
     assert_eq!(ways(&metadata), ["remembered, mounted, -"], "of the last repository");
     assert_eq!(registry.requests().with("PATCH", "/").len(), 1);
@@ -156,9 +178,11 @@ fn what_a_killed_push_had_finished_is_found_without_any_memory_of_it() {
     assert_eq!(tag_digest(&registry, "a", "1"), None);
 
     proxy.throttle(u64::MAX);
+    let begun = "a push of it began before";
+    let foreseen = site.foreseen(&arguments[1..]);
+    assert_eq!(foreseen, vec![format!("hashed-first, stored-if-missing, {begun}"); 2]);
     let before = registry.requests();
     let (_, metadata) = site.built(&arguments[1..]);
-    let begun = "a push of it began before";
     assert_eq!(
         ways(&metadata),
         [format!("hashed-first, present, {begun}"), format!("hashed-first, stored, {begun}")]
@@ -194,4 +218,40 @@ fn a_memory_that_is_wrong_is_found_out_when_asked_for() {
     let (third, metadata) = site.built(&["--push", "-t", &tag, "--verify-reuse"]);
     assert_eq!(ways(&metadata), ["hashed-first, present, as asked for"]);
     assert!(!third.stderr.contains("digest cache"), "it was mended: {}", third.stderr);
+}
+
+#[test]
+fn layers_of_a_base_are_foreseen_as_mounted_or_there_and_without_a_login_as_unknown() {
+    let registry = Registry::start(RegistryOptions::default());
+    let base = Site::new("FROM scratch\nCOPY b /\n");
+    base.file("context/b", Noise::bytes(3, 100_000));
+    let from = format!("{}/base:1", registry.host());
+    base.built(&["--push", "-t", &from]);
+    let site = Cached::new(&format!("FROM {from}\nCOPY a /\n"));
+    site.0.file("context/a", "a\n");
+    let tag = format!("{}/a:1", registry.host());
+    let arguments = ["--push", "-t", &tag];
+    assert_eq!(site.foreseen(&arguments), ["base, mounted, -", "streamed, stored, -"]);
+    let (_, metadata) = site.built(&arguments);
+    assert_eq!(ways(&metadata), ["base, -, -", "streamed, stored, -"]);
+    assert_eq!(site.foreseen(&arguments)[0], "base, present, -");
+    // Into a layout, and into an archive on a pipe.
+    let layout = ["-o", "type=oci,tar=false,dest=out"];
+    assert_eq!(site.foreseen(&layout), ["base, stored, -", "streamed, stored, -"]);
+    site.built(&layout);
+    assert_eq!(site.foreseen(&layout)[0], "base, present, -");
+    let needed = "hashed-first, stored, its digest is needed first";
+    assert_eq!(site.foreseen(&["-o", "type=oci,dest=-"]), ["base, stored, -", needed]);
+
+    let private = Registry::start(RegistryOptions {
+        login: Some(("user".to_owned(), "secret".to_owned())),
+        ..RegistryOptions::default()
+    });
+    let tag = format!("{}/a:1", private.host());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ocib"));
+    site.0.clean(command.args(["plan", "context", "--push", "-t", &tag]));
+    let done = ended(&mut command).done();
+    let text = String::from_utf8(done.stdout).unwrap();
+    assert!(text.contains("what is there is unknown: "), "{text}");
+    assert!(text.contains("answered 401"), "{text}");
 }

@@ -24,6 +24,7 @@ main() {
     step "packages" packages
     step "arm64 programs" arm64_programs
     step "moto" moto
+    step "Kubernetes' schemas" kubernetes_schemas
     step "cargo fmt" cargo fmt --all --check
     step "cargo clippy" cargo clippy --workspace --all-targets -- -D warnings
     step "cargo test" cargo test --workspace
@@ -49,8 +50,9 @@ step() {
 PROGRAMS=(
     docker-registry:docker-registry skopeo:skopeo umoci:umoci podman:podman runc:runc buildah:buildah
     htpasswd:apache2-utils openssl:openssl setfattr:attr busybox:busybox-static curl:curl git:git tar:tar
-    kill:procps python3:python3 /usr/share/doc/python3-venv:python3-venv xz:xz-utils zstd:zstd bzip2:bzip2 gcc:gcc g++:g++
+    kill:procps python3:python3 xz:xz-utils zstd:zstd bzip2:bzip2 gcc:gcc g++:g++
     /usr/lib/python3/dist-packages/boto3:python3-boto3 /usr/lib/python3/dist-packages/jsonschema:python3-jsonschema
+    /usr/share/doc/python3-venv:python3-venv
     strace:strace /usr/bin/time:time /usr/include/stdio.h:libc6-dev /etc/ssl/certs/ca-certificates.crt:ca-certificates
 )
 
@@ -98,6 +100,27 @@ fuzzing() {
     else
         echo "no nightly toolchain: the tests named mutations are all the fuzzing that was done"
     fi
+}
+
+# Schemas of several versions of Kubernetes, and what checks manifests against them (tests/manifests.py).
+kubernetes_schemas() {
+    local environment="$PWD/target/test-data/kubernetes-validate"
+    if "$environment/bin/python" -c 'import kubernetes_validate' 2> /dev/null; then
+        return
+    fi
+    rm -rf "$environment"
+    python3 -m venv "$environment"
+    "$environment/bin/pip" install --quiet --disable-pip-version-check kubernetes-validate==1.37.0 ||
+        fail "kubernetes-validate cannot be fetched from PyPI"
+}
+
+# AWS's APIs as others wrote them down, in a Python environment of its own.
+moto() {
+    local venv="$PWD/target/test-data/moto"
+    [ -x "$venv/bin/moto_server" ] && return
+    rm -rf "$venv"
+    python3 -m venv "$venv" || fail "python3 makes no environment: as root, run: apt-get install python3-venv"
+    "$venv/bin/pip" install -q --disable-pip-version-check "moto[server]==5.*" || fail "moto cannot be installed"
 }
 
 # A static arm64 program and an emulator that runs it. Both are taken out of their packages: neither

@@ -148,6 +148,110 @@ fn an_image_is_what_its_context_gives_or_what_differs_is_named() {
     assert!(ended.stderr.contains("but context gives sha256:"), "{}", ended.stderr);
 }
 
+/// `ocib verify … --context context` with these flags of the build: the lines of stdout, and stderr.
+fn verified(site: &Site, tag: &str, flags: &[&str]) -> (Vec<String>, String) {
+    let own = ["verify", "-q", tag, "--context", "context", "--"];
+    let done = ended(&mut site.ocib(&[&own, flags].concat()));
+    let lines = String::from_utf8(done.stdout.clone()).unwrap();
+    (lines.lines().map(str::to_owned).collect(), done.stderr)
+}
+
+#[test]
+fn an_image_on_a_base_is_what_its_context_gives() {
+    let registry = Registry::start(RegistryOptions::default());
+    let host = registry.host();
+    let push_base = |dockerfile: &str, compression: &str| {
+        let base = Site::new(dockerfile);
+        base.file("context/passwd", "app:x:1001:1001::/:/bin/sh\n")
+            .file("context/a", Noise::bytes(1, 200_000));
+        base.file("context/b", Noise::bytes(2, 200_000));
+        let flags = ["-q", "--push", "--compression", compression, "-t", &format!("{host}/base:1")];
+        base.built(&flags).digest().to_owned()
+    };
+    let three = "FROM scratch\nCOPY passwd /etc/\nCOPY a /\nCOPY b /\n";
+    let first = push_base(three, "gzip");
+    let site =
+        Site::new(&format!("FROM {host}/base:1\nUSER app\nCOPY --chown=app text /home/\nWORKDIR /home/x\n"));
+    site.file("context/text", "text\n");
+    let tag = format!("{host}/app:1");
+    let digest = site.built(&["-q", "--push", "-t", &tag]).digest().to_owned();
+
+    // The base's accounts are looked up; nothing else of its layers is read, and nothing of the image's.
+    let before = registry.requests();
+    let (lines, _) = verified(&site, &tag, &[]);
+    assert_eq!(lines, [format!("ok     {digest} is what context gives")]);
+    let since = registry.requests().since(&before);
+    let own = layers(&manifest(&tag)).into_iter().skip(3).map(str::to_owned).collect::<Vec<_>>();
+    assert!(own.iter().all(|layer| !since.fetched().contains(&layer.as_str())), "{since:?}");
+
+    // The base's tag has moved on to one with a changed layer: that layer and the config differ.
+    push_base(&three.replace("COPY b /", "COPY b /other"), "gzip");
+    let (lines, said) = verified(&site, &tag, &[]);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].starts_with("differs layer 3 (base layer) is sha256:"), "{lines:?}");
+    assert!(lines[1].ends_with(": history, rootfs.diff_ids"), "{lines:?}");
+    assert!(said.contains("help: the base is not the one that the image was built on"), "{said}");
+    // As the remedy says.
+    let pinned = format!("{host}/base:1=docker-image://{host}/base@{first}");
+    let (lines, said) = verified(&site, &tag, &["--build-context", &pinned]);
+    assert_eq!(lines, [format!("ok     {digest} is what context gives")], "{said}");
+
+    // A base with fewer layers does not make the layers above it other ones.
+    push_base("FROM scratch\nCOPY passwd /etc/\nCOPY a /\n", "gzip");
+    let (lines, _) = verified(&site, &tag, &[]);
+    assert_eq!(lines[0], "differs the image has 5 layers, the build 4");
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    // A wrong base altogether: its accounts are others too, and so the copy is another layer.
+    push_base("FROM scratch\nCOPY --chmod=0600 passwd /etc/\nCOPY b /x\nCOPY a /y\n", "none");
+    let (lines, said) = verified(&site, &tag, &[]);
+    let starts: Vec<_> = lines.iter().map(|line| line.split(" is ").next().unwrap()).collect();
+    let layer = |number: usize| format!("differs layer {number} (base layer)");
+    assert_eq!(starts[..3], [layer(1), layer(2), layer(3)], "{lines:?}");
+    assert!(starts[3].starts_with("differs config sha256:"), "{lines:?}");
+    assert!(said.contains("the base is not the one"), "{said}");
+}
+
+#[test]
+fn images_are_read_through_mirrors() {
+    let [primary, mirror] = [(); 2].map(|()| Registry::start(RegistryOptions::default()));
+    let site = site();
+    let names = [format!("{}/team/app:1", primary.host()), format!("{}/cache/app:1", mirror.host())];
+    for name in &names {
+        site.built(&["-q", "--push", "-t", name]);
+    }
+    let rule = format!(
+        "[[registry]]\nprefix = \"registry.test/team\"\nlocation = \"{}/team\"\n[[registry.mirror]]\nlocation = \
+         \"{}/cache\"\n",
+        primary.host(),
+        mirror.host()
+    );
+    site.file("registries.conf", rule);
+    let run = |arguments: &[&str]| {
+        let flags = ["-q", "--registry-config", "registries.conf", "registry.test/team/app:1"];
+        let (command, rest) = arguments.split_first().unwrap();
+        String::from_utf8(site.done(&[&[*command], &flags[..], rest].concat()).stdout).unwrap()
+    };
+    let before = [&primary, &mirror].map(Registry::requests);
+    let digest = tag_digest(&mirror, "cache/app", "1").unwrap();
+    assert!(run(&["inspect"]).contains(&digest));
+    assert!(run(&["verify"]).lines().all(|line| line.starts_with("ok ")));
+    assert_eq!(run(&["verify", "--context", "context"]), format!("ok     {digest} is what context gives\n"));
+    run(&["copy", "oci-layout://copied:1"]);
+    run(&["copy", &format!("{}/team/copied:1", primary.host())]);
+    assert_eq!(tag_digest(&primary, "team/copied", "1"), Some(digest));
+    let [to_primary, to_mirror] = [(&primary, &before[0]), (&mirror, &before[1])]
+        .map(|(registry, before)| registry.requests().since(before));
+    assert_eq!(to_primary.with("GET", "/team/app/"), Vec::<&ocib_testkit::Request>::new());
+    assert!(to_mirror.fetched().len() >= 6, "{to_mirror:?}");
+
+    // What the mirror has lost comes from home, and that is said.
+    mirror.stop();
+    let done = site.done(&["inspect", "--registry-config", "registries.conf", "registry.test/team/app:1"]);
+    let note =
+        format!("registry.test/team/app:1 is not taken from the mirror {}/cache/app:1: ", mirror.host());
+    assert!(done.stderr.contains(&note), "{}", done.stderr);
+}
+
 /// The digest of the manifest for linux/amd64.
 fn amd64(tag: &str) -> String {
     let index = manifest(tag);

@@ -19,7 +19,7 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
-    /// Build an image from a Dockerfile without RUN, and push it or write it to a file.
+    /// Build an image from a Dockerfile, and push it or write it to a file.
     Build(Box<Build>),
     /// Say what a build would do, layer by layer, without doing it.
     Plan(Box<Plan>),
@@ -35,6 +35,9 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Find out beforehand what would keep a build from ending well: nothing is built, no layer is sent.
     Preflight(Box<crate::preflight::Preflight>),
+    /// List or remove pods that builds have made.
+    #[cfg(feature = "kaniko")]
+    RunPods(crate::run_pods::RunPods),
     /// Say what an error message means, of ocib or another program, and what to do.
     Explain(crate::explain::Explain),
     /// Package a large model as an image, look at one, or get its files.
@@ -50,7 +53,7 @@ Without --push and --output the image is an OCI layout in ./ocib-out.
 The digest-pinned references of what was built go to stdout, all else to stderr.
 
 Exit codes: 0 done, 1 the build failed, 2 usage, 3 Dockerfile or context, 4 authentication or
-permission, 5 registry or network, 130 interrupted.")]
+permission, 5 registry or network, 6 what carries out RUN, 130 interrupted.")]
 pub(crate) struct Build {
     /// The build context: a directory, a git repository as URL.git[#REF[:DIR]], or - for a tar archive or
     /// a Dockerfile on stdin.
@@ -150,9 +153,13 @@ pub(crate) struct Build {
     #[arg(long, value_name = "DIR")]
     pub(crate) scratch_dir: Option<PathBuf>,
 
-    /// What carries out RUN instructions. This version has no backend.
-    #[arg(long, value_enum, default_value_t = Run::None)]
-    pub(crate) run: Run,
+    #[command(flatten)]
+    pub(crate) run: crate::run::RunFlags,
+
+    /// Whether RUNs of nothing but mkdir, chmod, chown, chgrp, ln -s, touch, rm and true are carried out
+    /// here, where it is certain what the image's own commands would do.
+    #[arg(long, value_enum, default_value_t = NativeRun::Auto)]
+    pub(crate) native_run: NativeRun,
 
     #[cfg(feature = "ecr")]
     #[command(flatten)]
@@ -203,6 +210,23 @@ pub(crate) struct Shared {
     /// /etc/containers [default: $CONTAINERS_REGISTRIES_CONF, or the files of Podman and Skopeo].
     #[arg(long, value_name = "PATH")]
     pub(crate) registry_config: Option<PathBuf>,
+}
+
+impl Shared {
+    /// These flags, and those of `outer` that are not given here, but for how progress is shown.
+    pub(crate) fn within(self, outer: &Self) -> Self {
+        let joined = |own: Vec<String>, outer: &[String]| own.into_iter().chain(outer.to_vec()).collect();
+        Self {
+            memory: self.memory.or(outer.memory),
+            jobs: self.jobs.or(outer.jobs),
+            insecure_registries: joined(self.insecure_registries, &outer.insecure_registries),
+            ca_files: self.ca_files.into_iter().chain(outer.ca_files.iter().cloned()).collect(),
+            #[cfg(feature = "ecr")]
+            ecr_hosts: self.ecr_hosts.into_iter().chain(outer.ecr_hosts.iter().cloned()).collect(),
+            registry_config: self.registry_config.or_else(|| outer.registry_config.clone()),
+            ..self
+        }
+    }
 }
 
 #[derive(Args, Debug)]
@@ -296,9 +320,11 @@ pub(crate) enum Timestamps {
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Run {
-    /// Nothing: a RUN is an error.
-    None,
+pub(crate) enum NativeRun {
+    /// Where it is certain.
+    Auto,
+    /// Never: each RUN needs what --run names.
+    Off,
 }
 
 #[cfg(feature = "ecr")]

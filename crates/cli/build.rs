@@ -6,7 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use ocib_build::{NamedContext, Published, Request, Timestamps, Warning, prepare, publish};
+use ocib_build::{
+    NamedContext, NativeRun, Published, Request, Runs, Supplies, Timestamps, Warning, prepare, publish,
+};
 use ocib_dockerfile::{Dockerfile, Span};
 use ocib_image::{Event, Events, GitReference, ImageName, Sink, Timestamp};
 use ocib_net::{Backoff, HttpOptions};
@@ -22,7 +24,7 @@ use crate::{
     output::{Means, Output},
     progress,
     registries::Clients,
-    report, sources, tree, wiring,
+    report, run, sources, tree, wiring,
 };
 
 /// Runs the command.
@@ -63,8 +65,14 @@ pub(crate) fn publish_into(
     sinks: impl FnOnce(&Wired) -> Result<Vec<Arc<dyn Sink>>, Failure>,
 ) -> Result<Vec<Published>, Failure> {
     let (wired, runtime) = Wired::new(build, events, wiring::http(&build.shared)?, Backoff::default())?;
-    let job = Job { sinks: sinks(&wired)?, wired };
-    wiring::finish(runtime, async move { job.publish_all().await })
+    let runs = run::runs(build, &wired)?;
+    let backend = runs.as_ref().map(|runs| Arc::clone(&runs.backend));
+    let job = Job { sinks: sinks(&wired)?, runs, wired };
+    wiring::finish_tidily(runtime, async move { job.publish_all().await }, async {
+        if let Some(backend) = &backend {
+            backend.tidied().await;
+        }
+    })
 }
 
 /// What is built, and all that takes part in finding it out.
@@ -86,7 +94,7 @@ impl Wired {
         http: HttpOptions,
         backoff: Backoff,
     ) -> Result<(Self, Runtime), Failure> {
-        build.buildx.answer(&*events)?;
+        build.buildx.answer(&*events, build.run.is_given())?;
         let scratch = build.scratch_dir.clone().unwrap_or_else(std::env::temp_dir);
         let note = |text: &str| events.emit(Event::Note(text));
         let git = git::git(http.clone(), scratch.clone(), Arc::clone(&events));
@@ -116,12 +124,15 @@ impl Wired {
 struct Job {
     wired: Wired,
     sinks: Vec<Arc<dyn Sink>>,
+    /// Who carries out RUN.
+    runs: Option<Runs>,
 }
 
 impl Job {
     async fn publish_all(&self) -> Result<Vec<Published>, Failure> {
         let Wired { request, name, images, fetcher, events, .. } = &self.wired;
-        let prepared = prepare(Arc::clone(request), images, Some(fetcher)).await;
+        let supplies = Supplies { images, fetch: Some(fetcher), runs: self.runs.as_ref() };
+        let prepared = prepare(Arc::clone(request), supplies).await;
         let prepared = prepared.map_err(|error| self.wired.failure(&error))?;
         warn_of(prepared.warnings(), request, name, &**events)?;
         let mut published = Vec::new();
@@ -201,6 +212,10 @@ fn request(
     request.timestamps = match build.timestamps {
         args::Timestamps::Epoch => Timestamps::Fixed(Timestamp::from_seconds(epoch)),
         args::Timestamps::Keep => Timestamps::Keep,
+    };
+    request.native_run = match build.native_run {
+        args::NativeRun::Auto => NativeRun::Auto,
+        args::NativeRun::Off => NativeRun::Off,
     };
     for name in request.unused_build_args() {
         let text = format!("--build-arg {name}: no ARG of the Dockerfile has this name");

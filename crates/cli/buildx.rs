@@ -52,13 +52,16 @@ pub(crate) struct Buildx {
     ulimit: Vec<String>,
 }
 
-const FOR_RUN: &str = "it concerns RUN only, which this version does not carry out";
+const FOR_RUN: &str = "it concerns RUN only, and no backend is told of it";
 const NO_CACHE: &str = "a layer is taken from a cache only where its inputs are the same";
 
 impl Buildx {
-    /// Refuses what would be missed, and tells `events` of what makes no difference.
-    pub(crate) fn answer(&self, events: &dyn Events) -> Result<(), Failure> {
-        if let Some((flag, why, instead)) = self.refused().into_iter().find(|(_, why, _)| !why.is_empty()) {
+    /// Refuses what would be missed, and tells `events` of what makes no difference. Commands miss more than
+    /// files do: `runs` says whether any is carried out.
+    pub(crate) fn answer(&self, events: &dyn Events, runs: bool) -> Result<(), Failure> {
+        let missed = if runs { self.missed_by_run().to_vec() } else { Vec::new() };
+        let mut all = self.refused().into_iter().chain(missed);
+        if let Some((flag, why, instead)) = all.find(|(_, why, _)| !why.is_empty()) {
             return Err(Failure::usage(format!("{flag}: {why}")).help(instead));
         }
         for (flag, why) in self.ignored() {
@@ -97,6 +100,20 @@ impl Buildx {
                 "build, and read stderr",
             ),
             ("--policy", when(!self.policy.is_empty(), "there are no policies"), "leave the flag out"),
+        ]
+    }
+
+    /// What a command would miss.
+    fn missed_by_run(&self) -> [(&'static str, &'static str, &'static str); 4] {
+        const MISSED: &str = "backends of RUN are not given it, so a command would miss it";
+        let when = |is_given: bool| if is_given { MISSED } else { "" };
+        let is_plain = self.network.as_deref().is_none_or(|network| network == "default");
+        let by_copy = "build without it; what a secret is for can be done by ADD, or outside";
+        [
+            ("--secret", when(!self.secret.is_empty()), by_copy),
+            ("--ssh", when(!self.ssh.is_empty()), by_copy),
+            ("--network", when(!is_plain), "leave the flag out; RUN --network is for single commands"),
+            ("--add-host", when(!self.add_host.is_empty()), "leave the flag out"),
         ]
     }
 

@@ -24,7 +24,13 @@ pub(crate) fn run(copy: &args::Copy) -> Result<(), Failure> {
     let (images, platforms) = (Images { registries }, copy.platforms.clone());
     let prints = !target.is_stdout();
     let references = wiring::run(async move {
-        let image = places::documents(&images, &source, &platforms).await?;
+        let image = match target.is_beside(&source) {
+            true => {
+                let origin = images.open(&source).await.map_err(|error| places::unread(&source, &error))?;
+                Documents::read(origin, &platforms).await.map_err(|error| places::unread(&source, &error))?
+            }
+            false => places::documents(&images, &source, &platforms).await?,
+        };
         target.check(&image)?;
         announce(&image, &target, &events);
         let sink = target.sink(&images.registries, &sealer)?;

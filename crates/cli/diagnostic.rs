@@ -5,7 +5,7 @@ use std::{io::IsTerminal, process::ExitCode};
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 use ocib_build::Problem;
 use ocib_dockerfile::Span;
-use ocib_image::{LayerError, PlaceError, PlaceErrorKind};
+use ocib_image::{LayerError, PlaceError, PlaceErrorKind, RunError, RunErrorKind};
 use ocib_store::{Diagnosis, Login};
 
 use crate::terminal::printable;
@@ -21,6 +21,7 @@ pub(crate) enum Exit {
     Input = 3,
     Denied = 4,
     Remote = 5,
+    Cluster = 6,
     Interrupted = 130,
 }
 
@@ -30,9 +31,13 @@ pub(crate) struct Failure {
     exit: Exit,
     message: String,
     help: Option<String>,
+    /// The name of what happened, if no table of causes has it.
+    id: Option<&'static str>,
     /// What the table of causes says of it.
     diagnosis: Option<Box<Diagnosis>>,
     source: Option<Box<Excerpt>>,
+    /// The last lines of what somebody else said.
+    log: Vec<String>,
 }
 
 /// The part of a file that a message is about.
@@ -45,7 +50,15 @@ struct Excerpt {
 
 impl Failure {
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), help: None, diagnosis: None, source: None }
+        Self {
+            exit,
+            message: message.into(),
+            help: None,
+            id: None,
+            diagnosis: None,
+            source: None,
+            log: Vec::new(),
+        }
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {
@@ -65,13 +78,21 @@ impl Failure {
     pub(crate) fn of_build(error: &ocib_build::Error, name: &str, text: &str) -> Self {
         let excerpt = |span| Box::new(Excerpt { name: name.to_owned(), text: text.to_owned(), span });
         let diagnosis = place_of(error).and_then(Diagnosis::of_place).map(Box::new);
+        let run = run_of(error);
         Self {
-            exit: exit_of(error),
-            message: with_causes(error),
             help: error.help().or_else(|| diagnosis.as_ref().map(|found| found.remedy())),
+            id: run.map(|error| error.cause),
             diagnosis,
             source: error.span().map(excerpt),
+            log: run.map(|error| error.log.clone()).unwrap_or_default(),
+            ..Self::new(exit_of(error), with_causes(error))
         }
+    }
+
+    /// What a backend of RUN said, without a Dockerfile.
+    pub(crate) fn of_run(error: &RunError) -> Self {
+        let failure = Self::new(exit_of_run(error.kind), error.to_string()).help(error.remedy.clone());
+        Self { id: Some(error.cause), ..failure }
     }
 
     /// A repository that was to be a context.
@@ -89,7 +110,7 @@ impl Failure {
     pub(crate) fn of_place(error: &PlaceError) -> Self {
         let diagnosis = Diagnosis::of_place(error).map(Box::new);
         let help = diagnosis.as_ref().map(|found| found.remedy());
-        Self { exit: exit_of_place(error), message: with_causes(error), help, diagnosis, source: None }
+        Self { help, diagnosis, ..Self::new(exit_of_place(error), with_causes(error)) }
     }
 
     /// An error of a model on its way into an image or out of it.
@@ -156,7 +177,7 @@ impl Failure {
 
     /// The id of its cause, if it has one in the table.
     pub(crate) fn cause(&self) -> Option<&'static str> {
-        self.diagnosis.as_ref().map(|found| found.cause.id)
+        self.diagnosis.as_ref().map(|found| found.cause.id).or(self.id)
     }
 
     /// Prints the message to stderr; gives the exit code.
@@ -172,14 +193,21 @@ impl Failure {
     fn render(&self, is_terminal: bool) -> String {
         let message = printable(&self.message);
         let mut title = Level::ERROR.primary_title(message.as_str());
-        if let Some(found) = &self.diagnosis {
-            title = title.id(found.cause.id);
+        if let Some(id) = self.cause() {
+            title = title.id(id);
         }
         let name = self.source.as_ref().map(|excerpt| printable(&excerpt.name)).unwrap_or_default();
         let mut groups = vec![match &self.source {
             Some(excerpt) => title.element(snippet(&name, &excerpt.text, excerpt.span)),
             None => Group::with_title(title),
         }];
+        let log = (!self.log.is_empty()).then(|| {
+            let lines: Vec<String> = self.log.iter().map(|line| printable(line)).collect();
+            format!("the last lines were\n{}", lines.join("\n"))
+        });
+        if let Some(log) = &log {
+            groups.push(Group::with_title(Level::NOTE.secondary_title(log.as_str())));
+        }
         let help = self.help.as_ref().map(|help| printable(help));
         if let Some(help) = &help {
             groups.push(Group::with_title(Level::HELP.secondary_title(help.as_str())));
@@ -247,12 +275,35 @@ fn exit_of(error: &ocib_build::Error) -> Exit {
                 exit_of_place(source)
             }
             Problem::Layer(error) => exit_of_layer(error),
+            Problem::Backend(error) => exit_of_run(error.kind),
+            Problem::BadResult { .. } => Exit::Cluster,
             _ => Exit::Input,
         },
         ocib_build::Error::Syntax(_) | ocib_build::Error::UnknownTarget { .. } => Exit::Input,
         ocib_build::Error::Place(error) => exit_of_place(error),
         ocib_build::Error::Layer(error) => exit_of_layer(error),
         _ => Exit::Failed,
+    }
+}
+
+fn exit_of_run(kind: RunErrorKind) -> Exit {
+    match kind {
+        RunErrorKind::Command => Exit::Failed,
+        RunErrorKind::Denied => Exit::Denied,
+        RunErrorKind::Input => Exit::Input,
+        RunErrorKind::Registry => Exit::Remote,
+        _ => Exit::Cluster,
+    }
+}
+
+/// What a backend of RUN said.
+fn run_of(error: &ocib_build::Error) -> Option<&RunError> {
+    match error {
+        ocib_build::Error::Instruction { problem, .. } => match &**problem {
+            Problem::Backend(error) => Some(error),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -300,15 +351,13 @@ mod tests {
     #[test]
     fn points_at_the_place_and_says_what_to_do() {
         let failure = Failure {
-            exit: Exit::Input,
-            message: "/modle: not found".into(),
             help: Some("did you mean model?".into()),
-            diagnosis: None,
             source: Some(Box::new(Excerpt {
                 name: "Dockerfile".into(),
                 text: "FROM scratch\nCOPY modle /models/\n".into(),
                 span: Span { start: 18, end: 23 },
             })),
+            ..Failure::input("/modle: not found")
         };
         assert_eq!(
             failure.render(false),

@@ -22,6 +22,9 @@ mod preflight;
 mod progress;
 mod registries;
 mod report;
+mod run;
+#[cfg(feature = "kaniko")]
+mod run_pods;
 mod sources;
 mod tag;
 mod terminal;
@@ -44,6 +47,8 @@ fn main() -> ExitCode {
         args::Command::Inspect(inspect) => inspect::run(&inspect),
         args::Command::Verify(verify) => verify::run(&verify),
         args::Command::Preflight(preflight) => preflight::run(&preflight),
+        #[cfg(feature = "kaniko")]
+        args::Command::RunPods(run_pods) => run_pods::run(&run_pods),
         args::Command::Explain(explain) => explain::run(&explain),
         #[cfg(feature = "model")]
         args::Command::Model(model) => model::run(&model),

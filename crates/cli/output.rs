@@ -28,6 +28,14 @@ pub(crate) struct Means {
     uses_layer_api: bool,
 }
 
+/// How `--ecr-layer-api` cuts layers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parts {
+    pub(crate) most: u64,
+    pub(crate) bytes: u64,
+    pub(crate) layer_bytes_max: u64,
+}
+
 impl Means {
     /// As the flags of `build` say.
     pub(crate) fn of(build: &args::Build, clients: Clients, sealer: Sealer) -> Result<Self, Failure> {
@@ -73,6 +81,18 @@ impl Means {
         false
     }
 
+    /// The sink of a repository for what has no name there: what is there already is never sent again.
+    pub(crate) fn nameless_sink(&self, repository: &Reference) -> Result<Box<dyn Sink>, Failure> {
+        self.registry_sink(PushOptions {
+            registries: self.clients.registries.clone(),
+            repository: repository.clone(),
+            tags: Vec::new(),
+            sealer: self.sealer.clone(),
+            hash_first: HashFirst::Always,
+            cache_from: Vec::new(),
+        })
+    }
+
     /// The sink of one repository.
     #[cfg_attr(not(feature = "ecr"), expect(clippy::unnecessary_wraps, reason = "ECR's flags can be wrong"))]
     fn registry_sink(&self, options: PushOptions) -> Result<Box<dyn Sink>, Failure> {
@@ -103,6 +123,28 @@ impl Means {
             true => Box::new(sink.with_layer_api(journal)),
             false => Box::new(sink),
         }))
+    }
+
+    /// What compares images with the limits of a repository, without speaking to anybody.
+    pub(crate) fn limits(&self, push: PushOptions) -> RegistrySink {
+        #[cfg(feature = "ecr")]
+        if self.uses_layer_api
+            && let Some(api) = self.clients.ecr.layer_api(push.repository.registry(), None)
+        {
+            return RegistrySink::new(push).with_layer_api(api);
+        }
+        RegistrySink::new(push)
+    }
+
+    /// How layers are cut, if they are sent in parts.
+    pub(crate) fn parts(&self) -> Option<Parts> {
+        #[cfg(feature = "ecr")]
+        if self.uses_layer_api {
+            use ocib_store::LayerApi;
+            let (most, bytes) = (LayerApi::PARTS_MAX, LayerApi::PART_BYTES_MAX);
+            return Some(Parts { most, bytes, layer_bytes_max: LayerApi::LAYER_BYTES_MAX });
+        }
+        None
     }
 
     /// One push for each repository that `references` name.

@@ -1,9 +1,9 @@
 //! Names of places on the command line: where images are read from and written to.
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
 use ocib_image::{
-    ArchiveFormat, Document, ImageName, Origin, PlaceError, PlaceErrorKind, Platform, Reference, Sealer, Sink,
+    ArchiveFormat, Document, ImageName, PlaceError, PlaceErrorKind, Platform, Reference, Sealer, Sink,
 };
 use ocib_store::{
     ArchiveOptions, ArchiveSink, Destination, Documents, HashFirst, Images, LayoutSink, PushOptions,
@@ -52,19 +52,14 @@ pub(crate) fn reference(text: &str) -> Result<Reference, Failure> {
     }
 }
 
-/// The documents of an image, or of some of its platforms.
+/// The documents of an image, or of some of its platforms, out of the first mirror that has them.
 pub(crate) async fn documents(
     images: &Images,
     name: &ImageName,
     platforms: &[Platform],
 ) -> Result<Documents, Failure> {
-    let origin = open(images, name).await?;
-    Documents::read(origin, platforms).await.map_err(|error| unread(name, &error))
-}
-
-/// The place of an image, opened for reading.
-pub(crate) async fn open(images: &Images, name: &ImageName) -> Result<Arc<dyn Origin>, Failure> {
-    images.open(name).await.map_err(|error| unread(name, &error))
+    let read = images.read(name, |origin| Documents::read(origin, platforms));
+    read.await.map_err(|error| unread(name, &error))
 }
 
 /// Why an image could not be read: what is missing on this machine is no fault of a registry.
@@ -103,6 +98,17 @@ impl Target {
     /// Whether manifests get there as files, where readers expect OCI's media types.
     pub(crate) fn is_layout(&self) -> bool {
         !matches!(&self.0, ImageName::Registry(_))
+    }
+
+    /// Whether it is in the registry of `source`, which then can mount what the image is made of: no
+    /// mirror of it could help.
+    pub(crate) fn is_beside(&self, source: &ImageName) -> bool {
+        match (&self.0, source) {
+            (ImageName::Registry(target), ImageName::Registry(source)) => {
+                target.registry() == source.registry()
+            }
+            _ => false,
+        }
     }
 
     /// Says before anything is moved what could not end well.

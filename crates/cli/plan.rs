@@ -1,5 +1,6 @@
 //! `ocib plan`: what a build with the same flags would do, without doing it.
 
+mod fate;
 mod json;
 mod text;
 
@@ -28,7 +29,9 @@ struct Shown {
     name: String,
     request: Arc<Request>,
     outline: Outline,
-    outputs: Vec<Output>,
+    places: Vec<fate::Place>,
+    /// Whether there is who carries out RUN.
+    has_backend: bool,
     /// The names of the image, complete.
     names: Vec<String>,
 }
@@ -45,15 +48,18 @@ pub(crate) fn run(plan: &args::Plan) -> Result<(), Failure> {
     outputs.iter().try_for_each(|output| output.clone().sinks(&flags.tags, &means).map(drop))?;
     let (name, request) = (wired.name.clone(), Arc::clone(&wired.request));
     // Progress is drawn to its end before anything else is said.
-    let outline = wiring::finish(runtime, async move {
+    let (outline, places) = wiring::finish(runtime, async move {
         let Wired { request, name, images, fetcher, events, .. } = &wired;
         let outline = outline(Arc::clone(request), images, Some(fetcher)).await;
         let outline = outline.map_err(|error| wired.failure(&error))?;
         build::warn_of(&outline.warnings, request, name, &**events)?;
-        Ok(outline)
+        let places = fate::places(&outline, &outputs, &means).await;
+        let places = places.map_err(|failure| wired.clients.explained(failure))?;
+        Ok((outline, places))
     })?;
     let names = flags.tags.iter().map(|tag| tag.clone().or_latest().to_string()).collect();
-    let shown = Shown { name, request, outline, outputs, names };
+    let has_backend = flags.run.is_given();
+    let shown = Shown { name, request, outline, has_backend, places, names };
     report::result(&if plan.json { json::object(&shown) } else { text::plan(&shown) });
     Ok(())
 }
@@ -75,9 +81,9 @@ impl Shown {
         (first, all().map(|(_, end)| end).fold(last, usize::max))
     }
 
-    /// Whether every part can be carried out by this version.
+    /// Whether every part can be carried out as the flags are.
     fn is_buildable(&self) -> bool {
-        self.outline.targets.iter().all(|target| delegated(target).next().is_none())
+        self.has_backend || self.outline.targets.iter().all(|target| delegated(target).next().is_none())
     }
 
     /// The codec that is asked for, as `--compression` takes it.

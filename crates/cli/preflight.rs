@@ -1,6 +1,8 @@
 //! `ocib preflight`: what would keep a build from ending well, found out beforehand. No layer is made or
 //! sent, no tag and no repository is touched.
 
+#[cfg(feature = "kaniko")]
+mod cluster;
 mod findings;
 mod machine;
 mod registry;
@@ -8,10 +10,12 @@ mod registry;
 use std::{sync::Arc, time::Duration};
 
 use clap::Args;
-use ocib_build::{Prepared, bases, prepare};
+use ocib_build::{PartOutline, Prepared, Supplies, bases, outline, prepare};
 use ocib_net::{Backoff, HttpOptions};
 
 use self::findings::{Finding, Findings};
+#[cfg(feature = "kaniko")]
+use crate::run::Run;
 use crate::{
     args,
     build::Wired,
@@ -27,7 +31,7 @@ use crate::{
 Takes the flags of ocib build. What was found goes to stdout.
 
 Exit codes: 0 no problem was found, else that of the worst one: 4 authentication or permission,
-5 registry or network, 3 Dockerfile or context, 1 anything else; 2 usage.
+5 registry or network, 6 cluster, 3 Dockerfile or context, 1 anything else; 2 usage.
 What cannot be found out is said to be unknown, and is not taken for good.")]
 pub(crate) struct Preflight {
     #[command(flatten)]
@@ -71,6 +75,14 @@ pub(crate) fn run(preflight: &Preflight) -> Result<(), Failure> {
     let means = Means::of(build, clients.clone(), sealer)?;
     let findings = wiring::finish(runtime, async move {
         let prepared = match &wired {
+            Some(wired) if build.run.is_given() => {
+                outlined(wired, &build.run.name(), &mut findings).await;
+                #[cfg(feature = "kaniko")]
+                if build.run.run == Run::Kaniko {
+                    cluster::check(build, &wired.request.platforms, &wired.images, &mut findings).await;
+                }
+                None
+            }
             Some(wired) => prepared(wired, &mut findings).await,
             None => None,
         };
@@ -88,10 +100,27 @@ pub(crate) fn run(preflight: &Preflight) -> Result<(), Failure> {
     findings.verdict()
 }
 
+/// Looks at what a build that delegates would do, which runs nothing.
+async fn outlined(wired: &Wired, backend: &str, findings: &mut Findings) {
+    let Wired { request, name, images, fetcher, .. } = wired;
+    match outline(Arc::clone(request), images, Some(fetcher)).await {
+        Ok(outline) => {
+            let parts =
+                outline.targets.iter().flat_map(|target| &target.stages).flat_map(|stage| &stage.parts);
+            let count = parts.filter(|part| matches!(part, PartOutline::Delegated(_))).count();
+            findings.add(Finding::ok("dockerfile", name, "every instruction can be carried out"));
+            let detail = format!("{count} parts with RUN, for {backend}, unless their results are there");
+            findings.add(Finding::ok("run", backend, detail));
+        }
+        Err(error) => findings.add(Finding::failed("dockerfile", name, &wired.failure(&error))),
+    }
+}
+
 /// Does all of a build that writes nothing.
 async fn prepared(wired: &Wired, findings: &mut Findings) -> Option<Prepared> {
     let Wired { request, name, images, fetcher, .. } = wired;
-    match prepare(Arc::clone(request), images, Some(fetcher)).await {
+    let supplies = Supplies { images, fetch: Some(fetcher), runs: None };
+    match prepare(Arc::clone(request), supplies).await {
         Ok(prepared) => {
             for (base, platform) in bases(request).unwrap_or_default() {
                 let detail = format!("it is there for {platform}");

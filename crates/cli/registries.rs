@@ -2,20 +2,28 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ocib_image::{Event, Events};
+use ocib_image::{Credentials, Event, Events};
 use ocib_net::{Backoff, Http, HttpOptions};
 use ocib_store::{Cloud, DockerAuth, Login, Logins, Registries, RegistriesOptions, RegistryConfig};
 
 use crate::{args::Shared, diagnostic::Failure, environment};
 
 /// The clients of a command.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Clients {
     pub(crate) registries: Registries,
+    /// Who ocib is to each of them.
+    pub(crate) credentials: Arc<dyn Credentials>,
     /// Who ocib turned out to be, one for each registry.
     logins: Arc<Mutex<Vec<Login>>>,
     #[cfg(feature = "ecr")]
     pub(crate) ecr: Arc<ocib_store::EcrAuth>,
+}
+
+impl std::fmt::Debug for Clients {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Clients").field("registries", &self.registries).finish_non_exhaustive()
+    }
 }
 
 impl Clients {
@@ -46,16 +54,18 @@ impl Clients {
             seen.lock().unwrap_or_else(PoisonError::into_inner).push(login.clone());
         };
         let files = DockerAuth::from_environment(&variable);
+        let credentials: Arc<dyn Credentials> = Arc::new(Logins::new(files, clouds, Arc::new(tell)));
         let registries = Registries::new(RegistriesOptions {
             config,
             on_mirror_failure: Arc::new(move |failure| of_mirrors.emit(Event::Note(&failure.to_string()))),
-            credentials: Arc::new(Logins::new(files, clouds, Arc::new(tell))),
+            credentials: Arc::clone(&credentials),
             http: Arc::new(Http::new(http.clone())),
             backoff,
             ..RegistriesOptions::default()
         });
         Ok(Self {
             registries,
+            credentials,
             logins,
             #[cfg(feature = "ecr")]
             ecr,

@@ -24,9 +24,10 @@ pub(crate) fn run(verify: &args::Verify) -> Result<(), Failure> {
     };
     let options = VerifyOptions { platform: verify.platform.clone(), layers };
     let checked = wiring::run(async move {
-        let origin = places::open(&images, &name).await?;
-        let checked = verify_image(&origin, &options, &events).await;
-        checked.map_err(|error| places::unread(&name, &error))
+        let (options, events) = (&options, &events);
+        let checked =
+            images.read(&name, |origin| async move { verify_image(&origin, options, events).await });
+        checked.await.map_err(|error| places::unread(&name, &error))
     })?;
     checked.iter().for_each(|checked| report::result(&line(checked)));
     match checked.iter().filter(|checked| checked.wrong.is_some()).count() {

@@ -56,6 +56,24 @@ pub(crate) fn finish<T>(
     result
 }
 
+/// The same for work that leaves something behind which is to be removed: waits for that, unless another
+/// signal says that nobody wants to wait.
+pub(crate) fn finish_tidily<T>(
+    runtime: Runtime,
+    work: impl Future<Output = Result<T, Failure>>,
+    tidied: impl Future<Output = ()>,
+) -> Result<T, Failure> {
+    let result = wait(&runtime, work);
+    runtime.block_on(async {
+        tokio::select! {
+            () = tidied => {}
+            _ = interrupted() => {}
+        }
+    });
+    runtime.shutdown_timeout(SHUTDOWN);
+    result
+}
+
 /// Waits for the signals that end a build in order: Ctrl-C, and what Kubernetes sends.
 async fn interrupted() -> &'static str {
     use tokio::signal::unix::{SignalKind, signal};

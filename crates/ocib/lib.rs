@@ -32,7 +32,7 @@
 //! use std::sync::Arc;
 //!
 //! use ocib::{
-//!     build::{Request, prepare, publish},
+//!     build::{Request, Supplies, prepare, publish},
 //!     dockerfile,
 //!     image::{Budget, Codec, Event, Events, Limits, Sealer},
 //!     source::Directory,
@@ -61,7 +61,7 @@
 //!
 //! let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
 //! let published = runtime.block_on(async {
-//!     let prepared = prepare(Arc::new(request), &images, None).await?;
+//!     let prepared = prepare(Arc::new(request), Supplies { images: &images, fetch: None, runs: None }).await?;
 //!     publish(&prepared, &sink, &events).await
 //! })?;
 //!

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use ocib_dockerfile::{ExpandError, Span};
-use ocib_image::{LayerError, PlaceError, PlaceErrorKind, Platform};
+use ocib_image::{Digest, LayerError, PlaceError, PlaceErrorKind, Platform, RunError};
 
 /// Why nothing was built.
 #[derive(Debug, thiserror::Error)]
@@ -101,8 +101,53 @@ pub enum Problem {
     )]
     VariableInFrom,
     /// RUN needs a container.
-    #[error("RUN needs a container, and no backend that could run it is configured")]
-    Run,
+    #[error(
+        "RUN needs a container, and no backend that could run it is configured{}",
+        why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default()
+    )]
+    Run {
+        /// Why it is not carried out without one, although it looks as if it could be.
+        why: Option<String>,
+    },
+    /// RUN in shell form where no shell is.
+    #[error("there is no /bin/sh here that could run it: exec: \"/bin/sh\": no such file or directory")]
+    NoShell,
+    /// The backend could not carry out a RUN, or what it needs.
+    #[error(transparent)]
+    Backend(RunError),
+    /// The backend gave an image that cannot be what was asked for.
+    #[error("{backend} gave {digest}, which is not what was asked for: {why}")]
+    BadResult {
+        /// The backend.
+        backend: &'static str,
+        /// The manifest that it pushed.
+        digest: Digest,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// RUN with something that the backend lacks.
+    #[error("RUN {what} cannot be carried out by {backend}")]
+    Unsupported {
+        /// The backend.
+        backend: &'static str,
+        /// The flag.
+        what: String,
+    },
+    /// A heredoc of RUN with a `#!` line that names no interpreter that is known.
+    #[error("a script for an interpreter that cannot be given it as an argument")]
+    Script,
+    /// A value between RUNs that no line of a Dockerfile can hold.
+    #[error("the value of {name} cannot be handed to a backend: it has a line break or a quote there")]
+    Unwritable {
+        /// The variable, flag or instruction.
+        name: String,
+    },
+    /// A file with a name between RUNs that backends would take for a pattern.
+    #[error("a file called {name:?} cannot be handed to a backend by itself")]
+    UnwritableName {
+        /// Its name.
+        name: String,
+    },
     /// `--mount` of RUN with a type that there is not.
     #[error("unsupported mount type {kind:?}")]
     BadMount {
@@ -232,11 +277,34 @@ impl Problem {
     /// What to do next.
     pub fn help(&self) -> Option<String> {
         match self {
-            Self::Run => Some(
-                "`ocib plan` shows what would be delegated: this stage from its first RUN to its last; --run will \
-                 name who carries it out, and takes only none in this version; until then build what RUN makes \
-                 elsewhere and COPY the result, or choose a stage without RUN by --target"
+            Self::Run { .. } => Some(
+                "this stage would be delegated from its first RUN to its last, as `ocib plan` shows; allow it with \
+                 --run buildah, podman or docker, or choose a stage without RUN by --target"
                     .to_owned(),
+            ),
+            Self::NoShell => Some(
+                "begin with an image that has a shell; scratch has none, and there WORKDIR makes a directory and COPY \
+                 takes files with --chown and --chmod"
+                    .to_owned(),
+            ),
+            Self::Backend(error) => Some(error.remedy.clone()),
+            Self::BadResult { .. } => {
+                Some("a backend must not squash or replace layers; see how it is configured".to_owned())
+            }
+            Self::Unsupported { .. } => Some(
+                "leave it out, or choose another --run; files that a bind mount shows can be copied before the RUN"
+                    .to_owned(),
+            ),
+            Self::UnwritableName { .. } => Some(
+                "end the destination with a slash, or copy the file before the first RUN or after the last".to_owned(),
+            ),
+            Self::Script => Some(
+                "COPY the script before the RUN, or leave out the #! line to have the shell run it; sh, bash, dash, ash, \
+                 ksh, zsh, python, python3 and perl are known"
+                    .to_owned(),
+            ),
+            Self::Unwritable { .. } => Some(
+                "set it before the first RUN of the stage, or give it a value without line breaks".to_owned(),
             ),
             Self::CopiedUrl => Some("ADD fetches it".to_owned()),
             Self::CopiedGit => {

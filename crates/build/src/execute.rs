@@ -7,8 +7,8 @@ use std::{
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use ocib_image::{
-    Blob, Codec, Compression, Descriptor, Digest, Document, Event, Events, Index, LayerOutline, Manifest,
-    MediaType, Memory, Outcome, Outline, Placed, Progress, Reference, Sealing, Sink, TaskId,
+    Blob, Codec, Compression, Descriptor, Digest, Document, Event, Events, Expected, ExpectedLayer, Index,
+    Manifest, MediaType, Memory, Outcome, Placed, Progress, Reference, Sealing, Sink, TaskId,
 };
 
 use crate::{
@@ -66,8 +66,8 @@ pub(crate) async fn execute(
     sink: &dyn Sink,
     events: &Arc<dyn Events>,
 ) -> Result<Published, Error> {
-    sink.check(&outlines(targets, request, made)).await?;
-    let placed = Making { request, made, sink, events }.put_layers(targets).await?;
+    sink.check(&expected(targets, request, made)).await?;
+    let placed = Putting { request, made, sink, events, first_task: 0 }.put_layers(targets).await?;
     let mut images = Vec::new();
     let mut documents = Vec::new();
     for target in targets {
@@ -95,7 +95,7 @@ fn root(images: &[PublishedImage], mut documents: Vec<Document>, request: &Reque
 }
 
 /// What is known of `targets` before anything of them is made.
-pub(crate) fn outlines(targets: &[Target], request: &Request, made: &Mutex<Made>) -> Vec<Outline> {
+pub(crate) fn expected(targets: &[Target], request: &Request, made: &Mutex<Made>) -> Vec<Expected> {
     let made = made.lock().unwrap_or_else(PoisonError::into_inner);
     let known = |make: &Make| {
         let layer = made.get(&make.key).map(|(placed, _)| &placed.layer);
@@ -109,16 +109,16 @@ pub(crate) fn outlines(targets: &[Target], request: &Request, made: &Mutex<Made>
             all.into_iter().map(|composed| (composed.image, composed.document)).unzip();
         root(&images, documents, request).descriptor().digest
     });
-    targets.iter().map(|target| outline(target, root)).collect()
+    targets.iter().map(|target| expected_image(target, root)).collect()
 }
 
-fn outline(target: &Target, root: Option<Digest>) -> Outline {
+fn expected_image(target: &Target, root: Option<Digest>) -> Expected {
     let layers = target.parts.iter().map(|part| match part {
-        Part::Base(blob, _) => LayerOutline {
+        Part::Base(blob, _) => ExpectedLayer {
             what: format!("base layer {}", blob.descriptor.digest),
             stored_bytes: Some(blob.descriptor.size),
         },
-        Part::Made(make) => LayerOutline {
+        Part::Made(make) => ExpectedLayer {
             what: make.title.clone(),
             stored_bytes: match make.layer.compression {
                 Compression::Fixed(Codec::Plain) => make.layer.source.bytes(),
@@ -126,23 +126,33 @@ fn outline(target: &Target, root: Option<Digest>) -> Outline {
             },
         },
     });
-    Outline { platform: target.platform.clone(), layers: layers.collect(), root }
+    Expected { platform: target.platform.clone(), layers: layers.collect(), root }
 }
 
 /// Layers on their way into a sink.
-struct Making<'a> {
-    request: &'a Request,
-    made: &'a Mutex<Made>,
-    sink: &'a dyn Sink,
-    events: &'a Arc<dyn Events>,
+pub(crate) struct Putting<'a> {
+    pub(crate) request: &'a Request,
+    /// What is known from earlier sinks.
+    pub(crate) made: &'a Mutex<Made>,
+    pub(crate) sink: &'a dyn Sink,
+    pub(crate) events: &'a Arc<dyn Events>,
+    /// The number of the first piece of work; each layer is one.
+    pub(crate) first_task: usize,
 }
 
-impl Making<'_> {
+impl Putting<'_> {
+    /// Puts an image that has no name; gives the digest of its manifest.
+    pub(crate) async fn image(&self, target: &Target) -> Result<Digest, Error> {
+        let placed = self.put_layers(std::slice::from_ref(target)).await?;
+        let (image, _) = put_image(target, self.request, &placed, self.sink).await?;
+        Ok(image.manifest.digest)
+    }
+
     /// Puts every layer once, however many platforms share it.
     async fn put_layers(&self, targets: &[Target]) -> Result<HashMap<Digest, Placed>, Error> {
         let tasks = tasks(targets);
         let puts = tasks.iter().enumerate().map(|(number, task)| {
-            let progress = Progress::new(Arc::clone(self.events), TaskId(number));
+            let progress = Progress::new(Arc::clone(self.events), TaskId(self.first_task + number));
             async move {
                 match task {
                     Task::Make(make) => Ok(Some((make.key, self.make(make, &progress).await?))),

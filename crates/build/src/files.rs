@@ -3,6 +3,7 @@
 
 mod base;
 mod builder;
+mod changes;
 mod content;
 mod copy;
 mod headers;
@@ -16,12 +17,11 @@ mod unpack;
 
 pub(crate) use base::Base;
 pub(crate) use builder::{LayerBuilder, MakeError};
-pub(crate) use content::{Content, Origin};
+pub(crate) use content::{Attributes, Content, Origin};
 pub(crate) use copy::{Copy, CopyError, copy, expand_wildcards};
 pub(crate) use inline::InlineFile;
-pub(crate) use known::inputs;
 pub(crate) use layer::{FilesLayer, Keys};
 pub(crate) use mode::Mode;
-pub(crate) use owner::{Owner, OwnerError, resolve_owner};
+pub(crate) use owner::{Owner, OwnerError, account, resolve_owner};
 pub(crate) use rootfs::{Files, Found, Rootfs, follow_in};
 pub(crate) use unpack::{Archive, unpack};

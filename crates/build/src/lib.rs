@@ -16,6 +16,7 @@
 //! [`Tree`](ocib_image::Tree)s and [`Sink`]s, and needs no async runtime of its own.
 
 mod context;
+mod delegate;
 mod error;
 mod execute;
 mod files;
@@ -27,27 +28,29 @@ mod request;
 mod stages;
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, atomic::AtomicUsize},
     thread,
 };
 
 use futures_channel::oneshot;
-use futures_util::future::try_join_all;
+use futures_util::{TryStreamExt, future::try_join_all, stream::FuturesUnordered};
 use ocib_image::{Events, Fetch, ImageName, ImageSource, Platform, Sink};
 
 pub use context::Timestamps;
+pub use delegate::Runs;
 pub use error::{Error, Problem};
 pub use execute::{Published, PublishedImage, PublishedLayer};
 pub use outline::{
-    BaseOutline, DelegatedOutline, FilesFrom, InstructionOutline, LayerOutline, LayerSize, Outline,
-    PartOutline, StageOutline, StepOutline, StepSize, TargetOutline,
+    BaseOutline, DelegatedOutline, FilesFrom, InputOutline, InstructionOutline, JobOutline, LayerOutline,
+    LayerSize, Outline, PartOutline, StageOutline, StepOutline, StepSize, TargetOutline,
 };
 pub use plan::Warning;
-pub use request::{NamedContext, Request};
+pub use request::{NamedContext, NativeRun, Request};
 
+use delegate::{CarryingOut, Results};
 use lower::{Lowering, Remotes, Target};
-use plan::Plan;
+use plan::{Doubts, Plan};
 use stages::{ImageKey, Images, Stages};
 
 /// Images that are ready to be made, as often and into as many places as wanted.
@@ -67,34 +70,97 @@ impl Prepared {
     }
 
     /// What the images will be, as far as that is known before a layer is made.
-    pub fn outlines(&self) -> Vec<ocib_image::Outline> {
-        execute::outlines(&self.targets, &self.request, &self.made)
+    pub fn expected(&self) -> Vec<ocib_image::Expected> {
+        execute::expected(&self.targets, &self.request, &self.made)
     }
 }
 
-/// Finds out all that is to be done: resolves the bases, plans, and looks at every file's header.
-/// Nothing has been written anywhere when it returns, and every error that a Dockerfile or context
-/// can cause has been found, but for files that change later.
+/// What a build is supplied with.
+#[derive(Clone, Copy)]
+pub struct Supplies<'a> {
+    /// Where images come from.
+    pub images: &'a dyn ImageSource,
+    /// What fetches; without it an ADD of a URL or repository is an error.
+    pub fetch: Option<&'a dyn Fetch>,
+    /// Who carries out RUN; without it a RUN is an error.
+    pub runs: Option<&'a Runs>,
+}
+
+impl std::fmt::Debug for Supplies<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Supplies").field("runs", &self.runs).finish_non_exhaustive()
+    }
+}
+
+/// Finds out all that is to be done: resolves the bases, plans, looks at every file's header, and has carried
+/// out what needs a container. Without a RUN nothing has been written anywhere when it returns; what RUNs
+/// need and make is in the run repository then. Every error that a Dockerfile or context can cause has been
+/// found, but for files that change later.
 ///
 /// Dropping the future ends it; work on files that is under way ends by itself soon after.
-///
-/// Without `fetch`, an ADD of a URL or repository is an error.
-pub async fn prepare(
-    request: Arc<Request>,
-    source: &dyn ImageSource,
-    fetch: Option<&dyn Fetch>,
-) -> Result<Prepared, Error> {
-    let images = resolve_all(&request, source).await?;
+pub async fn prepare(request: Arc<Request>, supplies: Supplies<'_>) -> Result<Prepared, Error> {
+    let images = resolve_all(&request, supplies.images).await?;
     let plans = plans(&request, &images)?;
-    plans.iter().try_for_each(Plan::require_native)?;
+    if supplies.runs.is_none() {
+        plans.iter().try_for_each(Plan::require_native)?;
+    }
     let warnings = warnings(&plans);
-    let remotes = fetch_all(&plans, fetch).await?;
-    let on_thread = Arc::clone(&request);
-    let targets = blocking(move || {
-        let mut lowering = Lowering::new(&on_thread, &images, &remotes);
-        plans.into_iter().map(|plan| lowering.target(plan)).collect::<Result<_, _>>()
+    let remotes = fetch_all(&plans, supplies.fetch).await?;
+    let lowering = Lowering::new(Arc::clone(&request), images, remotes);
+    // What inputs of RUN turned out to be is known when the images are made.
+    let made = Mutex::default();
+    let targets = targets(&request, lowering, plans, supplies, &made).await?;
+    Ok(Prepared { request, targets, warnings, made })
+}
+
+/// Lowers the plans as far as they go, has carried out what is wanted for more, and goes on with each result.
+async fn targets(
+    request: &Arc<Request>,
+    mut lowering: Lowering,
+    plans: Vec<Plan>,
+    supplies: Supplies<'_>,
+    made: &Mutex<execute::Made>,
+) -> Result<Vec<Target>, Error> {
+    if let Some(runs) = supplies.runs {
+        lowering = lowering.for_backend(lower::Backend::of(&*runs.backend));
+    }
+    let carrying_out = supplies.runs.map(|runs| CarryingOut {
+        runs,
+        request,
+        source: supplies.images,
+        made,
+        tasks: AtomicUsize::new(0),
     });
-    Ok(Prepared { request, targets: targets.await?, warnings, made: Mutex::default() })
+    let mut stages: Vec<_> = plans.into_iter().map(lower::Stages::new).collect();
+    let has_backend = supplies.runs.is_some();
+    let (mut results, mut asked) = (Results::new(), BTreeSet::new());
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        let wanted;
+        (lowering, stages, results, wanted) = blocking(move || {
+            let mut wanted = Vec::new();
+            for stages in &mut stages {
+                wanted.extend(stages.advance(&mut lowering, &results)?);
+                // A RUN may have turned out to need a container.
+                if !has_backend {
+                    stages.plan().require_native()?;
+                }
+            }
+            Ok::<_, Error>((lowering, stages, results, wanted))
+        })
+        .await?;
+        for wanted in wanted.into_iter().filter(|wanted| asked.insert(wanted.key)) {
+            let carrying_out = carrying_out.as_ref().expect("without a backend plans with RUN are refused");
+            under_way.push(async move {
+                let image = carrying_out.image(&wanted).await?;
+                Ok::<_, Error>((wanted.key, image))
+            });
+        }
+        match under_way.try_next().await? {
+            Some((key, image)) => drop(results.insert(key, image)),
+            None => return Ok(stages.into_iter().map(lower::Stages::target).collect()),
+        }
+    }
 }
 
 /// Finds out what [`prepare`] and [`publish`] would do, and goes on where they cannot: a RUN is no
@@ -104,7 +170,7 @@ pub async fn prepare(
 ///
 /// Dropping the future ends it; work on files that is under way ends by itself soon after.
 ///
-/// Without `fetch`, an ADD of a URL or repository is an error, but for one that would be delegated.
+/// Without `fetch`, an ADD of a URL or repository is an error.
 pub async fn outline(
     request: Arc<Request>,
     source: &dyn ImageSource,
@@ -115,7 +181,7 @@ pub async fn outline(
     let (compression, warnings) = (request.compression, warnings(&plans));
     let remotes = fetch_all(&plans, fetch).await?;
     let targets = blocking(move || {
-        let mut lowering = Lowering::new(&request, &images, &remotes).only_looking();
+        let mut lowering = Lowering::new(request, images, remotes).only_looking();
         plans.into_iter().map(|plan| lowering.survey(plan)).collect::<Result<_, _>>()
     });
     Ok(Outline { targets: targets.await?, compression, warnings })
@@ -176,7 +242,7 @@ fn missing(request: &Request, images: &Images) -> Result<Vec<(ImageKey, ocib_doc
 }
 
 fn plans(request: &Request, images: &Images) -> Result<Vec<Plan>, Error> {
-    let plan = |platform| plan::plan(&Stages::new(request, platform)?, images);
+    let plan = |platform| plan::plan(&Stages::new(request, platform)?, images, &Doubts::new());
     request.platforms.iter().map(plan).collect()
 }
 

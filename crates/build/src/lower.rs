@@ -5,17 +5,21 @@
 //! archive, and nothing is written. Everything here blocks.
 
 mod blame;
+mod commands;
+mod delegate;
+mod stages;
 mod survey;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use ocib_dockerfile::{Patterns, Span, Spanned};
 use ocib_image::{
-    Annotations, Blob, Config, ContainerConfig, DiffId, Digest, Fetched, Foreknown, Inputs, Layer,
-    LayerError, Memory, Platform, RECIPE_ANNOTATION, Remote, Timestamp, Unsealed,
+    Annotations, Blob, Config, ContainerConfig, DiffId, Digest, Digester, Fetched, Foreknown, Inputs, Layer,
+    LayerError, LayerSource, Memory, Platform, RECIPE_ANNOTATION, Remote, RunBackend, RunFeatures, RunFiles,
+    Timestamp, Unsealed,
 };
 
 use crate::{
@@ -23,16 +27,18 @@ use crate::{
     context::Context,
     files::{
         Archive, Base, Copy, CopyError, Files, FilesLayer, Found, InlineFile, Keys, LayerBuilder, Mode,
-        Owner, OwnerError, Rootfs, copy, expand_wildcards, follow_in, inputs, resolve_owner, unpack,
+        Owner, OwnerError, Rootfs, copy, expand_wildcards, follow_in, resolve_owner, unpack,
     },
     path,
-    plan::{Action, CopyPlan, Plan, Source, Step},
+    plan::{self, Action, CopyPlan, Doubts, Plan, Source, Step},
     stages::{ImageKey, Images, Origin},
 };
 use blame::Blame;
+use commands::Stop;
+pub(crate) use stages::Stages;
 
 /// An image that is ready to be made: every layer is either there or can be written at any time.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) platform: Platform,
     pub(crate) parts: Vec<Part>,
@@ -64,17 +70,92 @@ pub(crate) struct Make {
     pub(crate) inputs: Option<Inputs>,
     /// What that became the last time.
     pub(crate) remembered: Option<Layer>,
+    /// What its bytes are, once that was asked for.
+    diff_id: OnceLock<DiffId>,
+}
+
+impl Make {
+    /// What its bytes are: as remembered, or from a pass over them.
+    fn diff_id(&self) -> Result<DiffId, LayerError> {
+        if let Some(known) = self.diff_id.get() {
+            return Ok(*known);
+        }
+        let diff_id = match &self.layer.foreknown.layer {
+            Some(layer) => layer.diff_id,
+            None => {
+                let mut hashing = Hashing(Digester::new());
+                self.files.write(&mut hashing)?;
+                DiffId(hashing.0.finish())
+            }
+        };
+        Ok(*self.diff_id.get_or_init(|| diff_id))
+    }
+}
+
+struct Hashing(Digester);
+
+impl std::io::Write for Hashing {
+    fn write(&mut self, piece: &[u8]) -> std::io::Result<usize> {
+        self.0.update(piece);
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What is known of a layer before it is made.
+struct Recalled {
+    keys: Keys,
+    /// What its inputs became the last time.
+    remembered: Option<Layer>,
+    foreknown: Foreknown,
+}
+
+/// Why a plan was not lowered.
+#[derive(Debug)]
+pub(crate) enum Unlowered {
+    /// It takes the RUN there to be simple, which is not certain: it has to be made again without that.
+    Doubt(Span, String),
+    /// It cannot be carried out.
+    Error(Error),
+}
+
+impl<E: Into<Error>> From<E> for Unlowered {
+    fn from(error: E) -> Self {
+        Self::Error(error.into())
+    }
 }
 
 /// Lowers the plans of all platforms, sharing what they share.
-pub(crate) struct Lowering<'a> {
-    request: &'a Request,
-    images: &'a Images,
+#[derive(Debug)]
+pub(crate) struct Lowering {
+    request: Arc<Request>,
+    images: Images,
     bases: HashMap<ImageKey, Arc<Base>>,
     contexts: BTreeMap<String, Arc<Context>>,
     main: Option<Arc<Context>>,
-    remotes: &'a Remotes,
+    remotes: Remotes,
     memory: Option<Memory>,
+    /// Whether no content is read.
+    only_looks: bool,
+    /// Whom delegated parts are written for, if that is known.
+    backend: Option<Backend>,
+}
+
+/// Whom delegated parts are written for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Backend {
+    pub(crate) name: &'static str,
+    pub(crate) features: RunFeatures,
+    pub(crate) files: RunFiles,
+}
+
+impl Backend {
+    pub(crate) fn of(backend: &dyn RunBackend) -> Self {
+        Self { name: backend.name(), features: backend.features(), files: backend.files() }
+    }
 }
 
 /// What ADD fetches.
@@ -85,8 +166,8 @@ fn recipe_annotation(recipe: Digest) -> Annotations {
     [(RECIPE_ANNOTATION.to_owned(), recipe.to_string())].into()
 }
 
-impl<'a> Lowering<'a> {
-    pub(crate) fn new(request: &'a Request, images: &'a Images, remotes: &'a Remotes) -> Self {
+impl Lowering {
+    pub(crate) fn new(request: Arc<Request>, images: Images, remotes: Remotes) -> Self {
         let context = |tree: &Arc<dyn ocib_image::Tree>, ignored: &Patterns| {
             Arc::new(Context::new(Arc::clone(tree), ignored.clone(), request.timestamps))
         };
@@ -95,45 +176,31 @@ impl<'a> Lowering<'a> {
             NamedContext::Image(_) => None,
         });
         Self {
-            request,
-            images,
             bases: HashMap::new(),
             contexts: contexts.collect(),
             main: request.context.as_ref().map(|tree| context(tree, &request.ignored)),
-            remotes,
             memory: request.cache.as_deref().map(Memory::new),
+            only_looks: false,
+            backend: None,
+            request,
+            images,
+            remotes,
         }
     }
 
-    /// The same, but nothing that is found out is remembered on disk.
+    /// The same, writing for this backend.
+    pub(crate) fn for_backend(self, backend: Backend) -> Self {
+        Self { backend: Some(backend), ..self }
+    }
+
+    /// The same, but no layer's content is read, and nothing that is found out is remembered on disk.
     pub(crate) fn only_looking(self) -> Self {
-        Self { memory: self.memory.map(Memory::only_reading), ..self }
+        Self { memory: self.memory.map(Memory::only_reading), only_looks: true, ..self }
     }
 
-    /// Lowers the plan of one platform; fails at the first RUN, for which there is no backend.
-    pub(crate) fn target(&mut self, plan: Plan) -> Result<Target, Error> {
-        let Plan { platform, stages: plans, .. } = plan;
-        let mut files = BTreeMap::new();
-        let mut parts: BTreeMap<usize, Vec<Part>> = BTreeMap::new();
-        let mut last = None;
-        for plan in plans {
-            let mut own = match &plan.base {
-                Origin::Stage(earlier) => parts[earlier].clone(),
-                other => self.base_parts(other)?,
-            };
-            let mut rootfs = self.base_files(&plan.base, &files);
-            for step in plan.native_steps()? {
-                let layer = Arc::new(self.step(step, &rootfs, &files)?);
-                rootfs.push(Arc::clone(&layer));
-                own.push(self.part(step, layer)?);
-            }
-            files.insert(plan.index, rootfs);
-            parts.insert(plan.index, own);
-            last = Some((plan.index, plan.config));
-        }
-        let (index, config) = last.expect("a plan has at least the target's stage");
-        let parts = parts.remove(&index).unwrap_or_default();
-        Ok(Target { platform, parts, config })
+    /// The plan for a platform, made again.
+    fn planned(&self, platform: &Platform, doubts: &Doubts) -> Result<Plan, Error> {
+        plan::plan(&crate::stages::Stages::new(&self.request, platform)?, &self.images, doubts)
     }
 
     /// The layers that a stage begins with.
@@ -179,18 +246,21 @@ impl<'a> Lowering<'a> {
         Rootfs::of(Arc::clone(self.bases.entry(key.clone()).or_insert_with(base)))
     }
 
-    fn part(&self, step: &Step, layer: Arc<FilesLayer>) -> Result<Part, Error> {
-        let Keys { same_files, recipe } = layer.keys(self.request.compression)?;
-        let inputs = match &self.memory {
-            Some(_) => inputs(&layer, self.request.compression)?,
-            None => None,
-        };
-        let remembered = self.memory.as_ref().and_then(|memory| inputs.as_ref()?.recall(memory));
+    /// What is known of a layer before it is made.
+    fn recall(&self, layer: &FilesLayer) -> Result<Recalled, Error> {
+        let keys = layer.keys(self.request.compression, self.memory.as_ref())?;
+        let remembered = self.memory.as_ref().and_then(|memory| keys.inputs.as_ref()?.recall(memory));
         let foreknown = Foreknown {
-            recipe: Some(recipe),
+            recipe: Some(keys.recipe),
             layer: remembered.clone().filter(|_| !self.request.verify_reuse),
             repositories: Vec::new(),
         };
+        Ok(Recalled { keys, remembered, foreknown })
+    }
+
+    fn part(&self, step: &Step, layer: Arc<FilesLayer>) -> Result<Part, Error> {
+        let Recalled { keys, remembered, foreknown } = self.recall(&layer)?;
+        let Keys { same_files, recipe, inputs } = keys;
         let title = step.title().to_owned();
         let compression = self.request.compression;
         let files = Arc::clone(&layer);
@@ -202,6 +272,7 @@ impl<'a> Lowering<'a> {
             span: step.span,
             inputs,
             remembered,
+            diff_id: OnceLock::new(),
         })))
     }
 
@@ -218,7 +289,7 @@ impl<'a> Lowering<'a> {
         step: &Step,
         rootfs: &Rootfs,
         stages: &BTreeMap<usize, Rootfs>,
-    ) -> Result<FilesLayer, Error> {
+    ) -> Result<FilesLayer, Unlowered> {
         match &step.action {
             Action::Directory { path, user } => {
                 let owner = match &**user {
@@ -231,34 +302,48 @@ impl<'a> Lowering<'a> {
                 builder.make_directories(&place, &Mode::Keep, owner).map_err(blame)?;
                 Ok(builder.finish()?)
             }
-            Action::Copy(plan) => {
-                let owned;
-                let from: &dyn Files = match &plan.from {
-                    None => {
-                        let needs_context =
-                            plan.sources.iter().any(|source| matches!(source, Source::Path(_)));
-                        match &self.main {
-                            Some(context) => &**context,
-                            None if needs_context => return Err(Problem::NoContext.at(step.span)),
-                            None => &Rootfs::default(),
-                        }
-                    }
-                    Some(Origin::Stage(index)) => &stages[index],
-                    Some(Origin::Tree(name)) => &*self.contexts[name],
-                    Some(Origin::Scratch) => &Rootfs::default(),
-                    Some(Origin::Image(key)) => {
-                        owned = self.image_files(key);
-                        &owned
-                    }
-                };
-                self.copy(step, plan, from, rootfs)
+            Action::Run(run) => {
+                commands::carry_out(run, rootfs, self.made_time()).map_err(|stop| match stop {
+                    Stop::Doubt(why) => Unlowered::Doubt(step.span, why),
+                    Stop::NoShell => Problem::NoShell.at(step.span).into(),
+                    Stop::Layer(error) => Problem::Layer(error).at(step.span).into(),
+                })
             }
+            Action::Copy(plan) => Ok(self.copy(step.span, plan, rootfs, stages)?),
         }
     }
 
     fn copy(
+        &mut self,
+        span: Span,
+        plan: &CopyPlan,
+        rootfs: &Rootfs,
+        stages: &BTreeMap<usize, Rootfs>,
+    ) -> Result<FilesLayer, Error> {
+        let owned;
+        let from: &dyn Files = match &plan.from {
+            None => {
+                let needs_context = plan.sources.iter().any(|source| matches!(source, Source::Path(_)));
+                match &self.main {
+                    Some(context) => &**context,
+                    None if needs_context => return Err(Problem::NoContext.at(span)),
+                    None => &Rootfs::default(),
+                }
+            }
+            Some(Origin::Stage(index)) => &stages[index],
+            Some(Origin::Tree(name)) => &*self.contexts[name],
+            Some(Origin::Scratch) => &Rootfs::default(),
+            Some(Origin::Image(key)) => {
+                owned = self.image_files(key);
+                &owned
+            }
+        };
+        self.copy_from(span, plan, from, rootfs)
+    }
+
+    fn copy_from(
         &self,
-        step: &Step,
+        span: Span,
         plan: &CopyPlan,
         from: &dyn Files,
         rootfs: &Rootfs,
@@ -301,7 +386,7 @@ impl<'a> Lowering<'a> {
                 exclude: None,
                 follows_links: false,
             };
-            let blame = Blame { step_span: step.span, from: None };
+            let blame = Blame { step_span: span, from: None };
             copy(&file, &mut builder, name.as_bytes(), &request).map_err(|error| blame.copy(error))?;
         }
         Ok(builder.finish()?)

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use ocib_dockerfile::Span;
-use ocib_image::{Compression, ContainerConfig, Descriptor, DiffId, Digest, ImageName, Platform};
+use ocib_image::{
+    Blob, Compression, ContainerConfig, Descriptor, DiffId, Digest, Foreknown, ImageName, Platform,
+};
 
 use crate::Warning;
 
@@ -88,6 +90,8 @@ pub struct StepOutline {
     pub sources: Vec<FilesFrom>,
     /// How much it is.
     pub size: StepSize,
+    /// What is known of the layer before it is made, if its size is.
+    pub foreknown: Option<Box<Foreknown>>,
 }
 
 /// From the first RUN of a stage to its last.
@@ -108,6 +112,36 @@ pub struct DelegatedOutline {
     pub variables: BTreeMap<String, String>,
     /// Its instructions in order; the first and the last are RUNs.
     pub instructions: Vec<InstructionOutline>,
+    /// What a backend would be asked for; not known before the results of other parts are, if it takes
+    /// files from them.
+    pub job: Option<JobOutline>,
+}
+
+/// What a backend would be asked for.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct JobOutline {
+    /// The Dockerfile, an instruction a line, with asterisks for variables that seem to be secret. Images that
+    /// would be put into the run repository have the names of `inputs`; all others are pinned.
+    pub dockerfile: Vec<String>,
+    /// What would be put there.
+    pub inputs: Vec<InputOutline>,
+}
+
+/// An image that a delegated part begins with or copies from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct InputOutline {
+    /// What the Dockerfile calls it.
+    pub name: String,
+    /// Its layers that ocib makes, and their size as tars, uncompressed.
+    pub made_layers: u64,
+    /// See `made_layers`.
+    pub tar_bytes: u64,
+    /// Its layers that are in a registry already, and their size as stored: mounted where that is possible.
+    pub base_layers: u64,
+    /// See `base_layers`.
+    pub base_bytes: u64,
 }
 
 /// An instruction that is delegated.
@@ -181,7 +215,7 @@ pub struct LayerSize {
 #[derive(Clone, Debug)]
 pub enum LayerOutline {
     /// One of the base's; it is not touched.
-    Base(Descriptor, DiffId),
+    Base(Box<Blob>, DiffId),
     /// One that ocib makes, in the stage of that number.
     Made(usize, StepOutline),
     /// However many the delegated part of the stage of that number makes.

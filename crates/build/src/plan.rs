@@ -4,14 +4,17 @@
 //! that can be printed and compared. What depends on files (which ones a wildcard matches, what is
 //! at a destination) is not in it: that is found out when the plan is carried out, from headers.
 //!
-//! A stage is cut at its first and its last RUN. What lies between needs a container and becomes one
-//! [`Delegated`] part; what comes before and after is native, and a native part cannot hold a RUN.
+//! A stage is cut at its first and its last RUN that needs a container. What lies between becomes one
+//! [`Delegated`] part; what comes before and after is native. A native part cannot hold a RUN, but the
+//! few commands of a [simple](SimpleRun) one: those are taken to be carried out here until a file
+//! speaks against it, and then the plan is made again without that.
 
 mod delegated;
 mod expose;
 mod history;
 mod metadata;
 mod print;
+mod simple;
 mod transfer;
 
 use std::{collections::BTreeMap, mem};
@@ -19,7 +22,8 @@ use std::{collections::BTreeMap, mem};
 use ocib_dockerfile::{Command, Expander, Instruction, Span, Spanned, redacted_instruction};
 use ocib_image::{Config, ContainerConfig, History, Platform, Remote};
 
-pub(crate) use delegated::{Act, Delegated, MountSource, RunPlan, Start, Within};
+pub(crate) use delegated::{Act, Around, Delegated, MountPlan, MountSource, RunPlan, Script, Start, Within};
+pub(crate) use simple::{SimpleRun, mode_after};
 
 use crate::{
     Error, Problem,
@@ -82,11 +86,24 @@ pub(crate) struct Step {
 impl Step {
     /// As progress shows it.
     pub(crate) fn title(&self) -> &str {
-        self.created_by.trim_end_matches(" # buildkit")
+        match &self.action {
+            // History has all ARGs before the command.
+            Action::Run(simple) => &simple.title,
+            _ => self.created_by.trim_end_matches(" # buildkit"),
+        }
+    }
+
+    /// Where it copies from, if that is not the context or the network.
+    pub(crate) fn origin(&self) -> Option<&Origin> {
+        match &self.action {
+            Action::Copy(copy) => copy.from.as_ref(),
+            Action::Directory { .. } | Action::Run(_) => None,
+        }
     }
 }
 
-/// How a layer is made, natively. A RUN is no such action and cannot be written here.
+/// How a layer is made, natively. A RUN is no such action and cannot be written here, unless all its
+/// commands are known.
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
     /// WORKDIR: a directory and its parents.
@@ -98,6 +115,8 @@ pub(crate) enum Action {
     },
     /// COPY and ADD.
     Copy(CopyPlan),
+    /// A RUN of simple commands.
+    Run(Box<SimpleRun>),
 }
 
 /// A COPY or ADD with all its words expanded.
@@ -133,19 +152,26 @@ pub(crate) enum Source {
 impl Plan {
     /// Fails at the first RUN, if there is one.
     pub(crate) fn require_native(&self) -> Result<(), Error> {
-        self.stages.iter().try_for_each(|stage| stage.native_steps().map(drop))
+        let mut parts = self.stages.iter().flat_map(|stage| &stage.parts);
+        parts.try_for_each(|part| match part {
+            StagePart::Native(_) => Ok(()),
+            StagePart::Delegated(delegated) => {
+                let why = delegated.doubt().map(str::to_owned);
+                Err(Problem::Run { why }.at(delegated.first_span()))
+            }
+        })
     }
 
-    /// All that native steps fetch; what a delegated part fetches, its backend does.
+    /// All that is fetched, also between RUNs.
     pub(crate) fn remotes(&self) -> impl Iterator<Item = &Spanned<Remote>> {
         let parts = self.stages.iter().flat_map(|stage| &stage.parts);
         let steps = parts.flat_map(|part| match part {
-            StagePart::Native(steps) => &steps[..],
-            StagePart::Delegated(_) => &[],
+            StagePart::Native(steps) => steps.iter().collect::<Vec<_>>(),
+            StagePart::Delegated(delegated) => delegated.steps().collect(),
         });
-        let sources = steps.flat_map(|step| match &step.action {
+        let sources = steps.into_iter().flat_map(|step| match &step.action {
             Action::Copy(copy) => &copy.sources[..],
-            Action::Directory { .. } => &[],
+            Action::Directory { .. } | Action::Run(_) => &[],
         });
         sources.filter_map(|source| match source {
             Source::Remote(remote) => Some(remote),
@@ -154,26 +180,16 @@ impl Plan {
     }
 }
 
-impl StagePlan {
-    /// All steps of a stage that needs no container, in order; an error at the first RUN otherwise.
-    pub(crate) fn native_steps(&self) -> Result<Vec<&Step>, Error> {
-        let mut all = Vec::new();
-        for part in &self.parts {
-            match part {
-                StagePart::Native(steps) => all.extend(steps),
-                StagePart::Delegated(delegated) => return Err(Problem::Run.at(delegated.first_span())),
-            }
-        }
-        Ok(all)
-    }
-}
+/// RUNs that look simple, but that files were found to speak against, by their places: why.
+pub(crate) type Doubts = BTreeMap<Span, String>;
 
-/// Plans the build for one platform. All images that [`Stages::missing`] names are there.
-pub(crate) fn plan(stages: &Stages<'_>, images: &Images) -> Result<Plan, Error> {
+/// Plans the build for one platform. All images that [`Stages::missing`] names are there. What is in
+/// `doubts` is not taken to be simple.
+pub(crate) fn plan(stages: &Stages<'_>, images: &Images, doubts: &Doubts) -> Result<Plan, Error> {
     let mut states: BTreeMap<usize, State> = BTreeMap::new();
     let mut plans = Vec::new();
     for index in stages.needed(images)? {
-        let mut dispatcher = Dispatcher::new(stages, images, index, &states)?;
+        let mut dispatcher = Dispatcher::new(stages, images, doubts, index, &states)?;
         let triggers = stages.triggers(index, images)?;
         let stage = &stages.dockerfile().stages[index];
         let parts = dispatcher.parts(triggers.iter().chain(&stage.instructions))?;
@@ -233,6 +249,7 @@ struct State {
 /// Goes through the instructions of one stage.
 struct Dispatcher<'a> {
     stages: &'a Stages<'a>,
+    doubts: &'a Doubts,
     index: usize,
     expander: Expander,
     state: State,
@@ -248,6 +265,7 @@ impl<'a> Dispatcher<'a> {
     fn new(
         stages: &'a Stages<'a>,
         images: &Images,
+        doubts: &'a Doubts,
         index: usize,
         states: &BTreeMap<usize, State>,
     ) -> Result<Self, Error> {
@@ -278,7 +296,7 @@ impl<'a> Dispatcher<'a> {
             state.variables.insert(key.to_owned(), value.to_owned());
         }
         let expander = Expander::new(stages.dockerfile().escape);
-        Ok(Self { stages, index, expander, state, has_cmd: false, created })
+        Ok(Self { stages, doubts, index, expander, state, has_cmd: false, created })
     }
 
     /// Carries out the instructions on the state, and cuts what they make at the first and the last
@@ -290,11 +308,15 @@ impl<'a> Dispatcher<'a> {
         let mut all = Vec::new();
         let mut start = None;
         for instruction in instructions {
-            if start.is_none() && matches!(instruction.command, Command::Run(_)) {
+            let known = self.state.config.history.len();
+            let act = self.instruction(instruction)?;
+            // It changed no more than the history.
+            if start.is_none() && act.needs_container() {
                 start = Some(self.start());
             }
-            let act = self.instruction(instruction)?;
-            all.push(Within { span: instruction.span, text: redacted_instruction(instruction), act });
+            let history = (self.state.config.history.len() > known).then_some(known);
+            let text = redacted_instruction(instruction);
+            all.push(Within { span: instruction.span, text, act, history });
         }
         Ok(cut(all, start))
     }
@@ -303,7 +325,7 @@ impl<'a> Dispatcher<'a> {
         let span = instruction.span;
         let known = self.state.config.history.len();
         match &instruction.command {
-            Command::Run(run) => return self.run(run),
+            Command::Run(run) => return self.run(run, instruction),
             Command::Add(transfer) => return self.transfer("ADD", transfer, span).map(Act::Layer),
             Command::Copy(transfer) => return self.transfer("COPY", transfer, span).map(Act::Layer),
             Command::Workdir(path) => {
@@ -364,9 +386,9 @@ fn base_config(stages: &Stages<'_>, images: &Images, index: usize) -> Result<Con
     }
 }
 
-/// Native, delegated and native parts; `start` is the state before the first RUN.
+/// Native, delegated and native parts; `start` is the state before the first RUN that needs a container.
 fn cut(mut all: Vec<Within>, start: Option<Start>) -> Vec<StagePart> {
-    let is_run = |within: &Within| matches!(within.act, Act::Run(_));
+    let is_run = |within: &Within| within.act.needs_container();
     let mut parts = Vec::new();
     if let (Some(start), Some(first)) = (start, all.iter().position(is_run)) {
         let last = all.iter().rposition(is_run).unwrap_or(first);
@@ -379,10 +401,13 @@ fn cut(mut all: Vec<Within>, start: Option<Start>) -> Vec<StagePart> {
     parts
 }
 
-/// What makes layers of instructions among which no RUN is.
+/// What makes layers of instructions among which is no RUN that needs a container.
 fn native(all: Vec<Within>) -> Option<StagePart> {
     let step = |within: Within| match within.act {
         Act::Layer(step) => Some(step),
+        Act::Run(RunPlan { created_by, simple: Some(simple), .. }) => {
+            Some(Step { created_by, span: within.span, action: Action::Run(simple) })
+        }
         Act::Config(_) | Act::Run(_) => None,
     };
     let steps: Vec<Step> = all.into_iter().filter_map(step).collect();
@@ -390,6 +415,6 @@ fn native(all: Vec<Within>) -> Option<StagePart> {
 }
 
 #[cfg(test)]
-mod golden;
+pub(crate) mod golden;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -34,6 +34,8 @@ pub struct Request {
     pub annotations: Annotations,
     /// How layers are stored.
     pub compression: Compression,
+    /// `--native-run`: whether simple RUNs are carried out without a container.
+    pub native_run: NativeRun,
     /// SOURCE_DATE_EPOCH: the time in config and history, in seconds since 1970.
     pub epoch: i64,
     /// The times of files out of contexts.
@@ -44,6 +46,16 @@ pub struct Request {
     pub cache: Option<PathBuf>,
     /// Whether layers are made although it is remembered what they are, and compared with that.
     pub verify_reuse: bool,
+}
+
+/// What is done with a RUN of nothing but commands that make, remove and label files.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum NativeRun {
+    /// It needs no container wherever it is certain what the image's own commands would do.
+    #[default]
+    Auto,
+    /// It needs a container as any other.
+    Off,
 }
 
 /// What a `--build-context` name stands for.
@@ -69,6 +81,7 @@ impl Request {
             labels: BTreeMap::new(),
             annotations: Annotations::new(),
             compression: Compression::Auto,
+            native_run: NativeRun::Auto,
             epoch: 0,
             timestamps: Timestamps::Fixed(ocib_image::Timestamp::from_seconds(0)),
             cache: None,

@@ -2,14 +2,17 @@
 //! another `schemaVersion`.
 
 use ocib_build::{
-    BaseOutline, DelegatedOutline, FilesFrom, InstructionOutline, LayerOutline, PartOutline, StageOutline,
-    StepOutline, StepSize, TargetOutline,
+    BaseOutline, DelegatedOutline, FilesFrom, InputOutline, InstructionOutline, JobOutline, LayerOutline,
+    PartOutline, StageOutline, StepOutline, StepSize, TargetOutline,
 };
 use ocib_image::ArchiveFormat;
 use serde_json::{Map, Value, json};
 
-use super::{Shown, runtime_config, shown_value};
-use crate::output::Output;
+use super::{
+    Shown,
+    fate::{At, LayerFate, Parts, Place},
+    runtime_config, shown_value,
+};
 
 const SCHEMA_VERSION: u32 = 1;
 
@@ -21,7 +24,7 @@ pub(super) fn object(shown: &Shown) -> String {
         "buildable": shown.is_buildable(),
         "compression": shown.codec(),
         "targets": shown.outline.targets.iter().map(|one| target(shown, one)).collect::<Value>(),
-        "outputs": shown.outputs.iter().flat_map(|one| output(shown, one)).collect::<Value>(),
+        "outputs": shown.places.iter().map(|place| output(shown, place)).collect::<Value>(),
     });
     format!("{object:#}")
 }
@@ -95,17 +98,31 @@ fn delegated(shown: &Shown, part: &DelegatedOutline) -> Value {
         "shell": part.shell,
         "variables": part.variables.iter().map(variable).collect::<Map<_, _>>(),
         "instructions": part.instructions.iter().map(instruction).collect::<Value>(),
+        "job": part.job.as_ref().map(job),
     })
+}
+
+fn job(job: &JobOutline) -> Value {
+    let input = |input: &InputOutline| {
+        json!({
+            "name": input.name,
+            "madeLayers": input.made_layers,
+            "tarBytes": input.tar_bytes,
+            "baseLayers": input.base_layers,
+            "baseBytes": input.base_bytes,
+        })
+    };
+    json!({"dockerfile": job.dockerfile, "inputs": job.inputs.iter().map(input).collect::<Value>()})
 }
 
 fn layer(shown: &Shown, layer: &LayerOutline) -> Value {
     match layer {
         LayerOutline::Base(blob, diff_id) => json!({
             "kind": "base",
-            "mediaType": blob.media_type,
-            "digest": blob.digest,
+            "mediaType": blob.descriptor.media_type,
+            "digest": blob.descriptor.digest,
             "diffId": diff_id,
-            "size": blob.size,
+            "size": blob.descriptor.size,
         }),
         LayerOutline::Made(stage, step) => json!({
             "kind": "made",
@@ -147,23 +164,34 @@ fn files_from(from: &FilesFrom) -> Value {
     }
 }
 
-/// One object for each place: a repository, a layout or an archive.
-fn output(shown: &Shown, output: &Output) -> Vec<Value> {
-    match output {
-        Output::Registry(references) => super::text::repositories(references)
-            .into_iter()
-            .map(|(repository, tags)| json!({"kind": "registry", "repository": repository, "tags": tags}))
-            .collect(),
-        Output::Layout(directory) => {
-            vec![json!({"kind": "layout", "path": directory, "names": shown.names})]
+/// A repository, a layout or an archive, and what becomes of the layers there.
+fn output(shown: &Shown, place: &Place) -> Value {
+    let mut object = match &place.at {
+        At::Repository { name, tags, parts } => {
+            json!({"kind": "registry", "repository": name, "tags": tags, "parts": parts.map(parts_of)})
         }
-        Output::Archive(format, path) => vec![json!({
+        At::Layout(directory) => json!({"kind": "layout", "path": directory, "names": shown.names}),
+        At::Archive(format, path) => json!({
             "kind": "archive",
             "format": format_name(*format),
             "path": path,
             "names": shown.names,
-        })],
-    }
+        }),
+    };
+    object["unknown"] = json!(place.unknown);
+    object["images"] = shown.outline.targets.iter().zip(&place.images).map(image).collect();
+    object
+}
+
+fn parts_of(parts: Parts) -> Value {
+    json!({"most": parts.most, "bytes": parts.bytes, "layerBytesMax": parts.layer_bytes_max})
+}
+
+fn image((target, layers): (&TargetOutline, &Vec<LayerFate>)) -> Value {
+    let layers = layers.iter().map(
+        |layer| json!({"made": layer.made, "stored": layer.stored, "why": layer.why, "from": layer.from}),
+    );
+    json!({"platform": target.platform.to_string(), "layers": layers.collect::<Value>()})
 }
 
 fn format_name(format: ArchiveFormat) -> &'static str {

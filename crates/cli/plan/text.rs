@@ -1,15 +1,19 @@
 //! A plan as text, for people.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::fmt::Write;
 
 use ocib_build::{
-    BaseOutline, DelegatedOutline, FilesFrom, LayerOutline, PartOutline, StageOutline, StepOutline, StepSize,
-    TargetOutline,
+    BaseOutline, DelegatedOutline, FilesFrom, InputOutline, JobOutline, LayerOutline, PartOutline,
+    StageOutline, StepOutline, StepSize, TargetOutline,
 };
-use ocib_image::{ArchiveFormat, Reference};
+use ocib_image::ArchiveFormat;
 
-use super::{Shown, delegated, runtime_config, shown_value};
-use crate::{output::Output, terminal::printable};
+use super::{
+    Shown, delegated,
+    fate::{At, LayerFate, Parts, Place},
+    runtime_config, shown_value,
+};
+use crate::terminal::printable;
 
 /// The whole plan, without a line feed at its end.
 pub(super) fn plan(shown: &Shown) -> String {
@@ -18,14 +22,14 @@ pub(super) fn plan(shown: &Shown) -> String {
         target(&mut out, shown, one);
     }
     heading(&mut out, "outputs");
-    for line in shown.outputs.iter().flat_map(|output| destinations(shown, output)) {
-        item(&mut out, 1, &line);
+    for one in &shown.places {
+        place_of(&mut out, shown, one);
     }
     if shown.outline.targets.len() > 1 {
         item(&mut out, 1, "layers that platforms share are made and sent once");
     }
     if !shown.is_buildable() {
-        item(&mut out, 1, "not yet: RUN needs a backend, and this version has none");
+        item(&mut out, 1, "not with these flags: RUN needs a backend, which --run names");
     }
     printable(out.trim_end())
 }
@@ -95,11 +99,28 @@ fn delegated_part(out: &mut String, shown: &Shown, part: &DelegatedOutline) {
             item(out, 3, sources(&instruction.sources).trim_end_matches(": "));
         }
     }
+    match &part.job {
+        Some(job) => job_of(out, job),
+        None => item(out, 2, "as a Dockerfile of its own once other parts are carried out"),
+    }
+}
+
+fn job_of(out: &mut String, job: &JobOutline) {
+    item(out, 2, "as a Dockerfile of its own:");
+    job.dockerfile.iter().for_each(|line| item(out, 3, line));
+    for input in &job.inputs {
+        let InputOutline { name, made_layers, tar_bytes, base_layers, base_bytes, .. } = input;
+        let made = format!("{} made here, {} as tar", counted(*made_layers, "layer"), bytes_of(*tar_bytes));
+        let bases = format!("{} of bases, {}", counted(*base_layers, "layer"), bytes_of(*base_bytes));
+        item(out, 2, &format!("to the run repository, unless it is there: {name}, {made}; {bases}"));
+    }
 }
 
 fn layer(shown: &Shown, target: &TargetOutline, layer: &LayerOutline) -> String {
     match layer {
-        LayerOutline::Base(blob, _) => format!("base {}, {} as stored", blob.digest, bytes_of(blob.size)),
+        LayerOutline::Base(blob, _) => {
+            format!("base {}, {} as stored", blob.descriptor.digest, bytes_of(blob.descriptor.size))
+        }
         LayerOutline::Made(stage, step) => {
             let lines = place(shown.lines(step.span));
             format!("made by stage {stage}, {lines}: {}, {}", size(step.size), shown.codec())
@@ -119,7 +140,9 @@ fn total(target: &TargetOutline) -> String {
     let mut is_known = true;
     for layer in &target.layers {
         match layer {
-            LayerOutline::Base(blob, _) => (base, base_bytes) = (base + 1, base_bytes + blob.size),
+            LayerOutline::Base(blob, _) => {
+                (base, base_bytes) = (base + 1, base_bytes + blob.descriptor.size);
+            }
             LayerOutline::Made(_, StepOutline { size, .. }) => {
                 made += 1;
                 let (bytes, is_all) = match size {
@@ -178,35 +201,60 @@ fn files_from(from: &FilesFrom) -> String {
     }
 }
 
-fn destinations(shown: &Shown, output: &Output) -> Vec<String> {
+/// Where the image goes, and what becomes of its layers there.
+fn place_of(out: &mut String, shown: &Shown, place: &Place) {
+    item(out, 1, &destination(shown, &place.at));
+    if let At::Repository { parts: Some(Parts { most, bytes, layer_bytes_max }), .. } = &place.at {
+        let limit = format!("so a layer of at most {}", bytes_of(*layer_bytes_max));
+        item(out, 2, &format!("layers in at most {most} parts of up to {}, {limit}", bytes_of(*bytes)));
+    }
+    if let Some(why) = &place.unknown {
+        item(out, 2, &format!("what is there is unknown: {why}"));
+    }
+    for (target, layers) in shown.outline.targets.iter().zip(&place.images) {
+        if shown.outline.targets.len() > 1 {
+            item(out, 2, &format!("for {}", target.platform));
+        }
+        for (number, layer) in layers.iter().enumerate() {
+            item(out, 2, &format!("{}  {}", number + 1, fate(layer)));
+        }
+    }
+}
+
+fn destination(shown: &Shown, at: &At) -> String {
     let names = match &shown.names[..] {
         [] => String::new(),
         names => format!(", as {}", names.join(" and ")),
     };
-    match output {
-        Output::Registry(references) => repositories(references)
-            .into_iter()
-            .map(|(repository, tags)| format!("push to {repository}, as {}", tags.join(" and ")))
-            .collect(),
-        Output::Layout(directory) => vec![format!("OCI layout in {}{names}", directory.display())],
-        Output::Archive(format, path) => {
+    match at {
+        At::Repository { name, tags, .. } => format!("push to {name}, as {}", tags.join(" and ")),
+        At::Layout(directory) => format!("OCI layout in {}{names}", directory.display()),
+        At::Archive(format, path) => {
             let kind = match format {
                 ArchiveFormat::Oci => "OCI archive",
                 ArchiveFormat::Docker => "docker archive",
             };
             let path = path.as_ref().map_or_else(|| "stdout".to_owned(), |path| path.display().to_string());
-            vec![format!("{kind} {path}{names}")]
+            format!("{kind} {path}{names}")
         }
     }
 }
 
-/// The tags of each repository.
-pub(super) fn repositories(references: &[Reference]) -> BTreeMap<String, Vec<&str>> {
-    let mut repositories: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for reference in references {
-        repositories.entry(reference.name()).or_default().push(reference.tag().unwrap_or("latest"));
+fn fate(layer: &LayerFate) -> String {
+    let LayerFate { made, stored, why, from } = layer;
+    let stored = match (*stored, from) {
+        ("present", _) => "is there".to_owned(),
+        ("mounted", Some(from)) => format!("mounted from {from} if the registry agrees, else sent"),
+        ("stored-if-missing", _) => "sent unless it is there".to_owned(),
+        ("stored", _) => "sent".to_owned(),
+        (other, _) => other.to_owned(),
+    };
+    let why = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    match *made {
+        "unknown" => format!("unknown{why}"),
+        "hashed-first" => format!("hashed first, {stored}{why}"),
+        made => format!("{made}, {stored}{why}"),
     }
-    repositories
 }
 
 fn place((first, last): (usize, usize)) -> String {

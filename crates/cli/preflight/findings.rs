@@ -44,6 +44,16 @@ impl Status {
     }
 }
 
+/// Where a cause is explained: what ends a RUN is told where its backend is.
+fn page(cause: &str) -> String {
+    const PODS: &str =
+        concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/run-kubernetes.md#when-it-does-not-end-well");
+    match cause.starts_with("run-") {
+        true => PODS.to_owned(),
+        false => format!("{CAUSES}{cause}"),
+    }
+}
+
 impl Finding {
     fn new(
         check: &'static str,
@@ -124,7 +134,7 @@ impl Finding {
             "detail": self.detail,
             "cause": self.cause,
             "remedy": self.remedy,
-            "docs": self.cause.map(|id| format!("{CAUSES}{id}")),
+            "docs": self.cause.map(page),
         })
     }
 
@@ -177,7 +187,7 @@ impl Findings {
 
     /// The end of the program: the worst problem decides.
     pub(super) fn verdict(&self) -> Result<(), Failure> {
-        const WORST_FIRST: [Exit; 4] = [Exit::Denied, Exit::Remote, Exit::Input, Exit::Failed];
+        const WORST_FIRST: [Exit; 5] = [Exit::Denied, Exit::Remote, Exit::Cluster, Exit::Input, Exit::Failed];
         let problems = || self.0.iter().filter(|finding| finding.status == Status::Problem);
         let count = problems().count();
         if count == 0 {

@@ -17,7 +17,8 @@ pub(super) fn check(build: &args::Build, findings: &mut Findings) {
     findings.add(certificates(build));
 }
 
-fn size(bytes: u64) -> String {
+/// A number of bytes as people read it.
+pub(super) fn size(bytes: u64) -> String {
     ByteSize::b(bytes).display().iec().to_string()
 }
 

@@ -3,11 +3,17 @@
 use std::time::{Duration, SystemTime};
 
 use ocib_build::Prepared;
-use ocib_image::{Digest, Outline, Reference, Sink};
-use ocib_store::{Cause, PushOptions, RegistrySink, Tagged, Write};
+use ocib_image::{Digest, Expected, Reference, Sink};
+use ocib_store::{Cause, PushOptions, Tagged, Write};
 
-use super::findings::{Finding, Findings};
-use crate::{output::Means, registries::Clients};
+use super::{
+    findings::{Finding, Findings},
+    machine::size,
+};
+use crate::{
+    output::{Means, Parts},
+    registries::Clients,
+};
 
 /// How far a clock may be off before signatures of AWS are refused (SigV4, "five minutes").
 const SKEW_MAX: Duration = Duration::from_secs(300);
@@ -20,7 +26,7 @@ struct Place<'a> {
     repository: Reference,
     /// The names that the image gets there.
     names: Vec<Reference>,
-    outlines: Vec<Outline>,
+    expected: Vec<Expected>,
 }
 
 /// Looks at the repository of `push`.
@@ -31,12 +37,12 @@ pub(super) async fn check(
     prepared: Option<&Prepared>,
     findings: &mut Findings,
 ) {
-    let outlines = prepared.map(Prepared::outlines).unwrap_or_default();
+    let expected = prepared.map(Prepared::expected).unwrap_or_default();
     let repository = push.repository.clone();
     let named = |tag: &String| format!("{}:{tag}", repository.name()).parse().ok();
     let names = push.tags.iter().filter_map(named).collect();
-    limits(push, &outlines, prepared.is_some(), findings).await;
-    let place = Place { clients, repository, names, outlines };
+    limits(means, push, &expected, prepared.is_some(), findings).await;
+    let place = Place { clients, repository, names, expected };
     if !place.greet(findings).await {
         findings.add(Finding::unknown(
             "permission",
@@ -80,26 +86,37 @@ pub(super) fn identities(clients: &Clients, findings: &mut Findings) {
 }
 
 /// Sizes and counts against the registry's profile.
-async fn limits(push: PushOptions, outlines: &[Outline], is_known: bool, findings: &mut Findings) {
+async fn limits(
+    means: &Means,
+    push: PushOptions,
+    expected: &[Expected],
+    is_known: bool,
+    findings: &mut Findings,
+) {
     let name = push.repository.name();
     let limit = push.registries.layer_bytes_max(push.repository.registry());
-    let checked = RegistrySink::new(push).check(outlines).await;
-    let layers = || outlines.iter().flat_map(|outline| &outline.layers);
+    let limit = limit.or_else(|| means.parts().map(|parts| parts.layer_bytes_max));
+    let in_parts = means.parts().map_or_else(String::new, |Parts { most, bytes, layer_bytes_max }| {
+        let [bytes, layer_bytes_max] = [bytes, layer_bytes_max].map(size);
+        format!("; in at most {most} parts of up to {bytes}, so {layer_bytes_max} a layer")
+    });
+    let checked = means.limits(push).check(expected).await;
+    let layers = || expected.iter().flat_map(|image| &image.layers);
     let unmeasured = layers().filter(|layer| layer.stored_bytes.is_none()).count();
-    let most = outlines.iter().map(|outline| outline.layers.len()).max().unwrap_or_default();
+    let most = expected.iter().map(|image| image.layers.len()).max().unwrap_or_default();
     findings.add(match checked {
         Err(error) => Finding::refused("limits", name, error),
         Ok(()) if !is_known => Finding::unknown("limits", name, "the layers are not known"),
         Ok(()) if unmeasured > 0 && limit.is_some() => {
             let detail = format!(
-                "layers of an image: {most}; how large {unmeasured} of all are shows when they are compressed"
+                "layers of an image: {most}; how large {unmeasured} of all are shows when they are compressed{in_parts}"
             );
             Finding::unknown("limits", name, detail)
         }
         Ok(()) => Finding::ok(
             "limits",
             name,
-            format!("layers of an image: {most}, and none is too large as far as is known"),
+            format!("layers of an image: {most}, and none is too large as far as is known{in_parts}"),
         ),
     });
 }
@@ -173,7 +190,7 @@ impl Place<'_> {
 
     /// Whether a tag that is there may be moved.
     async fn conflict(&self, name: &Reference, there: Digest) -> Finding {
-        let wanted = self.outlines.first().and_then(|outline| outline.root);
+        let wanted = self.expected.first().and_then(|image| image.root);
         if wanted == Some(there) {
             return Finding::ok("tag", name.to_string(), "it names this very image already");
         }
@@ -235,11 +252,20 @@ impl Place<'_> {
                 registries.try_write(repository, Write::Complete).await,
             );
         }
-        let detail = match self.is_ecr() {
-            true => "name an image (PutImage): shows only when it is done",
-            false => "send layers and name an image: shows only when it is done",
-        };
-        findings.add(Finding::unknown("permission", &name, detail));
+        if !self.is_ecr() {
+            let detail = "send layers and name an image: shows only when it is done";
+            findings.add(Finding::unknown("permission", &name, detail));
+            return;
+        }
+        let put = "name an image (PutImage)";
+        findings.add(match registries.try_name(repository).await {
+            Ok(true) => Finding::ok("permission", &name, format!("{put}: allowed")),
+            Ok(false) => Finding::unknown("permission", &name, format!("{put}: shows only when it is done")),
+            Err(error) => Finding::refused("permission", &name, error),
+        });
+        // Layers that are larger than what was looked at, key policies, quotas, connections.
+        let detail = "whether all of it arrives and is taken shows only when it is done";
+        findings.add(Finding::unknown("sending", &name, detail));
     }
 
     /// ECR's registry does not say why it refuses this question, its API does.

@@ -38,6 +38,8 @@ struct Built {
 pub(super) fn run(verify: &args::Verify, context: &str) -> Result<(), Failure> {
     let (root, images) = read(verify)?;
     let mut build = build(context, &verify.build_flags)?;
+    // Where registries are and whom to trust is the same for both.
+    build.shared = build.shared.within(&verify.shared);
     if build.platforms.is_empty() {
         build.platforms = images.iter().filter_map(|image| image.platform.clone()).collect();
     }
@@ -58,8 +60,13 @@ pub(super) fn run(verify: &args::Verify, context: &str) -> Result<(), Failure> {
         }
         false => {
             let message = format!("{} is {root}, but {context} gives {made}", verify.image);
-            Err(Failure::new(Exit::Failed, message)
-                .help("give the flags that the image was built with after --, such as -- --build-arg A=b"))
+            Err(Failure::new(Exit::Failed, message).help(match has_other_base(&images, published) {
+                true => {
+                    "the base is not the one that the image was built on; name that one after --, such as \
+                         -- --build-context BASE:TAG=docker-image://BASE@DIGEST"
+                }
+                false => "give the flags that the image was built with after --, such as -- --build-arg A=b",
+            }))
         }
     }
 }
@@ -115,6 +122,17 @@ fn platform_in(documents: &Documents, manifest: &Descriptor) -> Option<Platform>
     index.manifests().iter().find(|entry| entry.digest == manifest.digest)?.platform.clone()
 }
 
+/// Whether an image begins with other layers than the build, which its base made.
+fn has_other_base(images: &[Built], published: &Published) -> bool {
+    published.images.iter().any(|built| {
+        let image = images.iter().find(|image| image.platform == built.manifest.platform);
+        let mut there = image.into_iter().flat_map(|image| &image.layers);
+        let mut base = built.layers.iter().filter(|layer| layer.made.is_none());
+        image.is_some()
+            && base.any(|layer| there.next().map(|there| there.digest) != Some(layer.descriptor.digest))
+    })
+}
+
 /// What is different, a line each.
 fn compare(images: &[Built], published: &Published, null: &NullSink) -> Vec<String> {
     let mut lines = Vec::new();
@@ -141,8 +159,15 @@ fn compare(images: &[Built], published: &Published, null: &NullSink) -> Vec<Stri
 
 fn layers(image: &Built, built: &PublishedImage) -> Vec<String> {
     let mut lines = Vec::new();
+    // A base with more or fewer layers than it had moves those above it.
+    let (have, want) = (image.layers.len(), built.layers.len());
+    let bases = built.layers.iter().filter(|layer| layer.made.is_none()).count();
+    let moved = |number: usize| match number < bases {
+        true => Some(number),
+        false => (number + have).checked_sub(want),
+    };
     for (number, made) in built.layers.iter().enumerate() {
-        let there = image.layers.get(number).map(|layer| layer.digest);
+        let there = moved(number).and_then(|number| image.layers.get(number)).map(|layer| layer.digest);
         if there != Some(made.descriptor.digest) {
             let there = there.map_or_else(|| "not there".to_owned(), |digest| digest.to_string());
             let digest = made.descriptor.digest;
@@ -153,12 +178,8 @@ fn layers(image: &Built, built: &PublishedImage) -> Vec<String> {
             ));
         }
     }
-    if image.layers.len() > built.layers.len() {
-        lines.push(format!(
-            "differs the image has {} layers, the build {}",
-            image.layers.len(),
-            built.layers.len()
-        ));
+    if have != want {
+        lines.push(format!("differs the image has {have} layers, the build {want}"));
     }
     lines
 }

@@ -30,6 +30,7 @@ mod json;
 mod line;
 mod lint;
 mod parse;
+pub mod simple;
 mod span;
 mod stage;
 mod suggest;

@@ -77,9 +77,14 @@ impl Budget {
         Ok(Self { layers, workers, channel_pieces: CHANNEL_PIECES, piece_bytes: PIECE_BYTES, memory_bytes })
     }
 
+    /// Memory that one layer may take, in bytes, besides what the program always has.
+    pub fn of_one_layer(&self) -> u64 {
+        self.memory_bytes.saturating_sub(BASE)
+    }
+
     /// How many layers may be in flight if each takes `bytes` besides; at least one.
     pub fn layers_of(&self, bytes: u64) -> usize {
-        let fitting = self.memory_bytes.saturating_sub(BASE) / bytes.max(1);
+        let fitting = self.of_one_layer() / bytes.max(1);
         usize::try_from(fitting).unwrap_or(usize::MAX).clamp(1, self.layers)
     }
 

@@ -58,7 +58,7 @@ pub use media_type::MediaType;
 pub use memory::Memory;
 pub use origin::Origin;
 pub use place::{
-    ArchiveFormat, Blob, BlobSource, ByteStream, Image, ImageName, ImageSource, LayerOutline, Outline,
+    ArchiveFormat, Blob, BlobSource, ByteStream, Expected, ExpectedLayer, Image, ImageName, ImageSource,
     Placed, Sealing, Sink,
 };
 pub use platform::Platform;

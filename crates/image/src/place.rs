@@ -248,19 +248,19 @@ pub trait ImageSource: Send + Sync {
 
 /// What is known of an image before a byte of it is moved.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Outline {
+pub struct Expected {
     /// What it is for.
     pub platform: Platform,
     /// Its layers, base first.
-    pub layers: Vec<LayerOutline>,
+    pub layers: Vec<ExpectedLayer>,
     /// The digest that the names will stand for, of the manifest or of the index that it is in; known if
     /// all layers are.
     pub root: Option<Digest>,
 }
 
-/// One layer of an [`Outline`].
+/// One layer of an [`Expected`].
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct LayerOutline {
+pub struct ExpectedLayer {
     /// What it is, as progress shows it.
     pub what: String,
     /// How many bytes will be stored, where that is known: a layer that is compressed on its way is not.
@@ -306,7 +306,7 @@ pub trait Sink: Send + Sync {
 
     /// Whether the place takes such images, as far as it knows without being sent any of them. An
     /// error says what it does not take.
-    fn check<'a>(&'a self, images: &'a [Outline]) -> BoxFuture<'a, Result<(), PlaceError>> {
+    fn check<'a>(&'a self, images: &'a [Expected]) -> BoxFuture<'a, Result<(), PlaceError>> {
         let _ = images;
         Box::pin(std::future::ready(Ok(())))
     }

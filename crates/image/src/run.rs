@@ -75,8 +75,14 @@ pub trait RunBackend: Send + Sync + fmt::Debug {
         RunFiles::default()
     }
 
-    /// Builds `job`, pushes it to its destination, and returns the manifest that was pushed; the caller
-    /// asks the registry whether that is there. What the build says is told as
+    /// Waits until everything is removed that futures of [`run`](Self::run) made before they were dropped. To
+    /// be awaited before the runtime ends.
+    fn tidied(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// Builds `job`, pushes it to its destination, and returns the manifest that was pushed: its digest
+    /// counts, type and size may be guessed, as the caller asks the registry for it. What the build says is told as
     /// [`Progress::log`]. Dropping the future ends the build and removes what it made, but for what is in
     /// the registry.
     fn run<'a>(
@@ -140,6 +146,12 @@ impl RunError {
     #[must_use]
     pub fn because(self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self { source: Some(source.into()), ..self }
+    }
+
+    /// The same at this line of the job's Dockerfile, counted from 1.
+    #[must_use]
+    pub fn at_line(self, line: Option<usize>) -> Self {
+        Self { line, ..self }
     }
 
     /// The same with the last lines of the build's output.

@@ -1,1 +1,177 @@
 //! RUN on this host: a delegated part of a build is handed to a binary such as buildah.
+//!
+//! ```text
+//!  RunJob ── Dockerfile in a temporary directory ──▶ PROGRAM build ──▶ PROGRAM push ──▶ digest
+//!               └── and, for buildah and podman, a storage of their own that goes away with it
+//! ```
+//!
+//! The job says all that is built and names its bases by digest, so nothing of this host gets into the
+//! result but what the program itself puts there. Unlike the rest of ocib it needs room: the program
+//! unpacks the bases below [`LocalOptions::scratch`].
+//!
+//! Start with [`Local::new`]; `command.rs` has what each program is called with, `outcome.rs` reads how it
+//! ended.
+
+#![allow(clippy::result_large_err, reason = "an error ends the build, so its size costs nothing")]
+
+mod command;
+mod outcome;
+mod process;
+
+use std::{ffi::OsString, path::PathBuf};
+
+use futures_core::future::BoxFuture;
+use ocib_image::{
+    Descriptor, Digest, MediaType, Progress, RunBackend, RunError, RunErrorKind, RunFeatures, RunJob,
+};
+
+use command::Workspace;
+use outcome::Ended;
+
+/// A program that builds images.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tool {
+    /// Needs no daemon; runs as root or in a user namespace of its own.
+    Buildah,
+    /// The same code under another name.
+    Podman,
+    /// Asks a daemon, with what that is configured with.
+    Docker,
+}
+
+impl Tool {
+    /// What `--run` calls it, and the program's own name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Buildah => "buildah",
+            Self::Podman => "podman",
+            Self::Docker => "docker",
+        }
+    }
+}
+
+/// How a program is used.
+#[derive(Clone, Debug)]
+pub struct LocalOptions {
+    /// Which one.
+    pub tool: Tool,
+    /// Where it is: a path, or a name that is looked for in PATH.
+    pub program: OsString,
+    /// Where it unpacks bases and keeps layers until they are pushed.
+    pub scratch: PathBuf,
+    /// How buildah and podman keep layers: `vfs` works everywhere, `overlay` is faster where it is to be had.
+    pub storage_driver: String,
+    /// What holds buildah's and podman's RUNs: `chroot`, `oci` or `rootless`.
+    pub isolation: String,
+    /// A file of credentials, in the form of Docker's `config.json`; the program's own if `None`.
+    pub auth_file: Option<PathBuf>,
+    /// Registries, `HOST` or `HOST:PORT`, that may be spoken to without TLS. Loopback ones need no mention.
+    pub insecure_registries: Vec<String>,
+}
+
+impl LocalOptions {
+    /// The tool by its own name, in the system's directory for temporary files, with what works everywhere.
+    pub fn new(tool: Tool) -> Self {
+        Self {
+            tool,
+            program: tool.name().into(),
+            scratch: std::env::temp_dir(),
+            storage_driver: "vfs".to_owned(),
+            isolation: "chroot".to_owned(),
+            auth_file: None,
+            insecure_registries: Vec::new(),
+        }
+    }
+}
+
+/// A backend that calls a program of this host.
+///
+/// ```
+/// use ocib_image::RunBackend;
+/// use ocib_local::{Local, LocalOptions, Tool};
+///
+/// let mut options = LocalOptions::new(Tool::Buildah);
+/// options.storage_driver = "overlay".to_owned();
+/// assert_eq!(Local::new(options).name(), "buildah");
+/// ```
+#[derive(Debug)]
+pub struct Local {
+    options: LocalOptions,
+}
+
+impl Local {
+    /// A backend that calls the program for each job; it is not looked for before the first one.
+    pub fn new(options: LocalOptions) -> Self {
+        Self { options }
+    }
+
+    async fn build(&self, job: &RunJob, progress: &Progress) -> Result<Descriptor, RunError> {
+        let workspace = Workspace::new(&self.options, job)?;
+        let built = process::run(workspace.build(), progress).await;
+        built.map_err(|error| self.not_started(error)).and_then(|ended| outcome::of_build(job, ended))?;
+        let pushed = process::run(workspace.push(), progress).await;
+        if let Some(removal) = workspace.removal() {
+            // What is left here is told, but changes nothing.
+            let silent = Progress::unwatched();
+            let removed = process::run(removal, &silent).await.is_ok_and(|ended| ended.is_done());
+            if !removed {
+                progress.log(&format!("{} could not remove {}", self.options.tool.name(), job.destination));
+            }
+        }
+        let pushed = pushed.map_err(|error| self.not_started(error))?;
+        let digest = self.digest(&workspace, outcome::of_push(job, pushed)?)?;
+        Ok(Descriptor::new(MediaType::Manifest, digest, 0))
+    }
+
+    fn digest(&self, workspace: &Workspace<'_>, ended: Ended) -> Result<Digest, RunError> {
+        let said = match workspace.digest_file() {
+            Some(file) => std::fs::read_to_string(file).unwrap_or_default(),
+            None => outcome::pushed_digest(&ended.log).unwrap_or_default(),
+        };
+        said.trim().parse().map_err(|error| {
+            RunError::new(
+                RunErrorKind::Backend,
+                "run-no-digest",
+                format!("{} did not say which manifest it pushed: {error}", self.options.tool.name()),
+                "see what it said above; another version of it may be needed",
+            )
+            .with_log(ended.log)
+        })
+    }
+
+    fn not_started(&self, error: std::io::Error) -> RunError {
+        let program = self.options.program.to_string_lossy().into_owned();
+        let (message, remedy) = match error.kind() {
+            std::io::ErrorKind::NotFound => (
+                format!("there is no program {program} here"),
+                format!(
+                    "install {}, say where it is with --run-program, or choose another --run",
+                    self.options.tool.name()
+                ),
+            ),
+            _ => (format!("{program} cannot be started"), "see whether it runs by itself".to_owned()),
+        };
+        RunError::new(RunErrorKind::Input, "run-no-program", message, remedy).because(error)
+    }
+}
+
+impl RunBackend for Local {
+    fn name(&self) -> &'static str {
+        self.options.tool.name()
+    }
+
+    fn features(&self) -> RunFeatures {
+        match self.options.tool {
+            Tool::Buildah | Tool::Podman => RunFeatures::new(&["bind", "cache", "tmpfs"], false, false),
+            Tool::Docker => RunFeatures::new(&["bind", "cache", "tmpfs"], true, false),
+        }
+    }
+
+    fn run<'a>(
+        &'a self,
+        job: &'a RunJob,
+        progress: &'a Progress,
+    ) -> BoxFuture<'a, Result<Descriptor, RunError>> {
+        Box::pin(self.build(job, progress))
+    }
+}

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ocib_image::{
-    Annotations, Blob, Descriptor, Digest, Document, Events, LayerOutline, Manifest, MediaType, Outline,
+    Annotations, Blob, Descriptor, Digest, Document, Events, Expected, ExpectedLayer, Manifest, MediaType,
     Placed, Platform, Progress, Sink,
 };
 use serde_json::{Value, json};
@@ -44,7 +44,7 @@ pub async fn publish_artifact(
         Artifact::ModelPackTar => model.layers.iter().collect(),
         _ => raw.iter().collect(),
     };
-    sink.check(&[outline(&layers)]).await?;
+    sink.check(&[expected(&layers)]).await?;
     let packaging = Packaging { model, sink, events, known, facts: &facts, by_layer: &by_layer };
     let placed = packaging.put_layers(&layers).await?;
     let descriptor = |number: usize| artifact.descriptor(model, layers[number], &placed[number]);
@@ -70,11 +70,12 @@ pub async fn publish_artifact(
 }
 
 /// Artifacts have no platform; an index would list them with this one.
-fn outline(layers: &[&ModelLayer]) -> Outline {
-    let layers = layers
-        .iter()
-        .map(|layer| LayerOutline { what: layer.title.clone(), stored_bytes: layer.unsealed.source.bytes() });
-    Outline { platform: Platform::new("unknown", "unknown"), layers: layers.collect(), root: None }
+fn expected(layers: &[&ModelLayer]) -> Expected {
+    let layers = layers.iter().map(|layer| ExpectedLayer {
+        what: layer.title.clone(),
+        stored_bytes: layer.unsealed.source.bytes(),
+    });
+    Expected { platform: Platform::new("unknown", "unknown"), layers: layers.collect(), root: None }
 }
 
 /// model-spec, "Layer Annotation Keys".

@@ -8,8 +8,8 @@ use std::{
 use futures_util::{StreamExt, TryStreamExt, stream};
 use ocib_image::{
     Annotations, Blob, Codec, Compression, Config, ContainerConfig, Descriptor, DiffId, Digest, Document,
-    Event, Events, History, Image, Index, Layer, LayerOutline, Manifest, MediaType, Outcome, Outline, Placed,
-    Platform, Progress, RECIPE_ANNOTATION, Sealing, Sink, TaskId,
+    Event, Events, Expected, ExpectedLayer, History, Image, Index, Layer, Manifest, MediaType, Outcome,
+    Placed, Platform, Progress, RECIPE_ANNOTATION, Sealing, Sink, TaskId,
 };
 
 use crate::{
@@ -62,7 +62,7 @@ pub async fn publish(model: &Model, sink: &dyn Sink, events: &Arc<dyn Events>) -
     let by_layer = model.facts_by_layer().await?;
     let facts = Facts::of_parts(&by_layer);
     let packaging = Packaging { model, sink, events, known, facts: &facts, by_layer: &by_layer };
-    sink.check(&packaging.outlines()).await?;
+    sink.check(&packaging.expectations()).await?;
     packaging.put_bases().await?;
     let layers: Vec<&ModelLayer> = model.layers.iter().collect();
     let placed = packaging.put_layers(&layers).await?;
@@ -293,8 +293,8 @@ impl Packaging<'_> {
     }
 
     /// What is known before anything is moved.
-    fn outlines(&self) -> Vec<Outline> {
-        let layer = |layer: &ModelLayer| LayerOutline {
+    fn expectations(&self) -> Vec<Expected> {
+        let layer = |layer: &ModelLayer| ExpectedLayer {
             what: layer.title.clone(),
             stored_bytes: match layer.unsealed.compression {
                 Compression::Fixed(Codec::Plain) => layer.unsealed.source.bytes(),
@@ -302,19 +302,19 @@ impl Packaging<'_> {
             },
         };
         let root = self.foreseen();
-        let outline = |(number, platform): (usize, &Platform)| {
+        let expected = |(number, platform): (usize, &Platform)| {
             let base = self.model.options.bases.get(number).map_or(&[][..], |base| &base.layers);
-            let base = base.iter().map(|blob| LayerOutline {
+            let base = base.iter().map(|blob| ExpectedLayer {
                 what: format!("base layer {}", blob.descriptor.digest),
                 stored_bytes: Some(blob.descriptor.size),
             });
-            Outline {
+            Expected {
                 platform: platform.clone(),
                 layers: base.chain(self.model.layers.iter().map(layer)).collect(),
                 root,
             }
         };
-        self.model.options.platforms.iter().enumerate().map(outline).collect()
+        self.model.options.platforms.iter().enumerate().map(expected).collect()
     }
 
     /// The root's digest, if every layer is known: a registry with immutable tags is asked about it before

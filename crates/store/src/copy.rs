@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use ocib_image::{
-    Blob, Config, Document, Event, Events, Index, LayerOutline, Manifest, MediaType, Outline, PlaceError,
+    Blob, Config, Document, Event, Events, Expected, ExpectedLayer, Index, Manifest, MediaType, PlaceError,
     Platform, Progress, Sink, TaskId,
 };
 
@@ -26,7 +26,7 @@ pub async fn copy_image(
     sink: &dyn Sink,
     events: &Arc<dyn Events>,
 ) -> Result<Vec<String>, PlaceError> {
-    sink.check(&outlines(image).await?).await?;
+    sink.check(&expected(image).await?).await?;
     let (foreign, blobs): (Vec<Blob>, Vec<Blob>) = image.blobs().into_iter().partition(is_elsewhere);
     for blob in foreign {
         let digest = blob.descriptor.digest;
@@ -49,10 +49,10 @@ pub async fn copy_image(
 }
 
 /// What the sink is asked about before it is sent anything.
-async fn outlines(image: &Documents) -> Result<Vec<Outline>, PlaceError> {
-    let mut outlines = Vec::new();
+async fn expected(image: &Documents) -> Result<Vec<Expected>, PlaceError> {
+    let mut expected = Vec::new();
     for manifest in image.manifests() {
-        let layers = manifest.layers().iter().map(|layer| LayerOutline {
+        let layers = manifest.layers().iter().map(|layer| ExpectedLayer {
             what: format!("layer {}", layer.digest),
             stored_bytes: Some(layer.size),
         });
@@ -61,9 +61,9 @@ async fn outlines(image: &Documents) -> Result<Vec<Outline>, PlaceError> {
             None => config_platform(image, manifest).await?,
         };
         let root = Some(image.root().descriptor().digest);
-        outlines.push(Outline { platform, layers: layers.collect(), root });
+        expected.push(Expected { platform, layers: layers.collect(), root });
     }
-    Ok(outlines)
+    Ok(expected)
 }
 
 fn listed_platform(image: &Documents, manifest: &Manifest) -> Option<Platform> {

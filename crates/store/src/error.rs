@@ -1,11 +1,16 @@
 //! What can go wrong in a place, and what it means for whoever asked.
 
-use std::{fmt, io, path::PathBuf, time::Duration};
+mod meaning;
+mod said;
 
-use ocib_image::{Digest, LayerError, PlaceError, PlaceErrorKind, Platform};
-use ocib_net::{Method, Redacted, Retry, StatusCode, Verdict};
+use std::{io, path::PathBuf, time::Duration};
 
-use crate::{ConfigProblem, IamDenial};
+use ocib_image::{Digest, LayerError, PlaceError, Platform};
+use ocib_net::{Method, Redacted, StatusCode};
+
+pub use self::said::RegistryCode;
+use self::said::{Actions, After, Images, Said};
+use crate::ConfigProblem;
 
 /// Errors of places. Secrets are in none of them; what a registry said is bounded and escaped.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +72,16 @@ pub enum Error {
         bytes: u64,
         /// The limit in bytes.
         limit: u64,
+    },
+    /// A layer whose parts are too large for the memory budget.
+    #[error("{what} goes in parts that need a memory budget of {least} bytes, found {bytes}")]
+    PartsNeedMemory {
+        /// The layer.
+        what: String,
+        /// The budget in bytes.
+        bytes: u64,
+        /// What it takes, in bytes.
+        least: u64,
     },
     /// A token for less than was asked for.
     #[error("the token for {repository} grants {}, expected pull and push", Actions(granted))]
@@ -320,225 +335,4 @@ pub enum Error {
     /// Another place failed.
     #[error(transparent)]
     Place(#[from] PlaceError),
-}
-
-/// One thing that a registry said about a failure.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RegistryCode {
-    /// Its code, such as `DENIED`; empty where the registry sent plain text.
-    pub code: String,
-    /// Its words.
-    pub message: String,
-}
-
-impl RegistryCode {
-    /// Whether it says that a token is past its end, as ECR does with the status 403.
-    pub(crate) fn says_expired(&self) -> bool {
-        self.message.contains("expired") || self.message.contains("Expired")
-    }
-}
-
-struct After<'a>(&'a str, &'a str);
-
-impl fmt::Display for After<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        [self.0, self.1].iter().filter(|text| !text.is_empty()).try_for_each(|text| write!(f, ": {text}"))
-    }
-}
-
-struct Actions<'a>(&'a [String]);
-
-impl fmt::Display for Actions<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            [] => f.write_str("nothing"),
-            actions => f.write_str(&actions.join(" and ")),
-        }
-    }
-}
-
-struct Images<'a>(&'a [String]);
-
-impl fmt::Display for Images<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            [] => f.write_str("no images"),
-            names => write!(f, "the images {}", names.join(", ")),
-        }
-    }
-}
-
-struct Said<'a>(&'a [RegistryCode]);
-
-impl fmt::Display for Said<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, RegistryCode { code, message }) in self.0.iter().enumerate() {
-            let before = if at == 0 { ": " } else { "; " };
-            let between = if code.is_empty() || message.is_empty() { "" } else { ": " };
-            write!(f, "{before}{code}{between}{message}")?;
-        }
-        Ok(())
-    }
-}
-
-impl Error {
-    /// The status, if a registry's answer is the failure.
-    pub fn status(&self) -> Option<StatusCode> {
-        match self {
-            Self::Registry { status, .. } => Some(*status),
-            Self::Mirrors { source, .. } => source.status(),
-            _ => None,
-        }
-    }
-
-    /// Whether the registry gave `code` as a reason.
-    pub fn has_code(&self, code: &str) -> bool {
-        matches!(self, Self::Registry { codes, .. } if codes.iter().any(|said| said.code == code))
-    }
-
-    /// Whether the registry takes the proof of identity for expired, so that a new one may help.
-    pub fn is_stale(&self) -> bool {
-        match self {
-            Self::Registry { status, codes, .. } => {
-                *status == StatusCode::UNAUTHORIZED
-                    || *status == StatusCode::FORBIDDEN && codes.iter().any(RegistryCode::says_expired)
-            }
-            _ => false,
-        }
-    }
-
-    /// The permission that is missing, where AWS names it: in answers of ECR as a registry and of its API.
-    pub fn denial(&self) -> Option<IamDenial> {
-        match self {
-            Self::Registry { codes, .. } => codes.iter().find_map(|said| IamDenial::parse(&said.message)),
-            Self::Aws { message, .. } => IamDenial::parse(message),
-            Self::Mirrors { source, .. } => source.denial(),
-            _ => None,
-        }
-    }
-
-    fn kind(&self) -> PlaceErrorKind {
-        use PlaceErrorKind::{Corrupt, Denied, Input, Local, NotFound, Refused, Unreachable};
-        match self {
-            Self::Registry { .. } if self.has_code("DIGEST_INVALID") => Corrupt,
-            Self::Registry { status, .. } => match status.as_u16() {
-                401 | 403 => Denied,
-                404 => NotFound,
-                408 | 429 | 500..=599 => Unreachable,
-                _ => Refused,
-            },
-            Self::Http(ocib_net::Error::TooLong { .. }) => Corrupt,
-            Self::Http(ocib_net::Error::Forbidden { .. } | ocib_net::Error::Redirect { .. }) => Refused,
-            Self::Http(ocib_net::Error::Unidentified { .. }) => Denied,
-            Self::Http(ocib_net::Error::ClientCertificate { .. } | ocib_net::Error::ProxyLogin { .. }) => {
-                Refused
-            }
-            Self::Http(_) => Unreachable,
-            Self::BadRealm { .. }
-            | Self::Incomplete { .. }
-            | Self::WrongDigest { .. }
-            | Self::WrongSize { .. }
-            | Self::Document { .. } => Corrupt,
-            Self::TooLarge { .. }
-            | Self::TooManyLayers { .. }
-            | Self::TagTooLong { .. }
-            | Self::TagTaken { .. }
-            | Self::ForeignLayer { .. } => Refused,
-            Self::NoPlatform { .. } | Self::NoRegistryName { .. } | Self::NoRepository { .. } => NotFound,
-            Self::ForeignRealm { .. }
-            | Self::NeedsPassword { .. }
-            | Self::NotGranted { .. }
-            | Self::CredentialFile { .. }
-            | Self::NoHelper { .. }
-            | Self::CredentialHelper { .. } => Denied,
-            Self::Aws { code, .. } => match code.as_str() {
-                "RepositoryNotFoundException" => NotFound,
-                code if AWS_DENIALS.contains(&code) => Denied,
-                _ => Refused,
-            },
-            Self::Mirrors { source, .. } => source.kind(),
-            Self::Blocked { .. } => Refused,
-            Self::RegistryConfig(_) | Self::BadLocation { .. } | Self::HostCertificate { .. } => Local,
-            Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound => NotFound,
-            Self::File { .. } | Self::ArchiveBroken { .. } => Local,
-            Self::BadLayout { .. } | Self::BadArchive { .. } => Input,
-            Self::NotInLayout { .. } | Self::NotInArchive { .. } => NotFound,
-            Self::BadArchiveName { .. } | Self::ManyPlatforms | Self::ArchiveFinished { .. } => Refused,
-            Self::Layer(LayerError::Place(inner)) | Self::Place(inner) => inner.kind,
-            Self::Layer(_) => Input,
-        }
-    }
-}
-
-/// Codes that all of AWS's APIs use for who may not ask ("Common errors").
-const AWS_DENIALS: [&str; 9] = [
-    "AccessDenied",
-    "AccessDeniedException",
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "IncompleteSignature",
-    "InvalidClientTokenId",
-    "InvalidSignatureException",
-    "SignatureDoesNotMatch",
-    "UnrecognizedClientException",
-];
-
-impl Retry for Error {
-    fn verdict(&self) -> Verdict {
-        match self {
-            Self::Registry { status, retry_after, .. } => Verdict::of_status(*status, *retry_after),
-            Self::Http(error) => error.verdict(),
-            _ => Verdict::Final,
-        }
-    }
-}
-
-impl From<Error> for PlaceError {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::Place(inner) | Error::Layer(LayerError::Place(inner)) => inner,
-            error => Self::new(error.kind(), error),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn registry(status: u16, codes: &[(&str, &str)]) -> Error {
-        Error::Registry {
-            method: Method::PUT,
-            url: Redacted::of(&"https://a/v2/x/blobs/uploads/1?_state=s".parse().unwrap()),
-            status: StatusCode::from_u16(status).unwrap(),
-            codes: codes
-                .iter()
-                .map(|(code, message)| RegistryCode { code: (*code).into(), message: (*message).into() })
-                .collect(),
-            retry_after: None,
-        }
-    }
-
-    #[test]
-    fn kinds_and_texts_of_registry_errors() {
-        let url = "PUT https://a/v2/x/blobs/uploads/1?_state=…";
-        for (status, codes, kind, text) in [
-            (401, &[][..], PlaceErrorKind::Denied, "answered 401"),
-            (403, &[("DENIED", "no push")], PlaceErrorKind::Denied, "answered 403: DENIED: no push"),
-            (404, &[("NAME_UNKNOWN", "")], PlaceErrorKind::NotFound, "answered 404: NAME_UNKNOWN"),
-            (429, &[("", "slow down")], PlaceErrorKind::Unreachable, "answered 429: slow down"),
-            (400, &[("DIGEST_INVALID", "d")], PlaceErrorKind::Corrupt, "answered 400: DIGEST_INVALID: d"),
-            (405, &[("A", "1"), ("B", "2")], PlaceErrorKind::Refused, "answered 405: A: 1; B: 2"),
-        ] {
-            let error = PlaceError::from(registry(status, codes));
-            assert_eq!((error.kind, error.to_string()), (kind, format!("{url} {text}")), "{status}");
-        }
-    }
-
-    #[test]
-    fn errors_of_other_places_pass_through() {
-        let inner = PlaceError::new(PlaceErrorKind::NotFound, "gone");
-        let error = PlaceError::from(Error::Layer(LayerError::Place(inner)));
-        assert_eq!((error.kind, error.to_string()), (PlaceErrorKind::NotFound, "gone".to_owned()));
-    }
 }

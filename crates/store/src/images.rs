@@ -27,7 +27,22 @@ pub struct Images {
 }
 
 impl Images {
-    /// Opens the place that `name` is in, to read the image as it is stored. A registry is not asked
+    /// What `read` gives for the place that `name` is in: for an image of a registry its mirrors are
+    /// tried first, as [`Registries::read`] does, else see [`Images::open`].
+    pub async fn read<T, F: Future<Output = Result<T, PlaceError>>>(
+        &self,
+        name: &ImageName,
+        read: impl Fn(Arc<dyn Origin>) -> F,
+    ) -> Result<T, PlaceError> {
+        match name {
+            ImageName::Registry(reference) => {
+                self.registries.read(reference, |origin| read(Arc::new(origin))).await
+            }
+            _ => read(self.open(name).await?).await,
+        }
+    }
+
+    /// Opens the place that `name` is in, to read the image as it is stored, whatever mirrors it has. A registry is not asked
     /// yet, nor is a directory looked at; of an archive the headers are read, and it must be a file
     /// in which any place can be gone to. Must be called within a runtime of tokio.
     ///

@@ -60,7 +60,7 @@ pub use images::Images;
 pub use layout::{LayoutSelector, LayoutSink, resolve_in_layout};
 pub use null::NullSink;
 pub use registry::{
-    Greeting, HashFirst, MirrorFailure, OnMirrorFailure, PushOptions, Registries, RegistriesOptions,
-    RegistryBlob, RegistryOrigin, RegistrySink, Tagged, Write,
+    Fate, Foreseen, Foresight, Greeting, HashFirst, MirrorFailure, OnMirrorFailure, PushOptions, Registries,
+    RegistriesOptions, RegistryBlob, RegistryOrigin, RegistrySink, Tagged, Write,
 };
 pub use verify::{Checked, CheckedKind, VerifyOptions, verify_image};

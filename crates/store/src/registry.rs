@@ -4,6 +4,7 @@ mod answer;
 mod blob;
 mod challenge;
 mod endpoint;
+mod foresee;
 mod manifest;
 mod pace;
 mod present;
@@ -28,6 +29,7 @@ use tokio::sync::OnceCell;
 
 pub use self::{
     blob::RegistryBlob,
+    foresee::{Fate, Foreseen, Foresight},
     probe::{Greeting, Tagged, Write},
     pull::RegistryOrigin,
     push::{HashFirst, PushOptions, RegistrySink},
@@ -128,6 +130,12 @@ impl Registries {
         Self {
             shared: Arc::new(Shared { options, endpoints: Mutex::default(), passed_over: Mutex::default() }),
         }
+    }
+
+    /// A client of the same settings that is as patient as `backoff` says, and spoke to nobody yet.
+    #[must_use]
+    pub fn with_backoff(&self, backoff: Backoff) -> Self {
+        Self::new(RegistriesOptions { backoff, ..self.shared.options.clone() })
     }
 
     fn pass_over(&self, failure: &MirrorFailure<'_>) {

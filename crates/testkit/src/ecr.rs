@@ -31,6 +31,7 @@ mod quota;
 mod refusal;
 mod repository;
 mod sigv4;
+mod sso;
 mod sts;
 mod upload;
 mod world;
@@ -140,6 +141,11 @@ impl EcrEmulator {
     /// `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE` names).
     pub fn container_role(&self, role: &str, token: &str) {
         locked(&self.world.metadata).container_role = Some((role.to_owned(), token.to_owned()));
+    }
+
+    /// What `aws sso login` leaves for somebody who may have this role: the access token of the portal.
+    pub fn sso_login(&self, role: &str) -> String {
+        locked(&self.world.accounts).sso_login(role)
     }
 
     /// A token for the data plane, minted as GetAuthorizationToken does, without a call: the password of
@@ -260,6 +266,7 @@ fn route(world: &World, layers: &str, request: &mut Incoming<'_>) -> (Option<Aws
     match (request.method.as_str(), request.path.as_str()) {
         ("POST", "/") if request.header("x-amz-target").is_some() => control::answer(world, layers, request),
         ("POST", "/") => sts::answer(world, request),
+        ("GET", sso::PATH) => (None, Some(sso::answer(world, request))),
         _ => (None, Some(metadata::answer(world, request).unwrap_or_else(|| Reply::new(404)))),
     }
 }

@@ -206,6 +206,13 @@ impl<'connection> Incoming<'connection> {
         if all.len() as u64 == limit { Err(malformed("a short body")) } else { Ok(all) }
     }
 
+    /// The connection itself, to read from and to write to, for answers that no [`Reply`] can be. Whoever
+    /// takes it gives no reply.
+    pub(crate) fn wire(&mut self) -> (&mut BufReader<TcpStream>, TcpStream) {
+        let out = self.wire.get_ref().try_clone().expect("a socket can be shared");
+        (self.wire, out)
+    }
+
     /// Waits until the client goes away or the server ends.
     pub(crate) fn stall(&mut self) {
         const NAP: Duration = Duration::from_millis(10);

@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-pub use rootfs::{FileType, RootfsFile, rootfs};
+pub use rootfs::{FileType, RootfsFile, layers_with_history, rootfs};
 
 /// Derives every digest of an OCI layout directory again, from `index.json` down: sizes and digests
 /// of all manifests, configs and layers, and the diff IDs of the layers from their uncompressed

@@ -8,8 +8,10 @@
 //! - [`HubServer`]: the Hugging Face Hub and the store behind it, with files of any size.
 //! - [`S3Server`]: S3 by moto, filled by Amazon's own client.
 //! - [`GitServer`]: git's own `http-backend` on a loopback port; [`PackBuilder`] makes what git never sends.
+//! - [`KubeFake`]: a Kubernetes API server whose pods live as a test says, or run real programs.
+//! - [`Executor`]: a stand-in for the executor of Kaniko, as a process or as an image.
 //! - [`ScriptedRegistry`]: a registry that misbehaves as it is told.
-//! - [`skopeo`], [`umoci`], [`Podman`]: other people's readers.
+//! - [`skopeo`], [`umoci`], [`Podman`]: other people's readers; [`Buildah`]: another builder.
 //! - [`verify_layout`] and [`rootfs`]: every digest and every file of an image, derived again from
 //!   its bytes.
 //! - [`sink_suite`]: what every [`ocib_image::Sink`] must do.
@@ -19,10 +21,12 @@
 
 mod content;
 mod ecr;
+mod executor;
 mod git;
 mod google;
 mod http;
 mod hub;
+mod kube;
 mod layout;
 mod machine;
 mod peers;
@@ -32,6 +36,7 @@ mod registry;
 mod s3;
 mod scripted;
 mod sinks;
+mod tls;
 mod tunnel;
 
 pub use content::{Generated, Noise, noise_file, safetensors_file, sparse_file};
@@ -39,16 +44,19 @@ pub use ecr::{
     AccessKey, AwsAction, EcrCall, EcrEmulator, EcrFault, EcrOptions, EcrRepository, MissingRepository,
     Policy, SecondPatch, Trust, UploadSession,
 };
+pub use executor::Executor;
 pub use git::{GitRequest, GitServer, GitServerOptions, PackBuilder, git, git_answer, git_oid, seal_pack};
 pub use google::GoogleEmulator;
 pub use hub::{HubAccess, HubContent, HubFault, HubServer};
-pub use layout::{FileType, RootfsFile, rootfs, verify_layout};
+pub use kube::{KubeFake, KubeFault, KubeOptions, KubeRequest, KubeStep, Stdin};
+pub use layout::{FileType, RootfsFile, layers_with_history, rootfs, verify_layout};
 pub use machine::{arm64_busybox, checkout, is_full, run_arm64};
-pub use peers::{Podman, skopeo, umoci, untar};
+pub use peers::{Buildah, Podman, skopeo, umoci, untar};
 pub use process::{require, run, run_command};
 pub use proxy::{Fault, FaultProxy, RequestKind};
 pub use registry::{Registry, RegistryOptions, Request, Served};
 pub use s3::S3Server;
 pub use scripted::{Scripted, ScriptedRegistry};
 pub use sinks::{SinkCase, file_layer, program_layer, sealer, sink_suite};
+pub use tls::TlsFront;
 pub use tunnel::{ConnectProxy, ProxyRequest};

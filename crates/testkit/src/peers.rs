@@ -56,10 +56,15 @@ impl Podman {
 
     /// The same with flags of `podman run` before the image, such as `--arch arm64`.
     pub fn run_with(&self, flags: &[&str], image: &str, arguments: &[&str]) -> String {
+        run_command(self.run_command("none").args(flags).arg(image).args(arguments))
+    }
+
+    /// `podman run` on a network (`none` or `host`), to be given more flags, an image and its arguments.
+    pub fn run_command(&self, network: &str) -> Command {
         let mut command = self.command();
         command.args(["run", "--runtime", "runc", "--ulimit", "nofile=1024:1024"]);
-        command.args(["--ulimit", "nproc=1000:1000", "--network", "none", "--rm"]);
-        run_command(command.args(flags).arg(image).args(arguments))
+        command.args(["--ulimit", "nproc=1000:1000", "--network", network, "--rm"]);
+        command
     }
 
     fn command(&self) -> Command {
@@ -73,6 +78,48 @@ impl Podman {
 }
 
 impl Default for Podman {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// `buildah` with a storage of its own. It runs what is in an image by `chroot`, as root.
+#[derive(Debug)]
+pub struct Buildah {
+    dir: TempDir,
+}
+
+impl Buildah {
+    /// With an empty storage.
+    pub fn new() -> Self {
+        Self { dir: TempDir::with_prefix("ocib-buildah-").expect("a temporary directory") }
+    }
+
+    /// Builds `dockerfile` with an empty context, a layer for each instruction, into the OCI layout `dest`;
+    /// its (only) FROM is the OCI layout `base`, whatever it says.
+    pub fn build(&self, dockerfile: &Path, base: &Path, dest: &Path) -> String {
+        let context = self.dir.path().join("context");
+        std::fs::create_dir_all(&context).expect("a directory can be made");
+        // Buildah makes a name of the path, and capitals of a temporary directory are not allowed in one.
+        let name = base.file_name().and_then(|name| name.to_str()).expect("a layout has a name");
+        let beside = base.parent().expect("a layout is in a directory");
+        let pull = ["pull", "--quiet", &format!("oci:{name}")];
+        let id = run_command(self.command().args(pull).current_dir(beside));
+        let mut command = self.command();
+        command.args(["bud", "--isolation", "chroot", "--layers", "--no-cache", "--from", id.trim()]);
+        command.arg("-f").arg(dockerfile).arg("-t").arg(format!("oci:{}:x", dest.display()));
+        run_command(command.arg(context))
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(require("buildah", "buildah"));
+        command.args(["--storage-driver", "vfs", "--root"]).arg(self.dir.path().join("root"));
+        command.arg("--runroot").arg(self.dir.path().join("run"));
+        command
+    }
+}
+
+impl Default for Buildah {
     fn default() -> Self {
         Self::new()
     }

@@ -17,6 +17,7 @@ use std::{
 use tempfile::TempDir;
 
 pub use log::{Request, Served};
+pub(crate) use setup::certificates;
 
 use crate::process::{require, run_command};
 
@@ -54,7 +55,7 @@ impl Registry {
     pub fn start(options: RegistryOptions) -> Self {
         let dir = TempDir::with_prefix("ocib-registry-").expect("a temporary directory");
         if options.tls {
-            setup::certificates(dir.path());
+            certificates(dir.path(), &["registry.test"]);
         }
         if let Some((user, password)) = &options.login {
             setup::htpasswd(dir.path(), user, password);

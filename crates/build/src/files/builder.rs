@@ -22,11 +22,15 @@ const SETGID: u32 = 0o2000;
 /// The changes that one instruction makes to a stage's file system.
 #[derive(Debug)]
 pub(crate) struct LayerBuilder<'a> {
-    below: &'a Rootfs,
-    made: Entries,
+    pub(super) below: &'a Rootfs,
+    pub(super) made: Entries,
+    /// What `below` has there is gone.
+    pub(super) hidden: BTreeSet<Box<[u8]>>,
+    /// What was made anew in its place, and is no longer the same file.
+    pub(super) fresh: BTreeSet<Box<[u8]>>,
     /// Those of the entry made last, which the next one mostly shares.
     recent: Option<Arc<Attributes>>,
-    made_time: Timestamp,
+    pub(super) made_time: Timestamp,
     groups: u32,
 }
 
@@ -46,7 +50,8 @@ impl From<LayerError> for MakeError {
 impl<'a> LayerBuilder<'a> {
     /// No changes yet to `below`; directories that are made without a source are from `made_time`.
     pub(crate) fn new(below: &'a Rootfs, made_time: Timestamp) -> Self {
-        Self { below, made: Entries::new(), recent: None, made_time, groups: 0 }
+        let (hidden, fresh) = (BTreeSet::new(), BTreeSet::new());
+        Self { below, made: Entries::new(), hidden, fresh, recent: None, made_time, groups: 0 }
     }
 
     /// Makes the directory at `path` (a tree path without links) and its missing parents.
@@ -144,7 +149,7 @@ impl<'a> LayerBuilder<'a> {
         FilesLayer::new(self.made)
     }
 
-    fn is_covered(&self, path: &[u8]) -> bool {
+    pub(super) fn is_covered(&self, path: &[u8]) -> bool {
         let is_no_directory =
             |ancestor: &[u8]| self.made.get(ancestor).is_some_and(|made| made.kind != EntryKind::Directory);
         path::ancestors(path).any(is_no_directory)
@@ -170,7 +175,7 @@ impl Files for LayerBuilder<'_> {
         if let Some(made) = self.made.get(path) {
             return Ok(Some(found(path, made, None)));
         }
-        match self.is_covered(path) {
+        match self.is_covered(path) || self.is_hidden(path) {
             true => Ok(None),
             false => self.below.find(path),
         }
@@ -182,8 +187,9 @@ impl Files for LayerBuilder<'_> {
         let mine = made.take_while(|name| name.starts_with(&prefix)).map(|name| &name[prefix.len()..]);
         let mut names: BTreeSet<Box<[u8]>> =
             mine.filter(|name| !name.contains(&b'/')).map(Box::from).collect();
-        if !self.is_covered(&path::join(path, b"x")) {
-            names.extend(self.below.names(path)?);
+        if !self.is_covered(&path::join(path, b"x")) && !self.is_hidden(path) {
+            let below = self.below.names(path)?;
+            names.extend(below.into_iter().filter(|name| !self.hidden.contains(&*path::join(path, name))));
         }
         Ok(names.into_iter().collect())
     }

@@ -1,32 +1,44 @@
 //! The inputs of a layer, as the digest cache knows them.
 
-use ocib_image::{Compression, Digest, Identity, Inputs, InputsDigester, LayerError, encode_header};
+use ocib_image::{Compression, Digest, Identity, Inputs, InputsDigester, LayerError};
 
-use super::{content::Content, layer::FilesLayer, unpack::Archive};
+use super::{content::Content, unpack::Archive};
 
-/// The inputs of `layer`, stored as `compression` says; `None` if any file has nothing that says
-/// that it is the same.
-pub(crate) fn inputs(layer: &FilesLayer, compression: Compression) -> Result<Option<Inputs>, LayerError> {
-    let mut inputs = Digesting { digester: InputsDigester::new(compression), archive: None };
-    let mut header = Vec::new();
-    for (name, entry) in layer.in_order() {
-        header.clear();
-        encode_header(&mut header, &entry.at(name))?;
-        inputs.digester.header(&header);
-        if !inputs.content(name, &entry.content)? {
-            return Ok(None);
-        }
-    }
-    Ok(Some(inputs.digester.finish()))
-}
-
-struct Digesting<'a> {
+/// The inputs of a layer, told one entry after another in the layer's order.
+pub(super) struct Telling<'a> {
     digester: InputsDigester,
+    /// Whether every file so far has something that says that it is the same.
+    is_known: bool,
     /// The archive that was asked about last, and its identity.
     archive: Option<(&'a Archive, Option<Identity>)>,
 }
 
-impl<'a> Digesting<'a> {
+impl<'a> Telling<'a> {
+    /// Nothing of a layer that is stored as `compression` says.
+    pub(super) fn new(compression: Compression) -> Self {
+        Self { digester: InputsDigester::new(compression), is_known: true, archive: None }
+    }
+
+    /// Adds the entry `name`, whose encoded header is given.
+    pub(super) fn entry(
+        &mut self,
+        header: &[u8],
+        name: &[u8],
+        content: &'a Content,
+    ) -> Result<(), LayerError> {
+        // Once a file is not known the rest makes no difference.
+        if self.is_known {
+            self.digester.header(header);
+            self.is_known = self.content(name, content)?;
+        }
+        Ok(())
+    }
+
+    /// The inputs; `None` if any file has nothing that says that it is the same.
+    pub(super) fn finish(self) -> Option<Inputs> {
+        self.is_known.then(|| self.digester.finish())
+    }
+
     /// Adds what says which bytes follow the header of `name`; false if nothing does.
     fn content(&mut self, name: &[u8], content: &'a Content) -> Result<bool, LayerError> {
         match content {

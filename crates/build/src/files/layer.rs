@@ -1,6 +1,7 @@
 //! A layer made of files: the source that all native instructions end in.
 
 use std::{
+    collections::BTreeSet,
     io::{self, Read, Write},
     sync::{
         Arc,
@@ -9,12 +10,13 @@ use std::{
 };
 
 use ocib_image::{
-    Compression, Digest, Digester, Entry, EntryKind, LayerError, LayerSource, TarWriter, archive_bytes,
-    decode, encode_header,
+    Compression, Digest, Digester, Entry, EntryKind, Inputs, LayerError, LayerSource, Memory, TarWriter,
+    archive_bytes, decode, encode_header,
 };
 
 use super::{
     content::{Content, Entries, LayerEntry, Packed},
+    known::Telling,
     rootfs::{Found, found},
     unpack::{Archive, Members},
 };
@@ -66,6 +68,14 @@ impl FilesLayer {
         }
     }
 
+    /// Whose all is that is below `directory`.
+    pub(crate) fn owners_below(&self, directory: &[u8]) -> BTreeSet<(u32, u32)> {
+        let prefix = [directory, b"/"].concat();
+        let below = self.entries.range(Box::<[u8]>::from(prefix.clone())..);
+        let below = below.take_while(|(name, _)| name.starts_with(&prefix));
+        below.map(|(_, entry)| (entry.attributes.uid, entry.attributes.gid)).collect()
+    }
+
     pub(crate) fn in_order(&self) -> Box<dyn Iterator<Item = (&[u8], &LayerEntry)> + '_> {
         let by_name = self.entries.iter().map(|(name, entry)| (&**name, entry));
         match &self.order {
@@ -77,9 +87,11 @@ impl FilesLayer {
         }
     }
 
-    /// What the layer can be told by before it is made.
-    pub(crate) fn keys(&self, compression: Compression) -> Result<Keys, LayerError> {
+    /// What the layer can be told by before it is made; with its inputs if `memory` will be asked
+    /// about them.
+    pub(crate) fn keys(&self, compression: Compression, memory: Option<&Memory>) -> Result<Keys, LayerError> {
         let (mut digester, mut recipe) = (Digester::new(), Digester::new());
+        let mut inputs = memory.map(|_| Telling::new(compression));
         recipe.update(compression.to_string().as_bytes());
         let mut header = Vec::new();
         for (name, entry) in self.in_order() {
@@ -95,8 +107,12 @@ impl FilesLayer {
             recipe.update(&header);
             digester.update(&header);
             digester.update(place.as_bytes());
+            if let Some(inputs) = &mut inputs {
+                inputs.entry(&header, name, &entry.content)?;
+            }
         }
-        Ok(Keys { same_files: digester.finish(), recipe: recipe.finish() })
+        let inputs = inputs.and_then(Telling::finish);
+        Ok(Keys { same_files: digester.finish(), recipe: recipe.finish(), inputs })
     }
 
     fn write_all(&self, out: &mut dyn Write) -> Result<(), LayerError> {
@@ -115,13 +131,15 @@ impl FilesLayer {
 }
 
 /// What tells a layer before it is made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Keys {
     /// Equal for layers of one build that will have equal bytes because they are made of the same
     /// files: headers and places of the content, not the content itself.
     pub(crate) same_files: Digest,
     /// See [`ocib_image::Foreknown::recipe`].
     pub(crate) recipe: Digest,
+    /// What the digest cache knows the layer by, if every file has something that says that it is the same.
+    pub(crate) inputs: Option<Inputs>,
 }
 
 /// As a level of a file system.

@@ -39,7 +39,7 @@ pub(crate) fn resolve_owner(written: &str, rootfs: Option<&Rootfs>) -> Result<Ow
     let (uid, primary) = match parse_id(user) {
         Some(id) => (id, id),
         None => {
-            let found = account(rootfs, b"etc/passwd", user)?;
+            let found = known_account(rootfs, b"etc/passwd", user)?;
             let field = |at: usize| found.as_ref().and_then(|line| line.get(at)?.parse().ok()).unwrap_or(0);
             (Some(field(2)), Some(field(3)))
         }
@@ -51,7 +51,7 @@ pub(crate) fn resolve_owner(written: &str, rootfs: Option<&Rootfs>) -> Result<Ow
             None => {
                 // An unknown group leaves the user's own; an empty one is root's.
                 let unknown = if group.is_empty() { Some(0) } else { primary };
-                match account(rootfs, b"etc/group", group)? {
+                match known_account(rootfs, b"etc/group", group)? {
                     Some(line) => Some(line.get(2).and_then(|id| id.parse().ok()).unwrap_or(0)),
                     None => unknown,
                 }
@@ -70,9 +70,17 @@ fn parse_id(text: &str) -> Option<Option<u32>> {
     }
 }
 
-/// The fields of the first line of `file` that begins with `name`.
-fn account(rootfs: Option<&Rootfs>, file: &[u8], name: &str) -> Result<Option<Vec<String>>, OwnerError> {
+fn known_account(
+    rootfs: Option<&Rootfs>,
+    file: &[u8],
+    name: &str,
+) -> Result<Option<Vec<String>>, OwnerError> {
     let rootfs = rootfs.filter(|rootfs| !rootfs.is_bare()).ok_or(OwnerError::NoAccounts)?;
+    Ok(account(rootfs, file, name)?)
+}
+
+/// The fields of the first line of `file` (of accounts) that begins with `name`.
+pub(crate) fn account(rootfs: &Rootfs, file: &[u8], name: &str) -> Result<Option<Vec<String>>, LayerError> {
     let place = follow_in(rootfs, file)?;
     let Some(found) = rootfs.find(&place)? else { return Ok(None) };
     let mut bytes = Vec::new();

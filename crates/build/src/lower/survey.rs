@@ -9,13 +9,17 @@ use std::{
     sync::Arc,
 };
 
-use ocib_image::Config;
+use ocib_image::{Config, Foreknown};
 
-use super::{Lowering, Part};
+use super::{Lowering, Part, Stages, Target, Unlowered};
 use crate::{
     Error, FilesFrom, LayerOutline, PartOutline, StepOutline, StepSize,
+    delegate::{Input, Results, Wanted},
     files::{FilesLayer, Rootfs},
-    outline::{BaseOutline, DelegatedOutline, InstructionOutline, StageOutline, TargetOutline},
+    outline::{
+        BaseOutline, DelegatedOutline, InputOutline, InstructionOutline, JobOutline, StageOutline,
+        TargetOutline,
+    },
     plan::{Act, Action, CopyPlan, Delegated, MountSource, Plan, Source, StagePart, StagePlan, Step, Within},
     stages::{ImageKey, Origin},
 };
@@ -27,24 +31,41 @@ struct Known {
     /// Stages whose files depend on a delegated part, with the stage of that part.
     after: BTreeMap<usize, usize>,
     layers: BTreeMap<usize, Vec<LayerOutline>>,
+    /// What backends would be asked for, by stage.
+    jobs: BTreeMap<usize, JobOutline>,
 }
 
-impl Lowering<'_> {
+impl Lowering {
     /// What carrying out the plan of one platform would make.
     pub(crate) fn survey(&mut self, plan: Plan) -> Result<TargetOutline, Error> {
-        let bases = self.bases_of(&plan);
-        let mut known = Known::default();
+        let mut lowered = Stages::new(plan);
+        loop {
+            // Parts that wait for the results of others are not written yet.
+            let wanted = lowered.advance(self, &Results::new())?;
+            match self.survey_of(lowered.plan(), &wanted) {
+                Ok(outline) => return Ok(outline),
+                Err(Unlowered::Error(error)) => return Err(error),
+                // In a part that waits.
+                Err(Unlowered::Doubt(span, why)) => lowered.begin_anew(self, span, why)?,
+            }
+        }
+    }
+
+    fn survey_of(&mut self, plan: &Plan, wanted: &[Arc<Wanted>]) -> Result<TargetOutline, Unlowered> {
+        let bases = self.bases_of(plan);
+        let jobs = wanted.iter().map(|wanted| (wanted.stage, job_outline(wanted))).collect();
+        let mut known = Known { jobs, ..Known::default() };
         let mut stages = Vec::new();
         for stage in &plan.stages {
             stages.push(self.stage_outline(stage, &mut known)?);
         }
-        let Plan { platform, stages: mut plans, .. } = plan;
-        let target = plans.pop().expect("a plan has at least the target's stage");
+        let target = plan.stages.last().expect("a plan has at least the target's stage");
         let layers = known.layers.remove(&target.index).unwrap_or_default();
-        Ok(TargetOutline { platform, bases, stages, layers, config: target.config })
+        let (platform, config) = (plan.platform.clone(), target.config.clone());
+        Ok(TargetOutline { platform, bases, stages, layers, config })
     }
 
-    fn stage_outline(&mut self, stage: &StagePlan, known: &mut Known) -> Result<StageOutline, Error> {
+    fn stage_outline(&mut self, stage: &StagePlan, known: &mut Known) -> Result<StageOutline, Unlowered> {
         let mut files = self.base_files(&stage.base, &known.files);
         let mut after = match &stage.base {
             Origin::Stage(earlier) => known.after.get(earlier).copied(),
@@ -57,18 +78,23 @@ impl Lowering<'_> {
                 StagePart::Delegated(delegated) => {
                     after = Some(stage.index);
                     layers.push(LayerOutline::Delegated(stage.index));
-                    PartOutline::Delegated(Box::new(delegated_outline(delegated)))
+                    PartOutline::Delegated(Box::new(delegated_outline(
+                        delegated,
+                        known.jobs.remove(&stage.index),
+                    )))
                 }
                 StagePart::Native(steps) => {
                     let mut outlines = Vec::new();
                     for step in steps {
                         let (size, layer) = self.step_size(step, &files, after, known)?;
-                        match layer {
+                        let recalled = layer.as_ref().map(|layer| self.recall(layer)).transpose()?;
+                        match layer.filter(|_| after.is_none()) {
                             Some(layer) => files.push(layer),
                             // What is in this layer is in every later one's way.
                             None => after = after.or(size.after()),
                         }
-                        let outline = step_outline(step, size);
+                        let outline =
+                            step_outline(step, size, recalled.map(|recalled| Box::new(recalled.foreknown)));
                         layers.push(LayerOutline::Made(stage.index, outline.clone()));
                         outlines.push(outline);
                     }
@@ -88,7 +114,7 @@ impl Lowering<'_> {
             return Ok(known.layers[earlier].clone());
         }
         let layer = |part| match part {
-            Part::Base(blob, diff_id) => Some(LayerOutline::Base(blob.descriptor, diff_id)),
+            Part::Base(blob, diff_id) => Some(LayerOutline::Base(blob, diff_id)),
             Part::Made { .. } => None,
         };
         Ok(self.base_parts(base)?.into_iter().filter_map(layer).collect())
@@ -102,7 +128,7 @@ impl Lowering<'_> {
         files: &Rootfs,
         after: Option<usize>,
         known: &Known,
-    ) -> Result<(StepSize, Option<Arc<FilesLayer>>), Error> {
+    ) -> Result<(StepSize, Option<Arc<FilesLayer>>), Unlowered> {
         if let Action::Copy(CopyPlan { from: Some(Origin::Stage(from)), .. }) = &step.action
             && let Some(&after) = known.after.get(from)
         {
@@ -113,10 +139,10 @@ impl Lowering<'_> {
             return Ok((StepSize::Known(layer.size()), Some(layer)));
         };
         match &step.action {
-            Action::Directory { .. } => Ok((StepSize::Unknown { after }, None)),
+            Action::Directory { .. } | Action::Run(_) => Ok((StepSize::Unknown { after }, None)),
             Action::Copy(copy) if copy.link => {
-                let layer = self.step(step, &Rootfs::default(), &known.files)?;
-                Ok((StepSize::Known(layer.size()), None))
+                let layer = Arc::new(self.step(step, &Rootfs::default(), &known.files)?);
+                Ok((StepSize::Known(layer.size()), Some(layer)))
             }
             Action::Copy(copy) => {
                 // Whom the owner's name means is written in files that are not there yet.
@@ -172,42 +198,20 @@ fn origins_of(stage: &StagePlan) -> Vec<&Origin> {
     let mut origins = vec![&stage.base];
     for part in &stage.parts {
         match part {
-            StagePart::Native(steps) => origins.extend(steps.iter().filter_map(copied_from)),
+            StagePart::Native(steps) => origins.extend(steps.iter().filter_map(Step::origin)),
             StagePart::Delegated(delegated) => {
-                origins.extend(delegated.instructions.iter().flat_map(delegated_from));
+                origins.extend(delegated.instructions.iter().flat_map(Within::origins));
             }
         }
     }
     origins
 }
 
-fn delegated_from(within: &Within) -> Vec<&Origin> {
-    match &within.act {
-        Act::Config(_) => Vec::new(),
-        Act::Layer(step) => copied_from(step).into_iter().collect(),
-        Act::Run(run) => run
-            .mounts
-            .iter()
-            .filter_map(|mount| match &mount.source {
-                MountSource::From(origin) => Some(origin),
-                MountSource::Context | MountSource::Nothing => None,
-            })
-            .collect(),
-    }
+fn step_outline(step: &Step, size: StepSize, foreknown: Option<Box<Foreknown>>) -> StepOutline {
+    StepOutline { span: step.span, text: step.title().to_owned(), sources: sources(step), size, foreknown }
 }
 
-fn copied_from(step: &Step) -> Option<&Origin> {
-    match &step.action {
-        Action::Copy(copy) => copy.from.as_ref(),
-        Action::Directory { .. } => None,
-    }
-}
-
-fn step_outline(step: &Step, size: StepSize) -> StepOutline {
-    StepOutline { span: step.span, text: step.title().to_owned(), sources: sources(step), size }
-}
-
-fn delegated_outline(delegated: &Delegated) -> DelegatedOutline {
+fn delegated_outline(delegated: &Delegated, job: Option<JobOutline>) -> DelegatedOutline {
     let instruction = |within: &Within| InstructionOutline {
         span: within.span,
         text: within.text.clone(),
@@ -232,7 +236,40 @@ fn delegated_outline(delegated: &Delegated) -> DelegatedOutline {
         shell: delegated.start.shell.clone(),
         variables: delegated.start.variables.clone(),
         instructions: delegated.instructions.iter().map(instruction).collect(),
+        job,
     }
+}
+
+/// What a backend would be asked for. Images that would be made have numbers for names.
+fn job_outline(wanted: &Wanted) -> JobOutline {
+    let mut inputs = Vec::new();
+    let names = wanted.images.iter().map(|image| match image {
+        Input::There(pinned, _) => pinned.to_string(),
+        Input::Made(target, _) => {
+            let name = format!("input-{}", inputs.len() + 1);
+            inputs.push(input_outline(name.clone(), target));
+            name
+        }
+    });
+    let names: Vec<String> = names.collect();
+    JobOutline { dockerfile: wanted.dockerfile.shown(&names), inputs }
+}
+
+fn input_outline(name: String, target: &Target) -> InputOutline {
+    let mut input = InputOutline { name, made_layers: 0, tar_bytes: 0, base_layers: 0, base_bytes: 0 };
+    for part in &target.parts {
+        match part {
+            Part::Base(blob, _) => {
+                input.base_layers += 1;
+                input.base_bytes += blob.descriptor.size;
+            }
+            Part::Made(make) => {
+                input.made_layers += 1;
+                input.tar_bytes += make.files.size().tar_bytes;
+            }
+        }
+    }
+    input
 }
 
 fn sources(step: &Step) -> Vec<FilesFrom> {

@@ -6,11 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use ocib_dockerfile::{CommandLine, Mount, Run, Span, Spanned};
+use ocib_dockerfile::{CommandLine, Instruction, Mount, Run, Span, Spanned, redacted_instruction};
 use ocib_image::Platform;
 
-use super::{Dispatcher, Step, history};
-use crate::{Error, Problem, stages::Origin};
+use super::{Dispatcher, SimpleRun, Step, history};
+use crate::{Error, NativeRun, Problem, stages::Origin};
 
 /// The directory in which a script with a `#!` line is found while it runs.
 const SCRIPTS: &str = "/dev/pipes/";
@@ -41,6 +41,17 @@ pub(crate) struct Start {
     pub(crate) shell: Vec<String>,
 }
 
+/// What a command finds around it that instructions before it may have changed.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Around {
+    /// As [`Start::variables`].
+    pub(crate) variables: BTreeMap<String, String>,
+    /// As [`Start::user`].
+    pub(crate) user: String,
+    /// As [`Start::working_dir`].
+    pub(crate) working_dir: String,
+}
+
 /// An instruction and what it does.
 #[derive(Debug)]
 pub(crate) struct Within {
@@ -48,12 +59,37 @@ pub(crate) struct Within {
     /// As it was written, in one line and without secrets: for people.
     pub(crate) text: String,
     pub(crate) act: Act,
+    /// Its line of history, by number, if it leaves one.
+    pub(crate) history: Option<usize>,
+}
+
+impl Within {
+    /// Whether it should make a layer.
+    pub(crate) fn makes_layer(&self) -> bool {
+        matches!(self.act, Act::Run(_) | Act::Layer(_))
+    }
+
+    /// Everything that it takes files from, but for the context and the network.
+    pub(crate) fn origins(&self) -> Vec<&Origin> {
+        match &self.act {
+            Act::Config(_) => Vec::new(),
+            Act::Layer(step) => step.origin().into_iter().collect(),
+            Act::Run(run) => run
+                .mounts
+                .iter()
+                .filter_map(|mount| match &mount.source {
+                    MountSource::From(origin) => Some(origin),
+                    MountSource::Context | MountSource::Nothing => None,
+                })
+                .collect(),
+        }
+    }
 }
 
 /// What an instruction does.
 #[derive(Debug)]
 pub(crate) enum Act {
-    /// It needs a container.
+    /// It needs a container, or might be simple.
     Run(RunPlan),
     /// It makes a layer.
     Layer(Step),
@@ -64,6 +100,13 @@ pub(crate) enum Act {
 /// A RUN.
 #[derive(Debug)]
 pub(crate) struct RunPlan {
+    /// As history shows it.
+    pub(crate) created_by: String,
+    /// The same without a container, if there is such a thing.
+    pub(crate) simple: Option<Box<SimpleRun>>,
+    /// Why it is not simple, although it looks so.
+    pub(crate) doubt: Option<String>,
+    pub(crate) around: Around,
     /// The program and its arguments, with the shell if there is one.
     pub(crate) command: Vec<String>,
     /// A file that is there while the command runs: the script of a heredoc that begins with `#!`.
@@ -88,7 +131,20 @@ pub(crate) struct Script {
 pub(crate) struct MountPlan {
     /// Its options with their values expanded, as they were written otherwise.
     pub(crate) text: String,
+    /// The same, divided into names in lower case and values.
+    pub(crate) options: Vec<(String, Option<String>)>,
+    /// `bind`, `cache`, `tmpfs`, `secret` or `ssh`.
+    pub(crate) kind: String,
     pub(crate) source: MountSource,
+    pub(crate) span: Span,
+}
+
+impl MountPlan {
+    /// The value of the last option called one of `names`.
+    pub(crate) fn option(&self, names: &[&str]) -> Option<&str> {
+        let option = self.options.iter().rfind(|(name, _)| names.contains(&&**name));
+        option.map(|(_, value)| value.as_deref().unwrap_or_default())
+    }
 }
 
 /// Where a mount's files come from.
@@ -102,6 +158,13 @@ pub(crate) enum MountSource {
     From(Origin),
 }
 
+impl Act {
+    /// Whether it is a RUN that is not simple.
+    pub(super) fn needs_container(&self) -> bool {
+        matches!(self, Self::Run(RunPlan { simple: None, .. }))
+    }
+}
+
 impl Delegated {
     /// From the first RUN to the end of the last.
     pub(crate) fn span(&self) -> Span {
@@ -109,9 +172,25 @@ impl Delegated {
         self.first_span().to(last)
     }
 
+    /// Why the first RUN is not simple, if it looks so.
+    pub(crate) fn doubt(&self) -> Option<&str> {
+        match &self.instructions.first()?.act {
+            Act::Run(run) => run.doubt.as_deref(),
+            Act::Layer(_) | Act::Config(_) => None,
+        }
+    }
+
     /// Where the first RUN stands.
     pub(crate) fn first_span(&self) -> Span {
         self.instructions.first().map_or(Span::default(), |first| first.span)
+    }
+
+    /// What stands between the RUNs and makes layers natively.
+    pub(crate) fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.instructions.iter().filter_map(|within| match &within.act {
+            Act::Layer(step) => Some(step),
+            Act::Run(_) | Act::Config(_) => None,
+        })
     }
 }
 
@@ -129,22 +208,40 @@ impl Dispatcher<'_> {
         }
     }
 
+    fn around(&self) -> Around {
+        let runtime = &self.state.config.runtime;
+        Around {
+            variables: self.state.variables.clone(),
+            user: runtime.user.clone(),
+            working_dir: runtime.working_dir.clone(),
+        }
+    }
+
     /// A RUN changes nothing of the config but the history (BuildKit, `dispatchRun`).
-    pub(super) fn run(&mut self, run: &Run) -> Result<Act, Error> {
+    pub(super) fn run(&mut self, run: &Run, instruction: &Instruction) -> Result<Act, Error> {
         let (command, script) = self.run_command(run);
         let mounts = run.mounts.iter().map(|mount| self.mount(mount)).collect::<Result<_, _>>()?;
         let shown = self.shown_args().into_iter().chain(command.iter().cloned());
         let created_by = format!("RUN {} # buildkit", shown.collect::<Vec<_>>().join(" "));
-        self.commit(created_by, true);
+        self.commit(created_by.clone(), true);
         let text = |word: &Spanned<String>| word.value.clone();
-        Ok(Act::Run(RunPlan {
+        let mut plan = RunPlan {
+            created_by,
+            simple: None,
+            doubt: self.doubts.get(&instruction.span).cloned(),
+            around: self.around(),
             command,
             script,
             mounts,
             network: run.network.as_ref().map(text),
             security: run.security.as_ref().map(text),
             devices: run.devices.iter().map(text).collect(),
-        }))
+        };
+        if plan.doubt.is_none() && self.stages.request.native_run == NativeRun::Auto {
+            plan.simple =
+                SimpleRun::read(&plan, &self.start(), &redacted_instruction(instruction)).map(Box::new);
+        }
+        Ok(Act::Run(plan))
     }
 
     /// Heredocs belong to the shell, but for one that is the whole command: that is the command.
@@ -181,7 +278,7 @@ impl Dispatcher<'_> {
 
     fn mount(&self, mount: &Mount) -> Result<MountPlan, Error> {
         let span = mount.text.span;
-        let mut options = Vec::new();
+        let mut options = Vec::with_capacity(mount.options.len());
         let mut kind = "bind".to_owned();
         for option in &mount.options {
             let value = match &option.value {
@@ -193,8 +290,7 @@ impl Dispatcher<'_> {
             if option.name == "type" {
                 kind = value.clone().unwrap_or_default().to_lowercase();
             }
-            options
-                .push(value.map_or_else(|| option.name.clone(), |value| history::pair(&option.name, &value)));
+            options.push((option.name.clone(), value));
         }
         let from = mount.option("from").filter(|from| !from.is_empty());
         let source = match (&*kind, from) {
@@ -205,6 +301,10 @@ impl Dispatcher<'_> {
             ("cache" | "tmpfs" | "secret" | "ssh", _) => MountSource::Nothing,
             _ => return Err(Problem::BadMount { kind }.at(span)),
         };
-        Ok(MountPlan { text: options.join(","), source })
+        let shown = options.iter().map(|(name, value)| match value {
+            Some(value) => history::pair(name, value),
+            None => name.clone(),
+        });
+        Ok(MountPlan { text: shown.collect::<Vec<_>>().join(","), options, kind, source, span })
     }
 }

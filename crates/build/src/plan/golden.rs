@@ -9,17 +9,17 @@ use std::{collections::BTreeMap, fs, path::Path};
 use ocib_image::Platform;
 use serde_json::Value;
 
-use super::{plan, tests::image};
+use super::{Doubts, plan, tests::image};
 use crate::{
     Request,
     stages::{Images, Stages},
 };
 
 /// The environment variable that has plans written instead of compared.
-const REWRITE: &str = "OCIB_TEST_REWRITE";
+pub(crate) const REWRITE: &str = "OCIB_TEST_REWRITE";
 
 /// Every image that the request needs, out of `bases`; each is there for any platform.
-fn images(stages: &Stages<'_>, bases: &BTreeMap<String, Value>) -> Images {
+pub(crate) fn images(stages: &Stages<'_>, bases: &BTreeMap<String, Value>) -> Images {
     let mut images = Images::new();
     loop {
         let missing = stages.missing(&images).unwrap();
@@ -37,7 +37,7 @@ fn images(stages: &Stages<'_>, bases: &BTreeMap<String, Value>) -> Images {
     }
 }
 
-fn request(case: &Path) -> Request {
+pub(crate) fn request(case: &Path) -> Request {
     let dockerfile = fs::read(case.join("Dockerfile")).unwrap();
     let mut request = Request::new(ocib_dockerfile::parse(&dockerfile).unwrap());
     let flags = fs::read_to_string(case.join("flags")).unwrap_or_default();
@@ -71,7 +71,7 @@ fn well_known_images() {
         count += 1;
         let request = request(&case);
         let stages = Stages::new(&request, &request.platforms[0]).unwrap();
-        let found = plan(&stages, &images(&stages, &bases)).unwrap().to_string();
+        let found = plan(&stages, &images(&stages, &bases), &Doubts::new()).unwrap().to_string();
         let golden = case.join("plan.txt");
         if std::env::var_os(REWRITE).is_some() {
             fs::write(&golden, &found).unwrap();

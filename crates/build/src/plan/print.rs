@@ -95,6 +95,11 @@ impl Display for Step {
                 writeln!(f, "      directory {path}{owner}")
             }
             Action::Copy(copy) => copy.fmt(f),
+            Action::Run(simple) => {
+                let shell = if simple.has_shell { "by a shell " } else { "" };
+                writeln!(f, "      without a container, {shell}in {}", simple.working_dir)?;
+                simple.commands.iter().try_for_each(|called| writeln!(f, "      : {}", called.text))
+            }
         }
     }
 }

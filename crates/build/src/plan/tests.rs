@@ -7,14 +7,14 @@ use ocib_image::{
     Platform, Remote,
 };
 
-use super::{StagePart, plan};
+use super::{Doubts, StagePart, plan};
 use crate::{
-    Error, Request,
+    Error, NativeRun, Request,
     stages::{Images, Stages},
 };
 
 /// An image without layers whose config is `config`.
-pub(super) fn image(config: &str) -> Image {
+pub(crate) fn image(config: &str) -> Image {
     let blob = Blob::in_memory(MediaType::Config, Bytes::copy_from_slice(config.as_bytes()));
     Image {
         manifest: Manifest::new(blob.descriptor, Vec::new(), Annotations::new()),
@@ -34,7 +34,7 @@ fn planned(dockerfile: &str, change: impl Fn(&mut Request), bases: &[(&str, &str
     change(&mut request);
     let platform = request.platforms[0].clone();
     let stages = Stages::new(&request, &platform)?;
-    Ok(plan(&stages, &images(&platform, bases))?.to_string())
+    Ok(plan(&stages, &images(&platform, bases), &Doubts::new())?.to_string())
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn urls_are_remembered_whole_and_shown_without_secrets() {
     let dockerfile = "FROM scratch\nARG T=tok\nADD https://u:p@h/x?sig=$T local /x/\n";
     let request = Request::new(ocib_dockerfile::parse(dockerfile.as_bytes()).unwrap());
     let stages = Stages::new(&request, &Platform::linux_amd64()).unwrap();
-    let plan = plan(&stages, &Images::new()).unwrap();
+    let plan = plan(&stages, &Images::new(), &Doubts::new()).unwrap();
     let remotes: Vec<&Remote> = plan.remotes().map(|remote| &remote.value).collect();
     assert_eq!(remotes, [&Remote::Url { url: "https://u:p@h/x?sig=tok".to_owned(), digest: None }]);
     assert!(plan.to_string().contains("    ADD https://h/x local /x/\n"), "{plan}");
@@ -145,9 +145,35 @@ fn stages_are_cut_at_their_first_and_last_run() {
                 "native: ADD e / COPY f /",
             ],
         ),
+        ("RUN mkdir a\nUSER u\nCOPY b /\n", &["native: RUN mkdir a COPY b /"]),
+        (
+            "RUN true\nCOPY a /\nRUN b\nRUN mkdir c\nRUN d\nRUN rm e\nCOPY f /\n",
+            &["native: RUN true COPY a /", "delegated: RUN b RUN mkdir c RUN d", "native: RUN rm e COPY f /"],
+        ),
     ] {
         assert_eq!(cut(instructions), expected, "{instructions}");
     }
+}
+
+#[test]
+fn what_is_in_doubt_or_forbidden_is_not_simple() {
+    let dockerfile = "FROM scratch\nRUN mkdir a\nRUN rm b\n";
+    let mut request = Request::new(ocib_dockerfile::parse(dockerfile.as_bytes()).unwrap());
+    let second = request.dockerfile.stages[0].instructions[1].span;
+    let doubts = Doubts::from([(second, "rm b: b is not there".to_owned())]);
+    let stages = Stages::new(&request, &Platform::linux_amd64()).unwrap();
+    let parts = plan(&stages, &Images::new(), &doubts).unwrap().stages.pop().unwrap().parts;
+    let [StagePart::Native(first), StagePart::Delegated(rest)] = &parts[..] else { panic!("{parts:?}") };
+    assert_eq!((first.len(), rest.first_span()), (1, second));
+    let error = plan(&stages, &Images::new(), &doubts).unwrap().require_native().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "RUN needs a container, and no backend that could run it is configured (rm b: b is not there)"
+    );
+    request.native_run = NativeRun::Off;
+    let stages = Stages::new(&request, &Platform::linux_amd64()).unwrap();
+    let parts = plan(&stages, &Images::new(), &Doubts::new()).unwrap().stages.pop().unwrap().parts;
+    assert!(matches!(&parts[..], [StagePart::Delegated(all)] if all.instructions.len() == 2), "{parts:?}");
 }
 
 #[test]
@@ -165,7 +191,7 @@ fn history_shows_run_as_buildkit_does() {
         let dockerfile = format!("FROM scratch\n{instructions}");
         let request = Request::new(ocib_dockerfile::parse(dockerfile.as_bytes()).unwrap());
         let stages = Stages::new(&request, &Platform::linux_amd64()).unwrap();
-        let plan = plan(&stages, &Images::new()).unwrap();
+        let plan = plan(&stages, &Images::new(), &Doubts::new()).unwrap();
         let line = plan.stages[0].config.history.last().unwrap();
         assert_eq!((line.created_by.as_str(), line.empty_layer), (expected, false));
     }
@@ -200,12 +226,12 @@ fn mounts_bring_their_stages_and_images() {
 
 #[test]
 fn a_run_has_no_backend() {
-    let dockerfile = "FROM scratch AS a\nCOPY a /\nRUN true\nRUN false\nFROM a\nRUN later\n";
+    let dockerfile = "FROM scratch AS a\nCOPY a /\nRUN true\nRUN make\nFROM a\nRUN later\n";
     let request = Request::new(ocib_dockerfile::parse(dockerfile.as_bytes()).unwrap());
     let stages = Stages::new(&request, &Platform::linux_amd64()).unwrap();
-    let error = plan(&stages, &Images::new()).unwrap().require_native().unwrap_err();
+    let error = plan(&stages, &Images::new(), &Doubts::new()).unwrap().require_native().unwrap_err();
     let span = error.span().unwrap();
-    assert_eq!(&dockerfile[span.start..span.end], "RUN true");
+    assert_eq!(&dockerfile[span.start..span.end], "RUN make");
     assert_eq!(error.to_string(), "RUN needs a container, and no backend that could run it is configured");
 }
 
@@ -214,7 +240,7 @@ fn fetched(words: &str) -> (Option<GitReference>, String) {
     let dockerfile = format!("FROM scratch\nADD {words} /x/\n");
     let request = Request::new(ocib_dockerfile::parse(dockerfile.as_bytes()).unwrap());
     let stages = Stages::new(&request, &Platform::linux_amd64()).unwrap();
-    let plan = plan(&stages, &Images::new()).unwrap();
+    let plan = plan(&stages, &Images::new(), &Doubts::new()).unwrap();
     let remote = plan.remotes().next().map(|remote| remote.value.clone());
     let git = remote.and_then(|remote| match remote {
         Remote::Git(git) => Some(git),
@@ -325,7 +351,7 @@ fn a_url_without_anybody_to_fetch_it() {
     let dockerfile = "FROM scratch\nADD https://h/x /x/\n";
     let request = Request::new(ocib_dockerfile::parse(dockerfile.as_bytes()).unwrap());
     let stages = Stages::new(&request, &Platform::linux_amd64()).unwrap();
-    let plan = plan(&stages, &Images::new()).unwrap();
+    let plan = plan(&stages, &Images::new(), &Doubts::new()).unwrap();
     let error = crate::fetch_all(&[plan], None).now_or_never().unwrap().unwrap_err();
     let span = error.span().unwrap();
     assert_eq!(
@@ -348,7 +374,7 @@ fn an_artifact_is_no_base() {
     for image in images.values_mut() {
         image.config = Config::Artifact(media_type.clone(), Bytes::from_static(b"{}"));
     }
-    let error = plan(&stages, &images).unwrap_err();
+    let error = plan(&stages, &images, &Doubts::new()).unwrap_err();
     let span = error.span().unwrap();
     assert_eq!(
         (&dockerfile[span.start..span.end], error.to_string().as_str()),

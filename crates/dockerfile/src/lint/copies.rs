@@ -1,17 +1,19 @@
 //! What COPY and ADD take from the context.
 
+use std::collections::BTreeMap;
+
 use super::{Warning, instructions::base_stage, rule};
-use crate::{Command, Dockerfile, Instruction, Patterns, Spanned, Stage, Transfer};
+use crate::{Command, CommandLine, Dockerfile, Instruction, Patterns, Run, Spanned, Stage, Transfer, simple};
 
 /// Nothing is called so: only a pattern that takes everything takes this too.
 const NO_NAME: &str = "\0\0\0\0\0\0\0\0";
 
 pub(super) fn check(dockerfile: &Dockerfile, ignored: Option<&Patterns>, warnings: &mut Vec<Warning>) {
-    // Whether a RUN has come by the end of each stage, be it in a stage that it begins with.
+    // Whether a RUN that needs a container has come by the end of each stage, be it in a stage that it begins with.
     let mut has_run: Vec<bool> = Vec::new();
     for stage in &dockerfile.stages {
         let ran_before = base_stage(dockerfile, stage).is_some_and(|base| has_run[base.index]);
-        has_run.push(ran_before || stage.instructions.iter().any(is_run));
+        has_run.push(ran_before || first_run(stage).is_some());
         if !ran_before {
             whole_context(stage, warnings);
         }
@@ -23,13 +25,31 @@ pub(super) fn check(dockerfile: &Dockerfile, ignored: Option<&Patterns>, warning
     }
 }
 
-fn is_run(instruction: &Instruction) -> bool {
-    matches!(instruction.command, Command::Run(_))
+/// The first RUN that needs a container, as far as the text tells: known commands of the superuser need none.
+fn first_run(stage: &Stage) -> Option<usize> {
+    let mut is_plain = true;
+    stage.instructions.iter().position(|instruction| match &instruction.command {
+        Command::User(_) | Command::Shell(_) => {
+            is_plain = false;
+            false
+        }
+        Command::Run(run) => !is_plain || !is_simple(run),
+        _ => false,
+    })
+}
+
+fn is_simple(run: &Run) -> bool {
+    let is_known = match (&run.command, run.script()) {
+        (CommandLine::Exec(words), _) => simple::program(words).is_some(),
+        (CommandLine::Shell(text), None) => simple::script(text, &BTreeMap::new()).is_some(),
+        (CommandLine::Shell(_), Some(script)) => simple::script(&script.content, &BTreeMap::new()).is_some(),
+    };
+    is_known && run.mounts.is_empty() && run.devices.is_empty()
 }
 
 /// Any change of any file has the RUN done again, and what it needs is carried to where it runs.
 fn whole_context(stage: &Stage, warnings: &mut Vec<Warning>) {
-    let Some(run) = stage.instructions.iter().position(is_run) else { return };
+    let Some(run) = first_run(stage) else { return };
     for (_, transfer) in stage.instructions[..run].iter().filter_map(from_context) {
         if let Some(source) =
             transfer.sources.iter().find(|source| matches!(clean(&source.value).as_str(), "" | "*"))

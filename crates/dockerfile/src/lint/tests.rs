@@ -234,6 +234,11 @@ fn whole_contexts_before_run() {
         ("FROM a:1\nADD --chown=1 . /x\nCOPY [\"./\", \"/y\"]\nRUN b", &["2:15", "3:7"]),
         ("FROM a:1\nCOPY /* /x\nRUN b", &["2:6"]),
         ("FROM a:1\nCOPY . /x", &[]),
+        // What needs no container is done on headers.
+        ("FROM a:1\nCOPY . /x\nRUN chmod +x /x/y && mkdir /z", &[]),
+        ("FROM a:1\nCOPY . /x\nRUN [\"chmod\", \"755\", \"/x/y\"]\nRUN b", &["2:6"]),
+        ("FROM a:1\nRUN mkdir /x\nCOPY . /x\nRUN b", &["3:6"]),
+        ("FROM a:1\nUSER c\nCOPY . /x\nRUN mkdir /z", &["3:6"]),
         ("FROM a:1\nRUN b\nCOPY . /x\nRUN c", &[]),
         ("FROM a:1 AS d\nRUN b\nFROM d\nCOPY . /x\nRUN c", &[]),
         ("FROM a:1\nCOPY --from=b . /x\nRUN c", &[]),

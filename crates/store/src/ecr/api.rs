@@ -141,9 +141,14 @@ pub(super) async fn token(aws: &Aws, host: &EcrHost) -> Result<Token, Error> {
 }
 
 async fn client(aws: &Aws, host: &EcrHost) -> Client {
-    let config = Builder::from(&aws.config(&host.region).await)
-        .use_fips(host.is_fips)
-        .use_dual_stack(host.is_dual_stack)
+    let shared = aws.config(&host.region).await;
+    // An endpoint that is named is the one that is meant: the SDK refuses to make another form of it.
+    let named = ["AWS_ENDPOINT_URL_ECR", "AWS_ENDPOINT_URL"];
+    let is_named =
+        shared.endpoint_url().is_some() || named.iter().any(|name| std::env::var_os(name).is_some());
+    let config = Builder::from(&shared)
+        .use_fips(host.is_fips && !is_named)
+        .use_dual_stack(host.is_dual_stack && !is_named)
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
         .build();
     Client::from_conf(config)

@@ -25,8 +25,6 @@ use crate::{Error, bridge};
 
 /// ECR, "Service quotas": smallest part but the last.
 const PART_BYTES_MIN: u64 = 5 << 20;
-/// ECR, "Service quotas": most parts of a layer.
-const PARTS_MAX: u64 = 4_200;
 /// What ECR says of an upload that it no longer has, or whose parts are not what was promised.
 const LOST: [&str; 4] =
     ["UploadNotFoundException", "InvalidLayerException", "EmptyUploadException", "InvalidLayerPartException"];
@@ -49,13 +47,19 @@ struct Entry {
 }
 
 impl LayerApi {
-    /// The largest layer that fits into ECR's number of parts.
-    pub const LAYER_BYTES_MAX: u64 = PARTS_MAX * (10 << 20);
+    /// ECR, "Service quotas": most parts of a layer.
+    pub const PARTS_MAX: u64 = 4_200;
+    /// ECR, "Service quotas": largest part, in bytes.
+    pub const PART_BYTES_MAX: u64 = 10 << 20;
+    /// The largest layer that fits into ECR's number of parts, in bytes.
+    pub const LAYER_BYTES_MAX: u64 = Self::PARTS_MAX * Self::PART_BYTES_MAX;
 
-    /// What a layer takes in memory while it is sent in parts of 5 MiB: a part is there as it is, in base64,
-    /// in the request and in what is signed and sent of it. Layers above 20 GiB have larger parts and take
-    /// up to twice as much.
-    pub(crate) const MEMORY_BYTES: u64 = 32 << 20;
+    /// What a layer of `bytes` takes in memory while it is sent: a part is there as it is, in base64, in the
+    /// request and in what is signed and sent of it. Layers above 20 GiB have larger parts than 5 MiB.
+    pub(crate) fn memory_bytes(bytes: u64) -> u64 {
+        let part = bytes.div_ceil(Self::PARTS_MAX).clamp(PART_BYTES_MIN, Self::PART_BYTES_MAX);
+        part * 32 / 5
+    }
 
     /// Sends to the registry `host` as whoever `aws` is. `journal` is a directory of this user's where it
     /// is noted how far uploads are, one small file for each; it is made when it is needed. Without it
@@ -183,7 +187,7 @@ impl Sending<'_> {
     /// As small as the number of parts allows: a part is in memory four times while it is sent.
     fn part_bytes(&self, upload: &LayerUpload) -> u64 {
         let most = upload.part_bytes().max(1);
-        let needed = self.layer.source.bytes().map_or(most, |bytes| bytes.div_ceil(PARTS_MAX));
+        let needed = self.layer.source.bytes().map_or(most, |bytes| bytes.div_ceil(LayerApi::PARTS_MAX));
         needed.max(PART_BYTES_MIN).min(most)
     }
 }

@@ -3,7 +3,7 @@
 use std::{fmt, path::PathBuf, sync::Arc};
 
 use futures_core::future::BoxFuture;
-use ocib_image::{Blob, Digest, Document, Outline, PlaceError, Placed, Progress, Reference, Sink, Unsealed};
+use ocib_image::{Blob, Digest, Document, Expected, PlaceError, Placed, Progress, Reference, Sink, Unsealed};
 
 #[cfg(doc)]
 use super::LayerApi;
@@ -47,7 +47,7 @@ impl EcrSink {
         self
     }
 
-    async fn prepare(&self, images: &[Outline]) -> Result<(), Error> {
+    async fn prepare(&self, images: &[Expected]) -> Result<(), Error> {
         let Some(repository) = self.inner.repository() else { return Ok(()) };
         let Some(api) = self.auth.api(repository.registry()).await else { return Ok(()) };
         let mut tagged = Vec::new();
@@ -113,7 +113,7 @@ impl Sink for EcrSink {
         self.inner.concurrency()
     }
 
-    fn check<'a>(&'a self, images: &'a [Outline]) -> BoxFuture<'a, Result<(), PlaceError>> {
+    fn check<'a>(&'a self, images: &'a [Expected]) -> BoxFuture<'a, Result<(), PlaceError>> {
         Box::pin(async move {
             self.inner.check(images).await?;
             Ok(self.prepare(images).await?)

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use futures_core::future::BoxFuture;
 use ocib_image::{
-    Blob, Document, ImageName, Outcome, PlaceError, Placed, Progress, Sealer, Sealing, Sink, Unsealed,
+    Blob, Descriptor, Document, ImageName, Outcome, PlaceError, Placed, Progress, Sealer, Sealing, Sink,
+    Unsealed,
 };
 
 use super::{Name, directory::Directory};
@@ -54,6 +55,13 @@ impl LayoutSink {
         let directory = self.directory.0.clone();
         let digest = Some(root.descriptor().digest);
         ImageName::Layout { directory, tag: tag.map(str::to_owned), digest }.to_string()
+    }
+}
+
+impl LayoutSink {
+    /// Whether the directory has such a blob, by its size.
+    pub fn has(&self, blob: &Descriptor) -> bool {
+        self.directory.has(blob)
     }
 }
 

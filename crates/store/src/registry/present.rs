@@ -28,13 +28,14 @@ pub(super) struct Present {
 impl Present {
     /// Looks at the images that the tags of `options` name, and at those of `cache_from`. Images
     /// that are not there, that nobody may read or that make no sense are no reason to fail.
-    pub(super) async fn read(options: &PushOptions) -> Result<Self, Error> {
+    /// `scopes` is what may be done with the own repository.
+    pub(super) async fn read(options: &PushOptions, scopes: fn(&Reference) -> Scopes) -> Result<Self, Error> {
         let own = &options.repository;
         let tagged = options.tags.iter().map(|tag| (own.clone(), tag.clone()));
         let others = options.cache_from.iter().map(|from| (from.clone(), from.target()));
         let images = tagged.chain(others).map(|(name, target)| async move {
             let scopes = match name.name() == own.name() {
-                true => Scopes::push(&name),
+                true => scopes(&name),
                 false => Scopes::pull(&name),
             };
             let repository = options.registries.repository(&name, scopes);

@@ -2,8 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use ocib_image::{Digest, Reference};
-use ocib_net::{Method, Redacted, Request, StatusCode, header::DATE, retry};
+use ocib_net::{
+    Body, Method, Redacted, Request, StatusCode,
+    header::{CONTENT_TYPE, DATE, HeaderValue},
+    retry,
+};
 
 use super::{Registries, Scopes, profile::Profile};
 use crate::Error;
@@ -119,6 +124,33 @@ impl Registries {
             }
             // It was allowed, and made no sense.
             Err(Error::Registry { .. }) | Ok(()) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Tries to name an image by a manifest that is none, under a digest that it has not, for registries that
+    /// judge permissions before anything else, as ECR does: who may not gets an error. True if it was
+    /// refused for what it is, so that a manifest would have been looked at; false if the answer tells
+    /// nothing. No registry can store it: that would be content under another's digest.
+    pub async fn try_name(&self, repository: &Reference) -> Result<bool, Error> {
+        let repository = self.repository(repository, Scopes::push(repository));
+        let tried = retry(repository.options().backoff, async || {
+            let path = format!("manifests/{}", absent());
+            let mut request = Request::new(Method::PUT, repository.url(&path).await?);
+            let media_type = HeaderValue::from_static("application/vnd.oci.image.manifest.v1+json");
+            request.headers.insert(CONTENT_TYPE, media_type);
+            request.body = Body::Bytes(Bytes::from_static(b"{}"));
+            repository.expect(request, &[]).await.map(drop)
+        });
+        // What a registry says of the manifest itself (distribution-spec, "Error Codes"; ECR says 405).
+        const JUDGED: [&str; 4] =
+            ["MANIFEST_INVALID", "DIGEST_INVALID", "UNSUPPORTED", "MANIFEST_BLOB_UNKNOWN"];
+        match tried.await {
+            Err(error) if error.status().is_some_and(|status| matches!(status.as_u16(), 401 | 403)) => {
+                Err(error)
+            }
+            Err(error) if JUDGED.iter().any(|code| error.has_code(code)) => Ok(true),
+            Err(Error::Registry { .. }) | Ok(()) => Ok(false),
             Err(error) => Err(error),
         }
     }

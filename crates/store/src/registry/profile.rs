@@ -31,10 +31,17 @@ const DEFAULT: Profile = Profile {
 const ECR: Profile = Profile { blob_bytes_max: 52_000 << 20, layers_max: 500, tag_chars_max: 300, ..DEFAULT };
 
 /// The first row that fits counts.
-const PROFILES: [Profile; 6] = [
+const PROFILES: [Profile; 12] = [
+    // The partitions of AWS, as their SDKs name them (`partitions.json`).
     Profile { host: ".amazonaws.com", ..ECR },
     Profile { host: ".amazonaws.com.cn", ..ECR },
+    Profile { host: ".amazonaws.eu", ..ECR },
+    Profile { host: ".c2s.ic.gov", ..ECR },
+    Profile { host: ".sc2s.sgov.gov", ..ECR },
+    Profile { host: ".cloud.adc-e.uk", ..ECR },
+    Profile { host: ".csp.hci.ic.gov", ..ECR },
     Profile { host: ".on.aws", ..ECR },
+    Profile { host: ".on.amazonwebservices.com.cn", ..ECR },
     // ECR Public, "Service quotas": 10,000 MiB a layer.
     Profile { host: "public.ecr.aws", blob_bytes_max: 10_000 << 20, ..DEFAULT },
     // GitHub, "Working with the Container registry": 10 GB a layer.
@@ -67,6 +74,8 @@ mod tests {
             ("1234.dkr.ecr.eu-west-1.amazonaws.com", true, 52_000 << 20),
             ("1234.dkr.ecr.cn-north-1.amazonaws.com.cn", true, 52_000 << 20),
             ("1234.dkr-ecr.eu-west-1.on.aws", true, 52_000 << 20),
+            ("1234.dkr.ecr.eusc-de-east-1.amazonaws.eu", true, 52_000 << 20),
+            ("1234.dkr-ecr.cn-north-1.on.amazonwebservices.com.cn", true, 52_000 << 20),
             ("public.ecr.aws", true, 10_000 << 20),
             ("ghcr.io", true, 10 << 30),
             ("acme.jfrog.io", false, u64::MAX),

@@ -37,16 +37,26 @@ impl Registries {
         RegistryOrigin { named: reference.clone(), documents, repository, runtime: Handle::current() }
     }
 
-    /// The image out of the first of its places that has it. A mirror is asked once: what it lacks, the
-    /// next one may have.
+    /// The image out of the first of its places that has it.
     async fn image(&self, reference: &Reference, platform: &Platform) -> Result<Image, PlaceError> {
+        self.read(reference, |origin| async move { origin::image(&origin, platform).await }).await
+    }
+
+    /// What `read` gives for the first place that has the image: its mirrors, as the configuration says,
+    /// and at last its own registry. A mirror is asked once: what it lacks, the next one may have. Who
+    /// ocib is to a mirror is told by the mirror's own name. Must be called within a runtime.
+    pub async fn read<T, F: Future<Output = Result<T, PlaceError>>>(
+        &self,
+        reference: &Reference,
+        read: impl Fn(RegistryOrigin) -> F,
+    ) -> Result<T, PlaceError> {
         let mut sources = self.shared.options.config.sources(reference)?;
         let own = sources.pop().expect("an image has a place of its own, after its mirrors");
         let mut failed = Vec::new();
         for mirror in &sources {
             let once = Backoff { attempts: 1, ..self.shared.options.backoff };
-            match origin::image(&self.open_at(reference, mirror, once), platform).await {
-                Ok(image) => return Ok(image),
+            match read(self.open_at(reference, mirror, once)).await {
+                Ok(done) => return Ok(done),
                 Err(error) => {
                     let error = Error::from(error);
                     self.pass_over(&MirrorFailure { name: reference, mirror: &mirror.name, error: &error });
@@ -54,9 +64,8 @@ impl Registries {
                 }
             }
         }
-        let image =
-            origin::image(&self.open_at(reference, &own, self.shared.options.backoff), platform).await;
-        image.map_err(|error| match failed.is_empty() {
+        let done = read(self.open_at(reference, &own, self.shared.options.backoff)).await;
+        done.map_err(|error| match failed.is_empty() {
             true => error,
             false => Error::Mirrors { failed, source: Box::new(error.into()) }.into(),
         })

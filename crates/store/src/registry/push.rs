@@ -1,11 +1,13 @@
 //! Pushing: layers and blobs into one repository, and names at the end.
 
 use std::sync::Arc;
+#[cfg(feature = "ecr")]
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_core::future::BoxFuture;
 use ocib_image::{
-    Blob, Codec, Compression, Digest, Document, HashReason, Layer, MediaType, Outcome, Outline, PlaceError,
-    Placed, Progress, Reference, Sealer, Sealing, Sink, Unsealed,
+    Blob, Codec, Compression, Digest, Document, Expected, Foreknown, HashReason, Layer, MediaType, Outcome,
+    PlaceError, Placed, Progress, Reference, Sealer, Sealing, Sink, Unsealed,
 };
 use tokio::sync::OnceCell;
 
@@ -74,8 +76,13 @@ pub enum HashFirst {
 pub struct RegistrySink {
     options: PushOptions,
     present: Arc<OnceCell<Present>>,
+    /// What is asked for in its repository.
+    pub(super) scopes: fn(&Reference) -> Scopes,
     #[cfg(feature = "ecr")]
     layer_api: Option<crate::LayerApi>,
+    /// What the largest layer that is known of takes while it is sent in parts.
+    #[cfg(feature = "ecr")]
+    memory_of_one: Arc<AtomicU64>,
 }
 
 impl Sink for RegistrySink {
@@ -86,12 +93,12 @@ impl Sink for RegistrySink {
     fn concurrency(&self) -> usize {
         #[cfg(feature = "ecr")]
         if self.layer_api.is_some() {
-            return self.options.sealer.budget().layers_of(crate::LayerApi::MEMORY_BYTES);
+            return self.options.sealer.budget().layers_of(self.memory_of_one.load(Ordering::Relaxed));
         }
         self.options.sealer.budget().layers
     }
 
-    fn check<'a>(&'a self, images: &'a [Outline]) -> BoxFuture<'a, Result<(), PlaceError>> {
+    fn check<'a>(&'a self, images: &'a [Expected]) -> BoxFuture<'a, Result<(), PlaceError>> {
         Box::pin(async move { Ok(self.check_limits(images)?) })
     }
 
@@ -149,8 +156,11 @@ impl RegistrySink {
         Self {
             options,
             present: Arc::default(),
+            scopes: Scopes::push,
             #[cfg(feature = "ecr")]
             layer_api: None,
+            #[cfg(feature = "ecr")]
+            memory_of_one: Arc::new(crate::LayerApi::memory_bytes(0).into()),
         }
     }
 
@@ -163,8 +173,9 @@ impl RegistrySink {
         self
     }
 
-    fn open(&self) -> Repository {
-        self.options.registries.repository(&self.options.repository, Scopes::push(&self.options.repository))
+    pub(super) fn open(&self) -> Repository {
+        let name = &self.options.repository;
+        self.options.registries.repository(name, (self.scopes)(name))
     }
 
     fn profile(&self) -> Profile {
@@ -177,12 +188,12 @@ impl RegistrySink {
     }
 
     /// What is known to be there, asked for once.
-    async fn present(&self) -> Result<&Present, Error> {
-        self.present.get_or_try_init(|| Present::read(&self.options)).await
+    pub(super) async fn present(&self) -> Result<&Present, Error> {
+        self.present.get_or_try_init(|| Present::read(&self.options, self.scopes)).await
     }
 
     /// Whether the repository has the blob.
-    async fn has(&self, repository: &Repository, digest: Digest) -> Result<bool, Error> {
+    pub(super) async fn has(&self, repository: &Repository, digest: Digest) -> Result<bool, Error> {
         Ok(self.present().await?.has(digest) || repository.has_blob(digest).await?)
     }
 
@@ -219,7 +230,11 @@ impl RegistrySink {
         }
         let mut sealing = Sealing::Streamed;
         let mut sealed = None;
-        if let Some(reason) = self.reason_to_hash(&repository, layer).await? {
+        let reason = self.reason_to_hash(&repository, &layer.foreknown, layer.source.bytes()).await?;
+        if reason.is_none() {
+            self.leave_mark(layer).await;
+        }
+        if let Some(reason) = reason {
             progress.hashing(reason);
             sealing = Sealing::HashedFirst(reason);
             let hashed = bridge::hash(layer.clone(), self.options.sealer.clone(), progress.clone()).await?;
@@ -259,31 +274,37 @@ impl RegistrySink {
         Ok(None)
     }
 
-    /// Why the layer's digest should be known before it is sent, if it should.
-    async fn reason_to_hash(
+    /// Why the digest of a layer, of which that is known and whose tar has so many bytes, should be
+    /// known before it is sent, if it should.
+    pub(super) async fn reason_to_hash(
         &self,
         repository: &Repository,
-        layer: &Unsealed,
+        known: &Foreknown,
+        bytes: Option<u64>,
     ) -> Result<Option<HashReason>, Error> {
         match self.options.hash_first {
             HashFirst::Never => return Ok(None),
             HashFirst::Always => return Ok(Some(HashReason::Asked)),
             HashFirst::Auto => {}
         }
-        let Some(recipe) = layer.foreknown.recipe else { return Ok(None) };
-        if self.present().await?.has_recipe(recipe) {
+        if let Some(recipe) = known.recipe
+            && self.present().await?.has_recipe(recipe)
+        {
             return Ok(Some(HashReason::Recipe));
         }
-        if layer.source.bytes().is_none_or(|bytes| bytes < MARKED_BYTES_MIN) {
-            return Ok(None);
+        let Some(marker) = marker(known, bytes) else { return Ok(None) };
+        let has_begun = repository.has_blob(marker.descriptor.digest).await?;
+        Ok(has_begun.then_some(HashReason::Begun))
+    }
+
+    /// Notes in the repository that a push of the layer begins. Without a mark the next run may send it
+    /// again, and that is all.
+    async fn leave_mark(&self, layer: &Unsealed) {
+        if self.options.hash_first == HashFirst::Auto
+            && let Some(marker) = marker(&layer.foreknown, layer.source.bytes())
+        {
+            let _ = self.push_blob(&marker, &Progress::unwatched()).await;
         }
-        let marker = marker(recipe);
-        if repository.has_blob(marker.descriptor.digest).await? {
-            return Ok(Some(HashReason::Begun));
-        }
-        // Without a mark the next run may send the layer again, and that is all.
-        let _ = self.push_blob(&marker, &Progress::unwatched()).await;
-        Ok(None)
     }
 
     async fn send_layer(
@@ -351,13 +372,13 @@ impl RegistrySink {
     }
 
     /// Whether blobs can be taken from the repository `from`.
-    fn is_mountable(&self, from: &Reference) -> bool {
+    pub(super) fn is_mountable(&self, from: &Reference) -> bool {
         let own = &self.options.repository;
         self.profile().mounts && from.registry() == own.registry() && from.repository() != own.repository()
     }
 
     /// Compares with the registry's profile.
-    fn check_limits(&self, images: &[Outline]) -> Result<(), Error> {
+    fn check_limits(&self, images: &[Expected]) -> Result<(), Error> {
         let Profile { blob_bytes_max, layers_max, tag_chars_max, .. } = self.profile();
         let registry = || self.options.repository.registry().to_owned();
         for tag in &self.options.tags {
@@ -367,7 +388,7 @@ impl RegistrySink {
                 return Err(Error::TagTooLong { tag, count, registry: registry(), limit });
             }
         }
-        for Outline { platform, layers, .. } in images {
+        for Expected { platform, layers, .. } in images {
             if layers.len() > layers_max {
                 let (platform, count) = (Box::new(platform.clone()), layers.len());
                 return Err(Error::TooManyLayers {
@@ -383,6 +404,28 @@ impl RegistrySink {
                     let what = format!("{what}, a layer for {}", registry());
                     return Err(Error::TooLarge { what, bytes, limit: blob_bytes_max });
                 }
+            }
+            #[cfg(feature = "ecr")]
+            self.check_memory(layers)?;
+        }
+        Ok(())
+    }
+
+    /// Whether parts of the layers fit into the memory budget.
+    #[cfg(feature = "ecr")]
+    fn check_memory(&self, layers: &[ocib_image::ExpectedLayer]) -> Result<(), Error> {
+        if self.layer_api.is_none() {
+            return Ok(());
+        }
+        let budget = self.options.sealer.budget();
+        for layer in layers {
+            let needed = crate::LayerApi::memory_bytes(layer.stored_bytes.unwrap_or_default());
+            self.memory_of_one.fetch_max(needed, Ordering::Relaxed);
+            // With the smallest parts one layer always goes; see `Budget::layers_of`.
+            if needed > budget.of_one_layer() && needed > crate::LayerApi::memory_bytes(0) {
+                let (what, bytes) = (layer.what.clone(), budget.memory_bytes);
+                let least = bytes - budget.of_one_layer() + needed;
+                return Err(Error::PartsNeedMemory { what, bytes, least });
             }
         }
         Ok(())
@@ -407,8 +450,9 @@ const MARKED_BYTES_MIN: u64 = 16 << 20;
 /// A small blob that says that a push of a layer of that recipe began. If the push is cut off, its
 /// successor, which may be on a fresh machine, sees that and hashes the layer before sending it: the
 /// digest of what was sent is not known to it, but the mark's is. No manifest refers to a mark, so the
-/// registry's garbage collection takes it away.
-fn marker(recipe: Digest) -> Blob {
+/// registry's garbage collection takes it away. Small layers have none.
+fn marker(known: &Foreknown, bytes: Option<u64>) -> Option<Blob> {
+    let recipe = known.recipe.filter(|_| bytes.is_some_and(|bytes| bytes >= MARKED_BYTES_MIN))?;
     let text = format!("ocib began to push a layer of the recipe {recipe} into this repository\n");
-    Blob::in_memory(MediaType::from("text/plain"), text.into())
+    Some(Blob::in_memory(MediaType::from("text/plain"), text.into()))
 }

@@ -117,6 +117,42 @@ fn repositories() {
     });
 }
 
+/// What others' servers can judge, too.
+#[test]
+#[ignore = "started by the tests"]
+fn judged() {
+    wait(async {
+        let aws = Aws::new(http());
+        let session = aws.session("eu-west-1").await.unwrap();
+        let caller = aws.identity("eu-west-1", &session).await;
+        says(&format!("CALLER {}", caller.name.unwrap()));
+        let reference = format!("{}/{REPOSITORY}", host()).parse().unwrap();
+        match auth().find(&reference).await.unwrap() {
+            Some(Credential::Session { user, .. }) => says(&format!("TOKEN {user}")),
+            _ => says("TOKEN of nobody"),
+        }
+        let api = api().await;
+        says(&format!("BEFORE {:?}", api.repository("new").await.unwrap()));
+        let key = Some("arn:aws:kms:eu-west-1:123456789012:key/k".to_owned());
+        let new = NewRepository {
+            scan_on_push: true,
+            encryption: Encryption::Kms(key),
+            immutable_tags: true,
+            lifecycle_policy: Some(LIFECYCLE.to_owned()),
+        };
+        let shown = |repository: &ocib_store::EcrRepository| {
+            format!("{:?} {:?} {}", repository.tags, repository.encryption, repository.scan_on_push)
+        };
+        says(&format!("CREATED {}", shown(&api.create("new", &new).await.unwrap())));
+        let Known::Known(Some(found)) = api.repository("new").await.unwrap() else { panic!("it is there") };
+        says(&format!("AFTER {}", shown(&found)));
+        match api.create("new", &new).await.unwrap_err() {
+            ocib_store::Error::Aws { code, .. } => says(&format!("AGAIN {code}")),
+            error => says(&format!("AGAIN {error}")),
+        }
+    });
+}
+
 #[test]
 #[ignore = "started by the tests"]
 fn unknown() {

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests, which clippy cannot see here")]
 
 mod cases;
+mod moto;
 
 use std::{env, process::Command};
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use ocib_image::{ImageSource, MediaType, PlaceErrorKind, Platform, Progress, Sink};
-use ocib_store::{DockerAuth, Registries, RegistriesOptions, RegistryConfig};
+use ocib_store::{DockerAuth, Documents, Images, Registries, RegistriesOptions, RegistryConfig};
 
 use crate::{
     SmallImage, options,
@@ -184,7 +184,12 @@ async fn credentials_of_a_registry_never_reach_its_mirrors() {
         let credentials = logins(dir.path(), &hosts);
         let mirrors = [&unknown.host()[..], &mirror.host()];
         let options = RegistriesOptions { credentials, ..mirrored(&primary.host(), &mirrors) };
-        resolve(options.clone(), "registry.test/a:1").await.unwrap();
+        let registries = Registries::new(options.clone());
+        resolved(&registries, "registry.test/a:1").await.unwrap();
+        let images = Images { registries };
+        let name = "registry.test/a:1".parse().unwrap();
+        let documents = images.read(&name, |origin| Documents::read(origin, &[])).await.unwrap();
+        assert_eq!(documents.root().descriptor().digest, image.descriptor().digest);
         assert_eq!(authorizations(&unknown), Vec::<String>::new());
         // `me:of-mirror`, and what the mirror's token endpoint gave for it.
         let token = matches!(wants, Wants::Token).then(|| "Bearer of-the-mirror".to_owned());

@@ -66,6 +66,8 @@ pub(super) struct Accounts {
     keys: BTreeMap<String, (AccessKey, String)>,
     /// By password, with the access key's ID.
     tokens: BTreeMap<String, (SystemTime, String)>,
+    /// By access token of the portal, with the role's ARN.
+    portal: BTreeMap<String, String>,
     made: u64,
     seed: String,
 }
@@ -120,6 +122,18 @@ impl Accounts {
         };
         self.keys.insert(key.id.clone(), (key.clone(), role.to_owned()));
         key
+    }
+
+    /// An access token of the portal that stands for a role.
+    pub(super) fn sso_login(&mut self, role: &str) -> String {
+        let token = self.opaque("aoaAAAAAG", 120);
+        self.portal.insert(token.clone(), role.to_owned());
+        token
+    }
+
+    /// The role that an access token of the portal stands for.
+    pub(super) fn sso_role(&self, token: &str) -> Option<String> {
+        self.portal.get(token).cloned()
     }
 
     pub(super) fn trust(&self, role: &str) -> Option<&Trust> {
@@ -211,7 +225,8 @@ impl Accounts {
             Trust::WebIdentity(token) => Some(token.clone()),
             Trust::Account => None,
         });
-        keys.flatten().chain(self.tokens.keys().cloned()).chain(webs).collect()
+        let portal = self.portal.keys().cloned();
+        keys.flatten().chain(self.tokens.keys().cloned()).chain(webs).chain(portal).collect()
     }
 
     /// Letters and digits that nobody guesses.

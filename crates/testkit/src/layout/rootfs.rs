@@ -7,7 +7,7 @@ use std::{
     path::{Component, Path},
 };
 
-use super::{Image, hex_digest, images, open_layer};
+use super::{Image, hex_digest, images, list, open_layer};
 
 /// What a path is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,6 +76,29 @@ pub fn rootfs(dir: &Path, platform: &str) -> BTreeMap<String, RootfsFile> {
         apply(&mut files, open_layer(dir, descriptor));
     }
     files
+}
+
+/// Each layer of the layout's only image with the line of history that made it, base first: every path of the
+/// layer itself, whiteouts under their own names.
+pub fn layers_with_history(dir: &Path) -> Vec<(String, BTreeMap<String, RootfsFile>)> {
+    let all = images(dir);
+    let [image] = &all[..] else { panic!("{} has {} images", dir.display(), all.len()) };
+    let history = list(&image.config["history"]).iter();
+    let made = history.filter(|line| line["empty_layer"] != true);
+    let lines: Vec<&str> = made.map(|line| line["created_by"].as_str().unwrap_or_default()).collect();
+    assert_eq!(lines.len(), image.layers().len(), "history and layers of {}", dir.display());
+    let files = |descriptor| {
+        let mut archive = tar::Archive::new(open_layer(dir, descriptor));
+        let mut files = BTreeMap::new();
+        for entry in archive.entries().expect("a layer is a tar") {
+            let mut entry = entry.expect("a layer's tar can be read to its end");
+            let path = plain_path(&entry.path().expect("a path"));
+            let file = describe(&mut entry, |target| files.get(target).cloned());
+            files.insert(path, file);
+        }
+        files
+    };
+    lines.into_iter().map(str::to_owned).zip(image.layers().iter().map(files)).collect()
 }
 
 /// Whiteouts hide what *lower* layers have, wherever they stand in their own layer.

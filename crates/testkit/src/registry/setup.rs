@@ -43,10 +43,11 @@ pub(super) fn htpasswd(dir: &Path, user: &str, password: &str) {
 }
 
 /// A CA, and certificates that it gives to the server and to a client: TLS libraries refuse a CA's
-/// certificate as a server's. The server is called by its address, and `registry.test` behind a proxy.
-pub(super) fn certificates(dir: &Path) {
-    let names = "subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:registry.test\nbasicConstraints=CA:FALSE\n";
-    write(dir, "server.ext", names);
+/// certificate as a server's. The server is called by its address, and by `names` behind a proxy.
+pub(crate) fn certificates(dir: &Path, names: &[&str]) {
+    let names: String = names.iter().map(|name| format!(",DNS:{name}")).collect();
+    let names = format!("subjectAltName=IP:127.0.0.1,DNS:localhost{names}\nbasicConstraints=CA:FALSE\n");
+    write(dir, "server.ext", &names);
     write(dir, "client.ext", "extendedKeyUsage=clientAuth\nbasicConstraints=CA:FALSE\n");
     let path = |name: &str| dir.join(name).display().to_string();
     let ca = [&path("ca.pem"), &path("ca.key"), "-subj", "/CN=ocib testkit CA"];

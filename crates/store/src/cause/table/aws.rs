@@ -44,6 +44,9 @@ pub(super) const CAUSES: [Cause; 15] = [
             &["expiredtoken"],
             &["security token", "is expired"],
             &["sso session", "expired"],
+            &["sso token", "expired"],
+            // IAM Identity Center's portal.
+            &["session token not found or invalid"],
             &["refresh failed", "token"],
         ],
     ),

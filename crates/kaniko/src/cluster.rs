@@ -1,0 +1,260 @@
+//! Where the cluster is, who asks, and what its refusals mean.
+
+use std::{future::Future, time::Duration};
+
+use k8s_openapi::api::core::v1::{Event, Pod, Secret};
+use kube::{
+    Api, Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use ocib_image::RunError;
+
+use crate::ends::End;
+
+/// No answer of the API takes longer but those that are streams.
+pub(crate) const REQUEST: Duration = Duration::from_secs(20);
+
+/// How a cluster is found.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Access {
+    /// The file to read instead of those that `KUBECONFIG` names.
+    pub kubeconfig: Option<std::path::PathBuf>,
+    /// The context of the kubeconfig, if not its current one.
+    pub context: Option<String>,
+}
+
+/// A cluster that can be asked.
+#[derive(Clone)]
+pub struct Cluster {
+    pub(crate) client: Client,
+    /// The namespace that is meant where none is named.
+    pub(crate) namespace: String,
+    /// The server's URL.
+    server: String,
+    is_inside: bool,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").field("server", &self.server).field("namespace", &self.namespace).finish()
+    }
+}
+
+impl Cluster {
+    /// Finds the cluster: the kubeconfig that is named, that `KUBECONFIG` or the home directory has, or else
+    /// the cluster that this program runs in. Asks nobody but an exec plugin of the kubeconfig.
+    pub async fn connect(access: &Access) -> Result<Self, RunError> {
+        let (mut config, is_inside) = config(access).await?;
+        // It retries for minutes, creations included; what is retried here is said and bounded.
+        config.default_retry = false;
+        let server = config.cluster_url.to_string();
+        let namespace = config.default_namespace.clone();
+        let client = Client::try_from(config).map_err(|error| End::Kubeconfig.error(chain(&error)))?;
+        Ok(Self { client, namespace, server, is_inside })
+    }
+
+    /// Whether this program itself runs in a pod of the cluster.
+    pub fn is_inside(&self) -> bool {
+        self.is_inside
+    }
+
+    /// The namespace that is meant where none is named.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The URL of the API server.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    pub(crate) fn pods(&self, namespace: &str) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    pub(crate) fn secrets(&self, namespace: &str) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    pub(crate) fn events(&self, namespace: &str) -> Api<Event> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+}
+
+async fn config(access: &Access) -> Result<(Config, bool), RunError> {
+    let options = KubeConfigOptions { context: access.context.clone(), ..KubeConfigOptions::default() };
+    if let Some(path) = &access.kubeconfig {
+        let read = Kubeconfig::read_from(path).map_err(|error| End::Kubeconfig.error(chain(&error)))?;
+        let config = Config::from_custom_kubeconfig(read, &options).await;
+        return config.map(|config| (config, false)).map_err(|error| End::Kubeconfig.error(chain(&error)));
+    }
+    match Config::from_kubeconfig(&options).await {
+        Ok(config) => Ok((config, false)),
+        Err(error) if access.context.is_some() => Err(End::Kubeconfig.error(chain(&error))),
+        Err(error) => match Config::incluster() {
+            Ok(config) => Ok((config, true)),
+            Err(_) => Err(End::Kubeconfig.error(chain(&error))),
+        },
+    }
+}
+
+/// Waits for an answer no longer than `limit`.
+pub(crate) async fn timed<T>(
+    limit: Duration,
+    asked: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, Refused> {
+    match tokio::time::timeout(limit, asked).await {
+        Ok(answer) => answer.map_err(Refused::of),
+        Err(_) => Err(Refused::Passing(format!("no answer within {} s", limit.as_secs()))),
+    }
+}
+
+/// Why a request did not do what was wanted.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// The same request may do well a moment later, or may have done its work already.
+    Passing(String),
+    /// The server's own answer.
+    Status { code: u16, message: String },
+    /// The kubeconfig's way to prove who asks failed.
+    Auth(String),
+}
+
+impl Refused {
+    pub(crate) fn of(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) if matches!(status.code, 429 | 500 | 502..=504) => {
+                Self::Passing(format!("{} {}", status.code, status.message.trim()))
+            }
+            kube::Error::Api(status) => Self::Status { code: status.code, message: status.message },
+            // Whatever answered speaks no WebSocket, and will not a moment later.
+            kube::Error::UpgradeConnection(error) => Self::Status { code: 0, message: chain(&error) },
+            kube::Error::Auth(error) => Self::Auth(chain(&error)),
+            error => Self::Passing(chain(&error)),
+        }
+    }
+
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(self, Self::Passing(_))
+    }
+
+    /// That a right is missing, or the login. A server that was started anew says so for some seconds to
+    /// everybody, until it has read who may do what (seen on 1.20).
+    pub(crate) fn is_denial(&self) -> bool {
+        matches!(self, Self::Status { code: 401 | 403, .. })
+    }
+
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Status { code: 404, .. })
+    }
+
+    pub(crate) fn is_conflict(&self) -> bool {
+        matches!(self, Self::Status { code: 409, .. })
+    }
+
+    /// The end that it means, and what was said.
+    pub(crate) fn error(&self) -> RunError {
+        match self {
+            Self::Passing(said) => End::Unreachable.error(said),
+            Self::Auth(said) => End::Unauthenticated.error(said),
+            Self::Status { code, message, .. } => refusal(*code, message).error(message),
+        }
+    }
+}
+
+/// Signs in the messages of refusals. A webhook may answer with any status.
+const SIGNS: [(&[&str], End); 12] = [
+    (&["admission webhook"], End::Admission),
+    (&["ValidatingAdmissionPolicy"], End::Admission),
+    (&["exceeded quota"], End::Quota),
+    (&["failed quota"], End::Quota),
+    (&["violates PodSecurity"], End::PodSecurity),
+    (&["security context constraint"], End::PodSecurity),
+    (&["PodSecurityPolicy"], End::PodSecurity),
+    (&["service account", "not found"], End::ServiceAccountMissing),
+    (&["being terminated"], End::NamespaceEnding),
+    (&["usage per "], End::LimitRange),
+    (&["limit to request ratio"], End::LimitRange),
+    (&["namespaces \"", "not found"], End::NamespaceMissing),
+];
+
+fn refusal(code: u16, message: &str) -> End {
+    let has = |signs: &[&str]| signs.iter().all(|sign| message.contains(sign));
+    match SIGNS.iter().find(|(signs, _)| has(signs)) {
+        Some((_, end)) => *end,
+        None if code == 401 => End::Unauthenticated,
+        None if code == 403 => End::Forbidden,
+        None => End::PodInvalid,
+    }
+}
+
+/// An error and what led to it, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        source = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_in_the_words_of_servers() {
+        for (code, message, end) in [
+            (401, "Unauthorized", End::Unauthenticated),
+            (
+                403,
+                r#"pods is forbidden: User "u" cannot create resource "pods" in API group "" in the namespace "n""#,
+                End::Forbidden,
+            ),
+            (
+                403,
+                r#"pods "p" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1"#,
+                End::Quota,
+            ),
+            (
+                403,
+                r#"pods "p" is forbidden: failed quota: q: must specify limits.cpu for: kaniko"#,
+                End::Quota,
+            ),
+            (
+                403,
+                r#"pods "p" is forbidden: violates PodSecurity "restricted:latest": unrestricted capabilities"#,
+                End::PodSecurity,
+            ),
+            (
+                403,
+                r#"pods "p" is forbidden: unable to validate against any security context constraint: []"#,
+                End::PodSecurity,
+            ),
+            (
+                403,
+                r#"pods "p" is forbidden: error looking up service account n/s: serviceaccount "s" not found"#,
+                End::ServiceAccountMissing,
+            ),
+            (
+                403,
+                r#"pods "p" is forbidden: maximum memory usage per Container is 1Gi, but limit is 2Gi"#,
+                End::LimitRange,
+            ),
+            (
+                403,
+                r#"pods "p" is forbidden: unable to create new content in namespace n because it is being terminated"#,
+                End::NamespaceEnding,
+            ),
+            (400, r#"admission webhook "w" denied the request: no"#, End::Admission),
+            (404, r#"namespaces "n" not found"#, End::NamespaceMissing),
+            (422, r#"Pod "p" is invalid: spec.containers[0].image: Required value"#, End::PodInvalid),
+        ] {
+            assert_eq!(refusal(code, message), end, "{message}");
+        }
+    }
+}

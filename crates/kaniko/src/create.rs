@@ -1,0 +1,142 @@
+//! Making a pod, and knowing whether it was made.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::{Pod, Secret},
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
+use kube::{
+    api::{ObjectMeta, PostParams},
+    core::Request,
+};
+use ocib_image::RunError;
+use serde_json::Value;
+
+use crate::{
+    cluster::{Cluster, REQUEST, Refused, timed},
+    ends::End,
+    options::Patience,
+    pod::{BUILD_LABEL, MANAGED_BY, Names},
+};
+
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Creates the pod, and returns its uid. An answer that is lost, or an "already exists" after one, is no
+/// reason to make another: names are ours alone, so the label of this run tells whether the pod that is
+/// there is ours.
+pub(crate) async fn create(
+    cluster: &Cluster,
+    names: &Names,
+    pod: &Value,
+    patience: &Patience,
+) -> Result<String, RunError> {
+    let begun = Instant::now();
+    loop {
+        let refused = match timed(REQUEST, post(cluster, names, pod)).await {
+            Ok(pod) => return Ok(pod.metadata.uid.unwrap_or_default()),
+            Err(refused @ Refused::Passing(_)) => refused,
+            Err(refused) if refused.is_conflict() => refused,
+            Err(refused) => return Err(refused.error()),
+        };
+        match timed(REQUEST, cluster.pods(&names.namespace).get_opt(&names.name)).await {
+            Ok(Some(pod)) if is_ours(&pod, names) => return Ok(pod.metadata.uid.unwrap_or_default()),
+            Ok(Some(_)) => return Err(End::NameTaken.error(&names.name)),
+            // A conflict that is not about the name: of a quota, for one.
+            Ok(None) | Err(Refused::Passing(_)) => {}
+            Err(refused) => return Err(refused.error()),
+        }
+        if begun.elapsed() > patience.api {
+            return Err(match refused {
+                Refused::Status { message, .. } => End::Unreachable.error(message),
+                refused => refused.error(),
+            });
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// The same where a pod was made before: a server that forbids it now may just have been started anew.
+pub(crate) async fn create_again(
+    cluster: &Cluster,
+    names: &Names,
+    pod: &Value,
+    patience: &Patience,
+) -> Result<String, RunError> {
+    let begun = Instant::now();
+    loop {
+        match create(cluster, names, pod, patience).await {
+            Err(error) if is_denial(&error) && begun.elapsed() < patience.api => {}
+            made => return made,
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+fn is_denial(error: &RunError) -> bool {
+    [End::Forbidden.cause(), End::Unauthenticated.cause()].contains(&error.cause)
+}
+
+/// The pod is sent as it is: fields of a patch that this program does not know reach the server, which
+/// refuses those that it does not know either (from 1.25 on).
+async fn post(cluster: &Cluster, names: &Names, pod: &Value) -> Result<Pod, kube::Error> {
+    let request = Request::new(format!("/api/v1/namespaces/{}/pods", names.namespace));
+    let request = request.create(&PostParams::default(), pod.to_string().into_bytes());
+    let mut request = request.map_err(kube::Error::BuildRequest)?;
+    let strict = format!("{}?fieldValidation=Strict", request.uri().path());
+    *request.uri_mut() = strict.parse().expect("a path with a query");
+    cluster.client.request(request).await
+}
+
+pub(crate) fn is_ours(pod: &Pod, names: &Names) -> bool {
+    let labels = pod.metadata.labels.as_ref();
+    labels.and_then(|labels| labels.get(BUILD_LABEL)).is_some_and(|build| *build == names.build)
+}
+
+/// Creates the secret that the pod waits for. The pod owns it from its first moment on, so it never
+/// outlives the pod, whatever becomes of this program.
+pub(crate) async fn create_secret(
+    cluster: &Cluster,
+    names: &Names,
+    uid: &str,
+    config_json: &str,
+) -> Result<(), RunError> {
+    let secret = Secret {
+        metadata: ObjectMeta {
+            name: Some(names.name.clone()),
+            namespace: Some(names.namespace.clone()),
+            labels: Some(
+                [
+                    (MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned()),
+                    (BUILD_LABEL.to_owned(), names.build.clone()),
+                ]
+                .into(),
+            ),
+            owner_references: Some(vec![OwnerReference {
+                api_version: "v1".to_owned(),
+                kind: "Pod".to_owned(),
+                name: names.name.clone(),
+                uid: uid.to_owned(),
+                ..OwnerReference::default()
+            }]),
+            ..ObjectMeta::default()
+        },
+        type_: Some("kubernetes.io/dockerconfigjson".to_owned()),
+        data: Some([(".dockerconfigjson".to_owned(), ByteString(config_json.as_bytes().to_vec()))].into()),
+        ..Secret::default()
+    };
+    let secrets = cluster.secrets(&names.namespace);
+    let mut refused = Refused::Passing(String::new());
+    for _ in 0..3 {
+        match timed(REQUEST, secrets.create(&PostParams::default(), &secret)).await {
+            Ok(_) => return Ok(()),
+            // Ours, by an answer that was lost: the name is the pod's, which is ours.
+            Err(refused) if refused.is_conflict() => return Ok(()),
+            Err(passing @ Refused::Passing(_)) => refused = passing,
+            Err(refused) => return Err(refused.error()),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Err(refused.error())
+}

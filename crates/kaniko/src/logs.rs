@@ -1,0 +1,256 @@
+//! What the executor says. The log is told as it comes and never decides anything: kubelets lose lines when
+//! they rotate files, end streams that go on, and put errors of their own among the lines.
+
+use std::{
+    collections::VecDeque,
+    str::FromStr,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::{AsyncBufRead, AsyncBufReadExt as _};
+use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
+use kube::{Api, api::LogParams};
+use ocib_image::{Progress, Secret};
+use tokio::sync::watch::Receiver;
+
+use crate::{
+    cluster::{REQUEST, timed},
+    options::Patience,
+    pod::CONTAINER,
+    state::{Observed, State},
+};
+
+/// Lines that an error shows.
+const TAIL_LINES: usize = 40;
+/// Longer lines are cut: nobody reads them, and memory is short.
+const LINE_BYTES_MAX: usize = 16 << 10;
+const RECONNECT: Duration = Duration::from_secs(1);
+/// Log streams have no heartbeat: after so long without a line the connection is made anew.
+const SILENCE: Duration = Duration::from_secs(120);
+
+/// The log so far.
+#[derive(Debug)]
+pub(crate) struct Log<'a> {
+    progress: &'a Progress,
+    secrets: &'a [Secret],
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    tail: VecDeque<String>,
+    /// The time of the last line, and how many lines had it.
+    last: Option<(Timestamp, usize)>,
+    /// What the executor said last that it runs.
+    running: Option<String>,
+}
+
+impl<'a> Log<'a> {
+    pub(crate) fn new(progress: &'a Progress, secrets: &'a [Secret]) -> Self {
+        Self { progress, secrets, seen: Mutex::default() }
+    }
+
+    /// The last lines.
+    pub(crate) fn tail(&self) -> Vec<String> {
+        self.seen().tail.iter().cloned().collect()
+    }
+
+    /// The instruction that the executor said last that it carries out.
+    pub(crate) fn running(&self) -> Option<String> {
+        self.seen().running.clone()
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn since(&self) -> Option<Timestamp> {
+        self.seen().last.map(|(time, _)| time)
+    }
+
+    /// Takes the line unless it is the kubelet's own word.
+    fn take(&self, line: &str) {
+        let mut line = line.trim_end_matches(['\n', '\r']).to_owned();
+        for secret in self.secrets {
+            line = line.replace(secret.reveal(), "[secret]");
+        }
+        let own = message(&line);
+        let line = own.as_ref().unwrap_or(&line);
+        self.progress.log(line);
+        let mut seen = self.seen();
+        // Only the executor's own lines count: a RUN may print anything.
+        if let Some(instruction) = own.as_ref().and_then(|own| own.strip_prefix("RUN ")) {
+            seen.running = Some(instruction.trim().to_owned());
+        }
+        if seen.tail.len() == TAIL_LINES {
+            seen.tail.pop_front();
+        }
+        seen.tail.push_back(line.clone());
+    }
+}
+
+/// What a line says that the executor itself wrote: `time="…" level=info msg="…"` (logrus).
+fn message(line: &str) -> Option<String> {
+    let (_, rest) = line.strip_prefix("time=")?.split_once(" level=")?;
+    let (_, message) = rest.split_once(" msg=")?;
+    // Go's quotes are JSON's, but for escapes that no message here has.
+    Some(serde_json::from_str(message).unwrap_or_else(|_| message.to_owned()))
+}
+
+/// Tells the log until the executor has ended and its last line came. Errors of the connection are made good
+/// by another one; the log may have gaps all the same.
+pub(crate) async fn follow(
+    pods: &Api<Pod>,
+    name: &str,
+    mut observed: Receiver<Observed>,
+    log: &Log<'_>,
+    patience: &Patience,
+) {
+    loop {
+        let is_over = observed.borrow().is_over();
+        let parameters = LogParams {
+            container: Some(CONTAINER.to_owned()),
+            follow: !is_over,
+            timestamps: true,
+            since_time: log.since(),
+            ..LogParams::default()
+        };
+        // 204 and 400 are a container that has not started; other refusals leave the log empty.
+        if let Ok(stream) = timed(REQUEST, pods.log_stream(name, &parameters)).await {
+            let lines = read(stream, log);
+            let end = async {
+                over(&mut observed).await;
+                tokio::time::sleep(patience.settle).await;
+            };
+            tokio::select! { () = lines => {} () = end => {} }
+        }
+        if is_over || matches!(observed.borrow().state, State::Gone | State::Replaced) {
+            return;
+        }
+        tokio::select! { () = tokio::time::sleep(RECONNECT) => {} () = over(&mut observed) => {} }
+    }
+}
+
+async fn over(observed: &mut Receiver<Observed>) {
+    // Whoever watches lives as long as whoever follows.
+    let _ = observed.wait_for(Observed::is_over).await;
+}
+
+async fn read(stream: impl AsyncBufRead, log: &Log<'_>) {
+    let mut lines = Box::pin(stream);
+    // Lines that were told before: the server's clock has seconds, so some come again.
+    let mut again = Again::new(log.seen().last);
+    while let Ok(Ok(Some(line))) = tokio::time::timeout(SILENCE, next_line(&mut lines)).await {
+        match line.split_once(' ').map(|(time, text)| (Timestamp::from_str(time), text)) {
+            Some((Ok(time), text)) if again.is_new(time) => {
+                log.seen().last = Some(again.count(time));
+                log.take(text);
+            }
+            Some((Ok(_), _)) => {}
+            // Without a time it is the kubelet's: "rpc error: …", "unable to retrieve container logs …".
+            _ => {}
+        }
+    }
+}
+
+/// Which lines of a stream come again.
+struct Again {
+    before: Option<(Timestamp, usize)>,
+    /// The time of the last line of this stream, and how many had it.
+    now: Option<(Timestamp, usize)>,
+}
+
+impl Again {
+    fn new(before: Option<(Timestamp, usize)>) -> Self {
+        Self { before, now: None }
+    }
+
+    /// Whether a line of this time, the next of the stream, was not there before.
+    fn is_new(&mut self, time: Timestamp) -> bool {
+        let count = match self.now {
+            Some((last, count)) if last == time => count + 1,
+            _ => 1,
+        };
+        self.now = Some((time, count));
+        self.before.is_none_or(|(last, known)| time > last || time == last && count > known)
+    }
+
+    fn count(&self, time: Timestamp) -> (Timestamp, usize) {
+        self.now.unwrap_or((time, 1))
+    }
+}
+
+/// The next line without its end, cut to [`LINE_BYTES_MAX`]; nothing at the end of the stream.
+async fn next_line(stream: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Option<String>> {
+    let mut line = Vec::new();
+    let mut is_empty = true;
+    loop {
+        let piece = stream.fill_buf().await?;
+        if piece.is_empty() {
+            break;
+        }
+        is_empty = false;
+        let end = piece.iter().position(|byte| *byte == b'\n');
+        let taken = end.unwrap_or(piece.len());
+        let room = LINE_BYTES_MAX - line.len();
+        line.extend_from_slice(&piece[..taken.min(room)]);
+        stream.consume_unpin(taken + usize::from(end.is_some()));
+        if end.is_some() {
+            break;
+        }
+    }
+    Ok((!is_empty).then(|| String::from_utf8_lossy(&line).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn time(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn lines_that_come_again_are_told_once() {
+        let progress = Progress::unwatched();
+        let log = Log::new(&progress, &[]);
+        read(&b"2026-01-01T00:00:01.5Z one\n2026-01-01T00:00:01.5Z two\n"[..], &log).await;
+        assert_eq!(log.since(), Some(time("2026-01-01T00:00:01.5Z")));
+        // The server gives the whole second again, in another form, and more of the same instant.
+        let again = "2026-01-01T00:00:01.500000000Z one\n2026-01-01T01:00:01.5+01:00 two\n\
+                     2026-01-01T00:00:01.5Z three\nrpc error: code = NotFound\n2026-01-01T00:00:02Z four";
+        read(again.as_bytes(), &log).await;
+        assert_eq!(log.tail(), ["one", "two", "three", "four"]);
+    }
+
+    #[tokio::test]
+    async fn lines_are_cut_and_secrets_hidden() {
+        let progress = Progress::unwatched();
+        let secrets = [Secret::new("token")];
+        let log = Log::new(&progress, &secrets);
+        let long = "x".repeat(LINE_BYTES_MAX * 2);
+        let text = format!("2026-01-01T00:00:01Z {long}\n2026-01-01T00:00:02Z my token is\n");
+        read(text.as_bytes(), &log).await;
+        let tail = log.tail();
+        assert_eq!((tail[0].len(), tail[1].as_str()), (LINE_BYTES_MAX - 21, "my [secret] is"));
+    }
+
+    #[tokio::test]
+    async fn the_tail_is_bounded_and_knows_what_runs() {
+        let progress = Progress::unwatched();
+        let log = Log::new(&progress, &[]);
+        for number in 0..100 {
+            let line = format!(
+                "2026-01-01T00:00:{:02}.{number:03}Z time=\"x\" level=info msg=\"RUN make {number}\"\n",
+                number / 2
+            );
+            read(line.as_bytes(), &log).await;
+        }
+        assert_eq!(log.tail().len(), TAIL_LINES);
+        assert_eq!(log.running().as_deref(), Some("make 99"));
+        read(&b"2026-01-01T00:01:00Z RUN not me\n"[..], &log).await;
+        assert_eq!(log.running().as_deref(), Some("make 99"));
+        assert_eq!(log.tail().last().map(String::as_str), Some("RUN not me"));
+    }
+}

@@ -1,0 +1,142 @@
+//! What each program is called with, and the directory that it works in.
+//!
+//! buildah and podman get a storage of their own below that directory, so a job sees nothing of other
+//! builds and leaves nothing behind. Docker keeps its images in its daemon: what the job made there is
+//! removed by name.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use ocib_image::{RunError, RunErrorKind, RunJob};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::{LocalOptions, Tool};
+
+/// A directory for one job. Dropping it removes it with all that is in it.
+#[derive(Debug)]
+pub(crate) struct Workspace<'a> {
+    options: &'a LocalOptions,
+    job: &'a RunJob,
+    dir: Option<TempDir>,
+}
+
+impl<'a> Workspace<'a> {
+    pub(crate) fn new(options: &'a LocalOptions, job: &'a RunJob) -> Result<Self, RunError> {
+        let failed = |error: std::io::Error| {
+            let scratch = options.scratch.display();
+            RunError::new(
+                RunErrorKind::Input,
+                "run-no-scratch",
+                format!("{} needs room on a disk, and {scratch} cannot be written to", options.tool.name()),
+                "name a directory with --scratch-dir",
+            )
+            .because(error)
+        };
+        let dir = TempDir::with_prefix_in("ocib-run-", &options.scratch).map_err(failed)?;
+        for name in ["context", "tmp"] {
+            fs::create_dir(dir.path().join(name)).map_err(failed)?;
+        }
+        fs::write(dir.path().join("Dockerfile"), &job.dockerfile).map_err(failed)?;
+        Ok(Self { options, job, dir: Some(dir) })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root().join(name)
+    }
+
+    fn root(&self) -> &Path {
+        self.dir.as_ref().map_or(Path::new(""), TempDir::path)
+    }
+
+    pub(crate) fn build(&self) -> Command {
+        let mut command = self.program();
+        let destination = self.job.destination.to_string();
+        command.arg("build");
+        if self.options.tool == Tool::Docker {
+            command.args(["--progress", "plain"]);
+        } else {
+            // A layer for each instruction, as BuildKit has them.
+            command.args(["--layers", "--isolation", &self.options.isolation]);
+            command.args(["--pull-always", "--format", "oci"]);
+            self.registry(&mut command);
+        }
+        command.args(["--platform", &self.job.platform.to_string()]);
+        command.arg("--file").arg(self.path("Dockerfile"));
+        command.args(["--tag", &destination]).arg(self.path("context"));
+        command
+    }
+
+    pub(crate) fn push(&self) -> Command {
+        let mut command = self.program();
+        let destination = self.job.destination.to_string();
+        command.arg("push");
+        if let Some(file) = self.digest_file() {
+            self.registry(&mut command);
+            command.arg("--digestfile").arg(file);
+            command.args([&destination, &format!("docker://{destination}")]);
+        } else {
+            command.arg(&destination);
+        }
+        command
+    }
+
+    /// What removes what a daemon keeps.
+    pub(crate) fn removal(&self) -> Option<Command> {
+        (self.options.tool == Tool::Docker).then(|| {
+            let mut command = self.program();
+            command.args(["image", "rm", &self.job.destination.to_string()]);
+            command
+        })
+    }
+
+    /// Where the program writes the digest of what it pushed, if it can.
+    pub(crate) fn digest_file(&self) -> Option<PathBuf> {
+        (self.options.tool != Tool::Docker).then(|| self.path("digest"))
+    }
+
+    fn program(&self) -> Command {
+        let mut command = Command::new(&self.options.program);
+        command.stdin(Stdio::null());
+        if self.options.tool != Tool::Docker {
+            command.arg("--root").arg(self.path("root")).arg("--runroot").arg(self.path("runroot"));
+            command.args(["--storage-driver", &self.options.storage_driver]);
+            command.env("TMPDIR", self.path("tmp"));
+        }
+        command
+    }
+
+    /// How buildah and podman speak to registries: credentials by the path of a file, never by value.
+    fn registry(&self, command: &mut Command) {
+        if let Some(file) = &self.options.auth_file {
+            command.arg("--authfile").arg(file);
+        }
+        if self.is_insecure() {
+            command.arg("--tls-verify=false");
+        }
+    }
+
+    fn is_insecure(&self) -> bool {
+        let registry = self.job.destination.registry();
+        let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
+        let is_loopback = host == "localhost" || host.starts_with("127.") || host == "[::1]";
+        is_loopback || self.options.insecure_registries.iter().any(|named| named == registry || named == host)
+    }
+}
+
+impl Drop for Workspace<'_> {
+    fn drop(&mut self) {
+        let Some(dir) = self.dir.take() else { return };
+        let path = dir.keep();
+        // Plain removal is all that root needs; in a user namespace files belong to users that only the
+        // program can remove for us.
+        if fs::remove_dir_all(&path).is_err() {
+            let mut unshare = std::process::Command::new(&self.options.program);
+            unshare.args(["unshare", "rm", "-rf"]).arg(&path);
+            let _ = unshare.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        }
+    }
+}

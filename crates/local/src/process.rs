@@ -1,0 +1,185 @@
+//! A child process whose lines are told as they come, and which does not outlive its future.
+
+use std::{
+    io,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use ocib_image::Progress;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    process::{Child, ChildStderr, ChildStdout, Command},
+    time::timeout,
+};
+
+use crate::outcome::{Ended, Tail};
+
+/// A line that is longer than this is told in pieces, so that no output fills the memory.
+const LINE_BYTES_MAX: usize = 4096;
+/// How long what a program has written before its end may take to arrive. Only a process that it left behind,
+/// and that still holds its output, makes anybody wait so long.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Runs `command` to its end. Dropping the future kills it and all that it started.
+pub(crate) async fn run(mut command: Command, progress: &Progress) -> io::Result<Ended> {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    // A group of its own: a signal from the terminal goes to ocib alone, which ends the group as a whole.
+    let mut child = command.process_group(0).kill_on_drop(true).spawn()?;
+    let mut output = Output {
+        stdout: Lines::new(child.stdout.take()),
+        stderr: Lines::new(child.stderr.take()),
+        progress,
+        tail: Tail::default(),
+    };
+    let mut group = Group::of(child);
+    let ended = tokio::select! {
+        status = group.child.wait() => Some(status?),
+        read = output.read() => {
+            read?;
+            None
+        }
+    };
+    let status: ExitStatus = match ended {
+        None => group.child.wait().await?,
+        Some(status) => {
+            match timeout(LAST_WORDS, output.read()).await {
+                Ok(read) => read?,
+                Err(_) => group.kill(),
+            }
+            status
+        }
+    };
+    group.id = None;
+    let Tail { step, .. } = output.tail;
+    Ok(Ended { status, step, log: output.tail.into_lines() })
+}
+
+/// What a program says.
+struct Output<'a> {
+    stdout: Lines<ChildStdout>,
+    stderr: Lines<ChildStderr>,
+    progress: &'a Progress,
+    tail: Tail,
+}
+
+impl Output<'_> {
+    /// Reads to the end of both pipes. May be dropped and called again: no word is lost.
+    async fn read(&mut self) -> io::Result<()> {
+        loop {
+            let line = tokio::select! {
+                line = self.stdout.next(), if self.stdout.pipe.is_some() => line?,
+                line = self.stderr.next(), if self.stderr.pipe.is_some() => line?,
+                else => return Ok(()),
+            };
+            if let Some(line) = line {
+                self.progress.log(&line);
+                self.tail.push(line);
+            }
+        }
+    }
+}
+
+/// A pipe by lines.
+struct Lines<R> {
+    /// `None` once it has ended.
+    pipe: Option<BufReader<R>>,
+    /// The line so far.
+    line: Vec<u8>,
+}
+
+impl<R: AsyncRead + Unpin> Lines<R> {
+    fn new(pipe: Option<R>) -> Self {
+        Self { pipe: pipe.map(BufReader::new), line: Vec::new() }
+    }
+
+    /// The next line, or a piece of a long one; `None` at the end.
+    async fn next(&mut self) -> io::Result<Option<String>> {
+        while let Some(pipe) = &mut self.pipe {
+            let buffer = pipe.fill_buf().await?;
+            if buffer.is_empty() {
+                self.pipe = None;
+                break;
+            }
+            let room = LINE_BYTES_MAX - self.line.len();
+            let end = buffer.iter().position(|byte| *byte == b'\n').filter(|end| *end <= room);
+            let piece = end.unwrap_or(buffer.len().min(room));
+            self.line.extend_from_slice(&buffer[..piece]);
+            pipe.consume(piece + usize::from(end.is_some()));
+            if end.is_some() || self.line.len() == LINE_BYTES_MAX {
+                return Ok(Some(self.take()));
+            }
+        }
+        Ok((!self.line.is_empty()).then(|| self.take()))
+    }
+
+    fn take(&mut self) -> String {
+        let line = std::mem::take(&mut self.line);
+        String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned()
+    }
+}
+
+/// A process that leads a group; dropping it kills the group.
+struct Group {
+    child: Child,
+    /// The group's, while there is something of it to kill.
+    id: Option<Pid>,
+}
+
+impl Group {
+    fn of(child: Child) -> Self {
+        let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        Self { child, id }
+    }
+
+    /// Kills what there is of the group. A number of a group is not given again while somebody is in it.
+    fn kill(&self) {
+        if let Some(id) = self.id {
+            // Fails only if all of it is gone.
+            let _ = kill_process_group(id, Signal::KILL);
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run_script(script: &str) -> Ended {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).stdin(Stdio::null());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(run(command, &Progress::unwatched())).unwrap()
+    }
+
+    #[test]
+    fn lines_are_whole_and_long_ones_come_in_pieces() {
+        let ended = run_script("printf a; sleep 0.05; printf 'b\\nc'; exit 3");
+        assert_eq!((ended.log, ended.status.code()), (vec!["ab".to_owned(), "c".to_owned()], Some(3)));
+        let long = run_script("head -c 5000 /dev/zero | tr '\\0' x; echo; echo end");
+        assert_eq!(long.log.iter().map(String::len).collect::<Vec<_>>(), [4096, 904, 3]);
+        let exact = run_script("head -c 4096 /dev/zero | tr '\\0' x; echo; echo 'STEP 3/9: RUN'");
+        assert_eq!((exact.log.last().map(String::as_str), exact.step), (Some("STEP 3/9: RUN"), Some(3)));
+    }
+
+    #[test]
+    fn what_a_program_leaves_behind_is_ended() {
+        let ended = run_script("sleep 86398 & echo $!");
+        let pid = &ended.log[0];
+        let line = || std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        for _ in 0..1000 {
+            if line().is_empty() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("{pid} still runs");
+    }
+}

@@ -1,0 +1,67 @@
+//! `docs/examples`: manifests that a real API server would take, and that say what the program knows.
+
+use std::{collections::BTreeSet, fs, path::PathBuf, process::Command};
+
+use ocib_testkit::{checkout, run_command};
+
+use crate::program::{Site, names};
+
+fn examples() -> Vec<PathBuf> {
+    let directory = checkout().join("docs/examples/kubernetes");
+    names(&directory).iter().map(|name| directory.join(name)).collect()
+}
+
+/// The Python of an environment that `tests/run.sh` makes.
+fn python() -> Command {
+    let python = checkout().join("target/test-data/kubernetes-validate/bin/python");
+    assert!(python.is_file(), "{} is missing: run tests/run.sh once, which makes it", python.display());
+    Command::new(python)
+}
+
+#[test]
+fn manifests_fit_kubernetes_schemas() {
+    let checked = run_command(python().arg(checkout().join("tests/manifests.py")).args(examples()));
+    let files: BTreeSet<&str> = checked.lines().filter_map(|line| line.split(": ").next()).collect();
+    let expected: Vec<_> = examples();
+    assert_eq!(files.len(), expected.len(), "{checked}");
+    assert!(checked.contains("rbac.yaml: RoleBinding"), "{checked}");
+}
+
+#[test]
+fn a_manifest_that_is_wrong_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let check = |text: &str| {
+        let file = directory.path().join("wrong.yaml");
+        fs::write(&file, text).unwrap();
+        let output = python().arg(checkout().join("tests/manifests.py")).arg(&file).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let rbac = fs::read_to_string(checkout().join("docs/examples/kubernetes/rbac.yaml")).unwrap();
+    assert!(check(&rbac.replace("verbs:", "verb:")).contains("'verb' was unexpected"));
+    assert!(
+        check(&rbac.replace("    name: ocib\n", "    name: nobody\n"))
+            .contains("nothing is ('ServiceAccount', 'ci', 'nobody')")
+    );
+    let argo = fs::read_to_string(checkout().join("docs/examples/kubernetes/argo-workflow.yaml")).unwrap();
+    assert!(check(&argo.replace("volumeMounts:", "volumeMount:")).contains("'volumeMount' was unexpected"));
+}
+
+#[test]
+fn steps_use_flags_that_there_are() {
+    let help = String::from_utf8(Site::new("").done(&["build", "--help"]).stdout).unwrap();
+    let known: BTreeSet<&str> = help.split_whitespace().filter(|word| word.starts_with("--")).collect();
+    let mut count = 0;
+    for file in examples() {
+        for line in fs::read_to_string(&file).unwrap().lines() {
+            let argument = line.trim().trim_start_matches("- ").trim_matches('"');
+            if let Some(flag) =
+                argument.split('=').next().filter(|flag| flag.starts_with("--") && !flag.starts_with("---"))
+            {
+                assert!(known.contains(flag), "{}: {flag}", file.display());
+                count += 1;
+            }
+        }
+    }
+    assert!(count >= 8, "only {count} flags were found");
+}

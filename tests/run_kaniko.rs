@@ -1,0 +1,226 @@
+//! RUN in pods: the built program against an API server whose pods run the stand-in executor.
+
+use std::{fs, process::Command};
+
+use ocib_testkit::{KubeFake, KubeOptions, KubeStep, Registry, RegistryOptions, checkout, require};
+use serde_json::{Value, json};
+
+use crate::program::{Ended, Site, ended, set_mode, signal, started, tag_digest, until, wait};
+
+/// A registry with a base that has a shell, a cluster, and a Dockerfile.
+struct Runs {
+    registry: Registry,
+    cluster: KubeFake,
+    site: Site,
+}
+
+/// A pod as the stand-in executor lives it.
+fn executed() -> Vec<KubeStep> {
+    vec![KubeStep::Schedule, KubeStep::Waiting("ContainerCreating", ""), KubeStep::Execute]
+}
+
+impl Runs {
+    /// `@BASE@` in the Dockerfile stands for the base.
+    fn new(dockerfile: &str, options: RegistryOptions, cluster: KubeFake) -> Self {
+        let registry = Registry::start(options);
+        let base = Site::new("FROM scratch\nCOPY bin /bin/\n");
+        base.file("context/bin/sh", fs::read(require("busybox", "busybox-static")).unwrap());
+        set_mode(base.path("context/bin/sh"), 0o755);
+        std::os::unix::fs::symlink("sh", base.path("context/bin/cat")).unwrap();
+        let name = format!("{}/base:1", registry.host());
+        let runs = Self { site: Site::new(&dockerfile.replace("@BASE@", &name)), registry, cluster };
+        login(&runs.registry, &base);
+        let mut push = base.build(&["--push", "-t", &name]);
+        ended(push.env("DOCKER_CONFIG", base.path("docker"))).done();
+        login(&runs.registry, &runs.site);
+        runs
+    }
+
+    fn ocib(&self, arguments: &[&str]) -> Command {
+        let mut command = self.site.ocib(arguments);
+        command.env("KUBECONFIG", self.cluster.kubeconfig()).env("DOCKER_CONFIG", self.site.path("docker"));
+        command
+    }
+
+    fn build(&self, more: &[&str]) -> Command {
+        let tag = format!("{}/app:1", self.registry.host());
+        self.ocib(&[&["build", "context", "--run", "kaniko", "--push", "-t", &tag], more].concat())
+    }
+
+    fn built(&self, more: &[&str]) -> Ended {
+        ended(&mut self.build(more)).done()
+    }
+
+    /// What a file of the image holds.
+    fn file(&self, name: &str) -> String {
+        let image = self.site.unpacked(&format!("docker://{}/app:1", self.registry.host()), "amd64");
+        fs::read_to_string(image.join(name)).unwrap()
+    }
+}
+
+/// The login that the registry asks for, if it asks.
+fn login(registry: &Registry, site: &Site) {
+    let auth = json!({ "auths": { registry.host(): { "auth": "Y2k6cGxhbnRlZC1wYXNzd29yZA==" } } });
+    site.file("docker/config.json", auth.to_string());
+}
+
+const DOCKERFILE: &str = "FROM @BASE@\nCOPY before /before\nRUN cat /before > /made\nCOPY between /between\n\
+                          RUN cat /between >> /made\nCOPY after /after\n";
+
+fn with_files(runs: Runs) -> Runs {
+    for name in ["before", "between", "after"] {
+        runs.site.file(format!("context/{name}"), format!("{name}\n"));
+    }
+    runs
+}
+
+#[test]
+fn only_what_must_goes_to_a_pod() {
+    let cluster = KubeFake::start(KubeOptions::default(), |_| executed());
+    let runs = with_files(Runs::new(DOCKERFILE, RegistryOptions::default(), cluster));
+    let first = runs.built(&[]);
+    assert_eq!(
+        (runs.file("made"), runs.file("after")),
+        ("before\nbetween\n".to_owned(), "after\n".to_owned())
+    );
+    let pods = runs.cluster.created();
+    assert_eq!(pods.len(), 1);
+    let dockerfile = pods[0]["metadata"]["annotations"]["io.github.ocib/dockerfile"].as_str().unwrap();
+    assert!(!dockerfile.contains("after"), "{dockerfile}");
+    assert_eq!(pods[0]["spec"]["containers"][0]["stdin"], false);
+    // The second time nothing runs.
+    let again = runs.built(&[]);
+    assert_eq!((again.digest(), runs.cluster.created().len()), (first.digest(), 1));
+    assert_eq!(runs.cluster.left(), Vec::<String>::new());
+}
+
+#[test]
+fn files_over_the_api_server() {
+    for kube in [KubeOptions::default(), KubeOptions::v1_20()] {
+        let cluster = KubeFake::start(kube, |_| executed());
+        let runs = with_files(Runs::new(DOCKERFILE, RegistryOptions::default(), cluster));
+        runs.built(&["--run-context", "attach"]);
+        assert_eq!(runs.file("made"), "before\nbetween\n");
+        assert_eq!(runs.cluster.created()[0]["spec"]["containers"][0]["stdin"], true);
+        assert!(runs.cluster.input_bytes() > 0);
+        assert_eq!(runs.cluster.left(), Vec::<String>::new());
+    }
+}
+
+/// The registry asks for a login; the pod gets ocib's, and nothing else sees it.
+#[test]
+fn credentials_are_shared_only_when_told() {
+    let dockerfile = "FROM @BASE@\nRUN echo made > /made\n";
+    let options = RegistryOptions {
+        login: Some(("ci".to_owned(), "planted-password".to_owned())),
+        ..RegistryOptions::default()
+    };
+    let cluster = KubeFake::start(KubeOptions::default(), |_| executed());
+    let runs = Runs::new(dockerfile, options, cluster);
+    let refused = ended(&mut runs.build(&[])).failed(5);
+    assert!(refused.contains("error[run-base]"), "{refused}");
+    assert_eq!(runs.cluster.secrets().len(), 0);
+    // That it ends well says that the pod pulled and pushed: a result that is not in the registry is an error.
+    let said = runs.built(&["--run-share-credentials"]);
+    assert_eq!(runs.cluster.secrets().len(), 1);
+    let all = format!("{refused}{said:?}{:?}", runs.cluster.created());
+    assert!(!all.contains("planted-password") && !all.contains("Y2k6"), "{all}");
+    assert_eq!(runs.cluster.left(), Vec::<String>::new());
+}
+
+#[test]
+fn a_command_that_fails_shows_its_line_and_its_last_words() {
+    let dockerfile = "FROM @BASE@\nRUN true\nRUN echo the reason; \\\n    exit 42\n";
+    let cluster = KubeFake::start(KubeOptions::default(), |_| executed());
+    let runs = Runs::new(dockerfile, RegistryOptions::default(), cluster);
+    let said = ended(&mut runs.build(&[])).failed(1);
+    assert!(said.contains("error[run-command]") && said.contains("it exited with 42"), "{said}");
+    assert!(said.contains("the reason"), "{said}");
+    assert_eq!(tag_digest(&runs.registry, "app", "1"), None);
+    assert_eq!(runs.cluster.left(), Vec::<String>::new());
+}
+
+#[test]
+fn signals_take_the_pod_along() {
+    for name in ["INT", "TERM"] {
+        let endless = |_: &Value| vec![KubeStep::Schedule, KubeStep::Running, KubeStep::Pause(600_000)];
+        let cluster = KubeFake::start(KubeOptions::default(), endless);
+        let runs = Runs::new("FROM @BASE@\nRUN cat\n", RegistryOptions::default(), cluster);
+        let mut child = started(&mut runs.build(&[]));
+        until(&mut child, "a pod", || !runs.cluster.created().is_empty());
+        signal(&child, name);
+        let ended = wait(child);
+        assert_eq!(ended.code(), Some(130), "{ended:?}");
+        assert_eq!(runs.cluster.left(), Vec::<String>::new());
+    }
+}
+
+/// What a cluster says of a build beforehand, and what a build then says.
+#[test]
+fn preflight_looks_at_the_cluster() {
+    let dockerfile = "FROM @BASE@\nRUN true\n";
+    let of = |options: KubeOptions| {
+        let cluster = KubeFake::start(options, |_| executed());
+        let runs = Runs::new(dockerfile, RegistryOptions::default(), cluster);
+        let tag = format!("{}/app:1", runs.registry.host());
+        let image = format!("{}/base:1", runs.registry.host());
+        let flags = ["preflight", "context", "--run", "kaniko", "--run-image", &image, "-t", &tag, "--json"];
+        let ended = ended(&mut runs.ocib(&flags));
+        let found: Value = serde_json::from_slice(&ended.stdout).unwrap_or_else(|_| panic!("{ended:?}"));
+        assert_eq!(runs.cluster.created(), Vec::<Value>::new());
+        (ended.code(), found)
+    };
+    let (code, found) = of(KubeOptions::default());
+    assert_eq!(code, Some(0), "{found:#}");
+    for (options, cause, code) in [
+        (KubeOptions { denied: &[("delete", "pods")], ..KubeOptions::default() }, "run-forbidden", 4),
+        (KubeOptions { pod_security: Some("restricted"), ..KubeOptions::default() }, "run-pod-security", 4),
+        (KubeOptions { nodes: &["arm64"], ..KubeOptions::default() }, "run-no-node-of-architecture", 6),
+        (KubeOptions { pods_max: Some(0), ..KubeOptions::default() }, "run-quota", 6),
+    ] {
+        let (ended, found) = of(options);
+        let problems: Vec<&Value> =
+            found["checks"].as_array().unwrap().iter().filter(|found| found["status"] == "problem").collect();
+        assert_eq!((ended, problems.len()), (Some(code), 1), "{found:#}");
+        assert_eq!(problems[0]["cause"], cause, "{found:#}");
+    }
+    // Without the right to look it is unknown, and not taken for good or bad.
+    let denied = &[("list", "nodes"), ("get", "namespaces"), ("list", "resourcequotas"), ("list", "events")];
+    let (code, found) = of(KubeOptions { denied, ..KubeOptions::default() });
+    let unknown = found["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|found| found["check"] == "cluster" && found["status"] == "unknown")
+        .count();
+    assert_eq!((code, unknown), (Some(0), 4), "{found:#}");
+}
+
+#[test]
+fn pods_of_builds_are_listed_and_removed() {
+    let cluster = KubeFake::start(KubeOptions::default(), |_| executed());
+    let runs = Runs::new("FROM @BASE@\nRUN true\n", RegistryOptions::default(), cluster);
+    runs.built(&["--run-keep"]);
+    let left = runs.cluster.left();
+    assert_eq!(left.len(), 1);
+    let name = left[0].strip_prefix("pods/").unwrap();
+    let list = ended(&mut runs.ocib(&["run-pods", "list"])).done();
+    assert!(list.stdout.starts_with(format!("builds/{name}  ended  ").as_bytes()), "{list:?}");
+    let clean = ended(&mut runs.ocib(&["run-pods", "clean"])).done();
+    assert_eq!(clean.stdout, format!("builds/{name}\n").as_bytes());
+    assert_eq!(runs.cluster.left(), Vec::<String>::new());
+    let elsewhere = ended(runs.ocib(&["run-pods", "list"]).env("KUBECONFIG", "/does/not/exist")).failed(3);
+    assert!(elsewhere.contains("error[run-kubeconfig]"), "{elsewhere}");
+}
+
+/// The guide has every end with its remedy, and no other.
+#[test]
+fn the_table_of_ends_in_the_guide_is_true() {
+    let guide = fs::read_to_string(checkout().join("docs/run-kubernetes.md")).unwrap();
+    let rows: Vec<&str> = guide.lines().filter(|line| line.starts_with("| `run-")).collect();
+    let expected: Vec<String> = ocib::kaniko::End::ALL
+        .iter()
+        .map(|end| format!("| `{}` | {} | {} |", end.cause(), end.what(), end.remedy().replace('|', "\\|")))
+        .collect();
+    assert_eq!(rows, expected, "write this:\n{}", expected.join("\n"));
+}
