@@ -32,6 +32,8 @@ mod large;
 mod memory;
 mod metadata;
 #[cfg(feature = "model")]
+mod model;
+#[cfg(feature = "model")]
 mod model_check;
 #[cfg(feature = "model")]
 mod model_pull;

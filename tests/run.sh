@@ -51,7 +51,8 @@ PROGRAMS=(
     docker-registry:docker-registry skopeo:skopeo umoci:umoci podman:podman runc:runc buildah:buildah
     htpasswd:apache2-utils openssl:openssl setfattr:attr busybox:busybox-static curl:curl git:git tar:tar
     kill:procps python3:python3 xz:xz-utils zstd:zstd bzip2:bzip2 gcc:gcc g++:g++
-    /usr/lib/python3/dist-packages/boto3:python3-boto3 /usr/share/doc/python3-venv:python3-venv
+    /usr/lib/python3/dist-packages/boto3:python3-boto3 /usr/lib/python3/dist-packages/jsonschema:python3-jsonschema
+    /usr/share/doc/python3-venv:python3-venv
     strace:strace /usr/bin/time:time /usr/include/stdio.h:libc6-dev /etc/ssl/certs/ca-certificates.crt:ca-certificates
 )
 

@@ -18,7 +18,7 @@ pub(crate) enum ModelCommand {
     /// Package a model's files as an image, one weight file a layer, without a disk in between.
     Build(Box<Build>),
     /// Say what a model is, reading no more than the headers of its files.
-    Inspect(Inspect),
+    Inspect(Box<Inspect>),
     /// Get the files of a model out of its image or artifact.
     Pull(Box<super::pull::Pull>),
     /// Say whether KServe would find the model in an image, in each of its three ways.
@@ -48,7 +48,7 @@ manifest alone is read; of others, the headers of plain layers.
 Exit codes: 0 done, 2 usage, 3 a model that cannot be read, 4 authentication or permission,
 5 registry, hub or network, 130 interrupted.")]
 pub(crate) struct Inspect {
-    /// A directory, hf://ORG/NAME[@REVISION][/PATH], or an image.
+    /// A directory, hf://ORG/NAME[@REVISION][/PATH], s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, or an image.
     #[arg(value_name = "MODEL")]
     pub(crate) model: String,
 
@@ -84,7 +84,8 @@ in ./ocib-out. The digest-pinned references go to stdout, all else to stderr.
 Exit codes: 0 done, 1 a file could not be written, 2 usage, 3 a model that cannot be packaged,
 4 authentication or permission, 5 registry, hub or network, 130 interrupted.")]
 pub(crate) struct Build {
-    /// Where the model is: a directory, or hf://ORG/NAME[@REVISION][/PATH].
+    /// Where the model is: a directory, hf://ORG/NAME[@REVISION][/PATH], s3://BUCKET/PREFIX or
+    /// gs://BUCKET/PREFIX.
     #[arg(value_name = "SOURCE")]
     pub(crate) source: String,
 

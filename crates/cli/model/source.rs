@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use ocib_image::Tree;
 use ocib_net::{Backoff, HttpOptions};
-use ocib_source::{HubFiles, HubLocation, ReadAhead};
+use ocib_source::{BucketLocation, HubFiles, HubLocation, ReadAhead};
 
 use crate::{diagnostic::Failure, dockerfile, sources};
 
@@ -30,9 +30,12 @@ impl Sources {
         if HubLocation::is_meant(text) {
             return self.hub(text).await;
         }
+        if BucketLocation::is_meant(text) {
+            return self.bucket(text).await;
+        }
         if let Some((scheme, _)) = text.split_once("://") {
             return Err(Failure::usage(format!("{scheme}:// is no source of models"))
-                .help("expected a directory or hf://ORG/NAME[@REVISION][/PATH]"));
+                .help("expected a directory, hf://ORG/NAME[@REVISION][/PATH], s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"));
         }
         let tree = dockerfile::open_directory(Path::new(text))?;
         Ok(Source { tree, url: None, revision: self.revision })
@@ -49,5 +52,13 @@ impl Sources {
         // The same model from a mirror is the same model.
         let url = format!("https://huggingface.co/{}", location.repository());
         Ok(Source { tree: snapshot.tree, url: Some(url), revision: Some(snapshot.commit) })
+    }
+
+    async fn bucket(self, text: &str) -> Result<Source, Failure> {
+        let location: Result<BucketLocation, _> = text.parse();
+        let location = location.map_err(|error| Failure::usage(error.to_string()))?;
+        let buckets = sources::buckets(self.http, Backoff::default(), self.ahead)?;
+        let snapshot = buckets.open(&location).await.map_err(|error| Failure::of_place(&error))?;
+        Ok(Source { tree: snapshot.tree, url: Some(location.to_string()), revision: self.revision })
     }
 }

@@ -44,7 +44,7 @@ pub async fn publish_artifact(
         Artifact::ModelPackTar => model.layers.iter().collect(),
         _ => raw.iter().collect(),
     };
-    sink.check(&[outline(&layers)]).await?;
+    sink.check(&[expected(&layers)]).await?;
     let packaging = Packaging { model, sink, events, known, facts: &facts, by_layer: &by_layer };
     let placed = packaging.put_layers(&layers).await?;
     let descriptor = |number: usize| artifact.descriptor(model, layers[number], &placed[number]);
@@ -70,7 +70,7 @@ pub async fn publish_artifact(
 }
 
 /// Artifacts have no platform; an index would list them with this one.
-fn outline(layers: &[&ModelLayer]) -> Expected {
+fn expected(layers: &[&ModelLayer]) -> Expected {
     let layers = layers.iter().map(|layer| ExpectedLayer {
         what: layer.title.clone(),
         stored_bytes: layer.unsealed.source.bytes(),

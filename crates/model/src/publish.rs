@@ -1,12 +1,15 @@
 //! Packaging: layers into a sink, then configs, manifests, the index, and the names last.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use ocib_image::{
     Annotations, Blob, Codec, Compression, Config, ContainerConfig, Descriptor, DiffId, Digest, Document,
     Event, Events, Expected, ExpectedLayer, History, Image, Index, Layer, Manifest, MediaType, Outcome,
-    Placed, Platform, Progress, Sealing, Sink, TaskId,
+    Placed, Platform, Progress, RECIPE_ANNOTATION, Sealing, Sink, TaskId,
 };
 
 use crate::{
@@ -59,7 +62,7 @@ pub async fn publish(model: &Model, sink: &dyn Sink, events: &Arc<dyn Events>) -
     let by_layer = model.facts_by_layer().await?;
     let facts = Facts::of_parts(&by_layer);
     let packaging = Packaging { model, sink, events, known, facts: &facts, by_layer: &by_layer };
-    sink.check(&packaging.outlines()).await?;
+    sink.check(&packaging.expectations()).await?;
     packaging.put_bases().await?;
     let layers: Vec<&ModelLayer> = model.layers.iter().collect();
     let placed = packaging.put_layers(&layers).await?;
@@ -121,6 +124,8 @@ pub(crate) fn described(layer: &Layer) -> Descriptor {
 #[derive(Default)]
 pub(crate) struct Known {
     layers: BTreeMap<String, Layer>,
+    /// Of layers that say nothing of their content.
+    recipes: BTreeSet<String>,
 }
 
 impl Known {
@@ -139,7 +144,10 @@ impl Known {
     }
 
     fn learn(&mut self, model: &Model, layer: &Descriptor) {
-        let Some(content) = layer.annotations.get(CONTENT_ANNOTATION) else { return };
+        let Some(content) = layer.annotations.get(CONTENT_ANNOTATION) else {
+            self.recipes.extend(layer.annotations.get(RECIPE_ANNOTATION).cloned());
+            return;
+        };
         let diff_id = match layer.annotations.get(DIFF_ID_ANNOTATION).map(|text| text.parse()) {
             None => layer.digest,
             Some(Ok(diff_id)) => diff_id,
@@ -163,6 +171,16 @@ impl Known {
 
     fn layer(&self, content: Option<Digest>) -> Option<&Layer> {
         self.layers.get(&content?.to_string())
+    }
+
+    /// What tells the sink whether it may have a layer. Its content says more than its recipe: a layer of the
+    /// same recipe that says what its content is, and says another, is not it, and need not be compared.
+    fn recipe(&self, layer: &ModelLayer) -> Option<Digest> {
+        let recipe = layer.unsealed.foreknown.recipe;
+        match (layer.content, recipe) {
+            (Some(content), Some(recipe)) if !self.recipes.contains(&recipe.to_string()) => Some(content),
+            _ => recipe,
+        }
     }
 }
 
@@ -194,6 +212,7 @@ impl Packaging<'_> {
         progress.started(&layer.title, layer.unsealed.source.bytes());
         let mut unsealed = layer.unsealed.clone();
         let annotations = unsealed.annotations.clone();
+        unsealed.foreknown.recipe = self.known.recipe(layer);
         let expected = self.expected(layer).await;
         if let Some((placed, repositories)) = self.model.made(&layer.key) {
             unsealed.foreknown.layer = Some(placed.layer);
@@ -274,7 +293,7 @@ impl Packaging<'_> {
     }
 
     /// What is known before anything is moved.
-    fn outlines(&self) -> Vec<Expected> {
+    fn expectations(&self) -> Vec<Expected> {
         let layer = |layer: &ModelLayer| ExpectedLayer {
             what: layer.title.clone(),
             stored_bytes: match layer.unsealed.compression {
@@ -283,7 +302,7 @@ impl Packaging<'_> {
             },
         };
         let root = self.foreseen();
-        let outline = |(number, platform): (usize, &Platform)| {
+        let expected = |(number, platform): (usize, &Platform)| {
             let base = self.model.options.bases.get(number).map_or(&[][..], |base| &base.layers);
             let base = base.iter().map(|blob| ExpectedLayer {
                 what: format!("base layer {}", blob.descriptor.digest),
@@ -295,7 +314,7 @@ impl Packaging<'_> {
                 root,
             }
         };
-        self.model.options.platforms.iter().enumerate().map(outline).collect()
+        self.model.options.platforms.iter().enumerate().map(expected).collect()
     }
 
     /// The root's digest, if every layer is known: a registry with immutable tags is asked about it before
