@@ -38,7 +38,7 @@ fn a_manifest_that_is_wrong_is_found() {
         String::from_utf8(output.stderr).unwrap()
     };
     let rbac = fs::read_to_string(checkout().join("docs/examples/kubernetes/rbac.yaml")).unwrap();
-    assert!(check(&rbac.replace("verbs:", "verb:")).contains("'verb' was unexpected"));
+    assert!(check(&rbac.replace("resources:", "resource:")).contains("'resource' was unexpected"));
     assert!(
         check(&rbac.replace("    name: ocib\n", "    name: nobody\n"))
             .contains("nothing is ('ServiceAccount', 'ci', 'nobody')")

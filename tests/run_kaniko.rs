@@ -199,7 +199,7 @@ fn preflight_looks_at_the_cluster() {
 #[test]
 fn pods_of_builds_are_listed_and_removed() {
     let cluster = KubeFake::start(KubeOptions::default(), |_| executed());
-    let runs = Runs::new("FROM @BASE@\nRUN true\n", RegistryOptions::default(), cluster);
+    let runs = Runs::new("FROM @BASE@\nRUN echo x > /x\n", RegistryOptions::default(), cluster);
     runs.built(&["--run-keep"]);
     let left = runs.cluster.left();
     assert_eq!(left.len(), 1);

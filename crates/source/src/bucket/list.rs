@@ -127,7 +127,7 @@ mod tests {
             ("<html></html>".to_owned(), "it is no ListBucketResult"),
             (contents(""), "an object has no Key"),
             (contents("<Key>a</Key><Size>x</Size>"), "the size of a is no number"),
-            (contents("<Key>%ff</Key>"), "a key is no UTF-8: \\xff"),
+            (contents("<Key>%ff</Key>"), "a key is no UTF-8: \u{fffd}"),
             (
                 "<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>".to_owned(),
                 "a list that goes on does not say how",
