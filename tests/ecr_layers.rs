@@ -159,6 +159,16 @@ fn larger_parts_take_what_the_guide_says() {
     enough.args(plan.get_args()).args(["--memory", "96MiB"]);
     ecr.site.clean(&mut enough);
     assert!(ended(&mut plan).failed(1).contains(expected));
+    // What gains nothing by compression is as large, and a little more.
+    let mut compressed = Command::new(plan.get_program());
+    let arguments = plan.get_args().map(|argument| match argument == "--compression=none" {
+        true => "--compression=gzip".as_ref(),
+        false => argument,
+    });
+    ecr.site.clean(compressed.args(arguments));
+    let said = ended(compressed.envs(ecr.emulator.environment(&ecr.key))).failed(1);
+    let expected = "error[memory-budget]: COPY model /models/ goes in parts that need a memory budget of 948";
+    assert!(said.contains(expected), "{said}");
     let planned = ended(enough.envs(ecr.emulator.environment(&ecr.key))).done();
     let planned = String::from_utf8(planned.stdout).unwrap();
     let parts =

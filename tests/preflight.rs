@@ -3,7 +3,9 @@
 use std::process::Command;
 
 use ocib::store::{EcrHost, PolicyOptions, iam_policy};
-use ocib_testkit::{AwsAction, EcrEmulator, EcrOptions, EcrRepository, Policy, Registry, RegistryOptions};
+use ocib_testkit::{
+    AwsAction, EcrEmulator, EcrOptions, EcrRepository, Policy, Registry, RegistryOptions, sparse_file,
+};
 use serde_json::Value;
 
 use crate::program::{Ended, Site, ended};
@@ -88,6 +90,22 @@ fn the_worst_problem_is_the_exit_code() {
     assert_eq!(done.stderr, "error: the build would fail: 1 problem found\n");
     let done = ended(&mut preflight(&site, &["-t", "127.0.0.1:1/a"]));
     assert_eq!(done.code(), Some(5), "{}", done.stderr);
+}
+
+/// ECR takes 52,000 MiB. What is larger may be small enough when it is compressed; what is smaller will be.
+#[test]
+fn a_layer_that_compression_may_make_small_enough_is_unknown() {
+    let site = site();
+    let flags = ["--json", "--ecr-host", "127.0.0.1:1=123456789012/eu-west-1", "-t", "127.0.0.1:1/a"];
+    for (gib, compression, expected) in [
+        (60, "--compression=none", "limits problem"),
+        (60, "--compression=gzip", "limits unknown"),
+        (40, "--compression=gzip", "limits ok"),
+    ] {
+        sparse_file(&site.path("context/a"), gib << 30);
+        let done = ended(preflight(&site, &flags).arg(compression));
+        assert!(findings(&done).contains(&expected.to_owned()), "{gib} {compression}: {:?}", findings(&done));
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use ocib_testkit::{ConnectProxy, Noise, ProxyRequest, Registry, RegistryOptions};
 
-use crate::program::{Ended, Site, ended, tag_digest};
+use crate::program::{Ended, Site, ended, manifest, tag_digest};
 
 /// A site whose image is one file on a base.
 fn site(base: &str, content: &str) -> Site {
@@ -135,6 +135,37 @@ fn pulls_ask_mirrors_and_pushes_do_not() {
         refused(&mirror)
     );
     assert!(said.contains(&expected), "{said}\n{expected}");
+}
+
+/// The config is part of what is shown, so a mirror that lacks it does not have the image.
+#[test]
+fn an_image_is_inspected_in_a_mirror_that_has_all_of_it() {
+    let [primary, lacking, mirror] = [(); 3].map(|()| Registry::start(RegistryOptions::default()));
+    primary.stop();
+    for registry in [&lacking, &mirror] {
+        push_base(&format!("{}/team/base:1", registry.host()), 1);
+    }
+    let tag = format!("{}/team/base:1", lacking.host());
+    let config = manifest(&tag)["config"]["digest"].as_str().unwrap().to_owned();
+    let hex = config.strip_prefix("sha256:").unwrap();
+    let blob = format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);
+    std::fs::remove_file(lacking.storage().join(blob)).unwrap();
+    let site = Site::new("FROM scratch\n");
+    let mirrors = [&lacking, &mirror]
+        .map(|mirror| format!("[[registry.mirror]]\nlocation = \"{}/team\"\n", mirror.host()));
+    let rule =
+        format!("[[registry]]\nprefix = \"registry.test/team\"\nlocation = \"{}/team\"\n", primary.host());
+    site.file("config/registries.conf", rule + &mirrors.concat());
+    let image = "registry.test/team/base:1";
+    for flags in [&[][..], &["--json"], &["--config"]] {
+        let arguments = [&["inspect", "--registry-config", "config", image], flags].concat();
+        let mut inspect = Command::new(env!("CARGO_BIN_EXE_ocib"));
+        site.clean(inspect.args(arguments));
+        let shown = ended(&mut inspect).done();
+        let note = format!("{image} is not taken from the mirror {tag}: GET http://{}/v2/", lacking.host());
+        assert!(shown.stderr.contains(&note) && shown.stderr.contains(hex), "{}", shown.stderr);
+        assert!(!shown.stdout.is_empty());
+    }
 }
 
 #[test]

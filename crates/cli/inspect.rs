@@ -3,9 +3,9 @@
 mod json;
 mod text;
 
-use std::io::Write;
+use std::{io::Write, sync::Arc};
 
-use ocib_image::{Annotations, Config, Descriptor, Document, Index, Manifest};
+use ocib_image::{Annotations, Config, Descriptor, Document, Index, Manifest, Origin, PlaceError, Platform};
 use ocib_store::{Documents, Images};
 
 use crate::{
@@ -35,19 +35,19 @@ pub(crate) fn run(inspect: &args::Inspect) -> Result<(), Failure> {
     let what = What::of(inspect);
     let text = inspect.image.clone();
     let bytes = wiring::run(async move {
-        let image = places::documents(&images, &name, &platforms).await?;
-        let unread = |error| places::unread(&name, &error);
-        let shown = match (&what, image.root()) {
-            (What::Raw, root) => return Ok(root.raw().to_vec()),
-            (What::Config, Document::Manifest(manifest)) => {
-                return Ok(image.config_bytes(manifest).await.map_err(unread)?.to_vec());
+        let read = images.read(&name, |origin| read(origin, &platforms, &what)).await;
+        let (image, config) = read.map_err(|error| places::unread(&name, &error))?;
+        let config = match (config, image.root()) {
+            (Inner::Bytes(config), _) => return Ok(config),
+            (Inner::Config(config), _) => Some(*config),
+            (Inner::Unread, root) if matches!(what, What::Raw) => return Ok(root.raw().to_vec()),
+            (Inner::Unread, Document::Index(index)) if matches!(what, What::Config) => {
+                return Err(no_config(&text, index));
             }
-            (What::Config, Document::Index(index)) => return Err(no_config(&text, index)),
-            (_, Document::Manifest(manifest)) => Some(image.config(manifest).await.map_err(unread)?),
-            (_, Document::Index(_)) => None,
+            (Inner::Unread, _) => None,
         };
         let pinned = image.origin().pinned(image.root().descriptor().digest);
-        let shown = Shown { name: &text, pinned, image: &image, config: shown };
+        let shown = Shown { name: &text, pinned, image: &image, config };
         Ok(match what {
             What::Json => json::of(&shown),
             _ => text::of(&shown),
@@ -55,6 +55,30 @@ pub(crate) fn run(inspect: &args::Inspect) -> Result<(), Failure> {
         .into_bytes())
     })?;
     write(&bytes)
+}
+
+/// The config of an image, as far as it has one and is asked for it.
+enum Inner {
+    Unread,
+    Bytes(Vec<u8>),
+    Config(Box<Config>),
+}
+
+/// Reads all that will be shown out of one place: a mirror that has not all of it is passed over.
+async fn read(
+    origin: Arc<dyn Origin>,
+    platforms: &[Platform],
+    what: &What,
+) -> Result<(Documents, Inner), PlaceError> {
+    let image = Documents::read(origin, platforms).await?;
+    let config = match (what, image.root()) {
+        (What::Raw, _) | (_, Document::Index(_)) => Inner::Unread,
+        (What::Config, Document::Manifest(manifest)) => {
+            Inner::Bytes(image.config_bytes(manifest).await?.to_vec())
+        }
+        (_, Document::Manifest(manifest)) => Inner::Config(Box::new(image.config(manifest).await?)),
+    };
+    Ok((image, config))
 }
 
 /// What is asked for.

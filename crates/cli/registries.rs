@@ -1,6 +1,9 @@
 //! Who ocib is to registries: files and helpers, then the clouds' own identities.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use ocib_image::{Credentials, Event, Events};
 use ocib_net::{Backoff, Http, HttpOptions};
@@ -61,6 +64,7 @@ impl Clients {
             credentials: Arc::clone(&credentials),
             http: Arc::new(Http::new(http.clone())),
             backoff,
+            known_as: known_as(shared),
             ..RegistriesOptions::default()
         });
         Ok(Self {
@@ -106,6 +110,17 @@ fn registry_config(shared: &Shared, events: &dyn Events) -> Result<RegistryConfi
 
 fn variable(name: &str) -> Option<String> {
     environment::variable(name).filter(|value| !value.is_empty())
+}
+
+/// Registries of ECR under other names, by names that say so.
+#[cfg(feature = "ecr")]
+fn known_as(shared: &Shared) -> BTreeMap<String, String> {
+    shared.ecr_hosts.iter().map(|(name, host)| (name.clone(), host.kind())).collect()
+}
+
+#[cfg(not(feature = "ecr"))]
+fn known_as(_: &Shared) -> BTreeMap<String, String> {
+    BTreeMap::new()
 }
 
 #[cfg(feature = "ecr")]

@@ -117,6 +117,7 @@ fn expected_image(target: &Target, root: Option<Digest>) -> Expected {
         Part::Base(blob, _) => ExpectedLayer {
             what: format!("base layer {}", blob.descriptor.digest),
             stored_bytes: Some(blob.descriptor.size),
+            tar_bytes: None,
         },
         Part::Made(make) => ExpectedLayer {
             what: make.title.clone(),
@@ -124,6 +125,7 @@ fn expected_image(target: &Target, root: Option<Digest>) -> Expected {
                 Compression::Fixed(Codec::Plain) => make.layer.source.bytes(),
                 _ => make.layer.foreknown.layer.as_ref().map(|layer| layer.descriptor.size),
             },
+            tar_bytes: make.layer.source.bytes(),
         },
     });
     Expected { platform: target.platform.clone(), layers: layers.collect(), root }

@@ -107,12 +107,17 @@ fn expected(target: &TargetOutline, compression: Compression) -> Expected {
         LayerOutline::Base(blob, _) => Some(ExpectedLayer {
             what: format!("base layer {}", blob.descriptor.digest),
             stored_bytes: Some(blob.descriptor.size),
+            tar_bytes: None,
         }),
         LayerOutline::Made(_, step) => Some(ExpectedLayer {
             what: step.text.clone(),
             stored_bytes: match (compression, step.size) {
                 (Compression::Fixed(Codec::Plain), StepSize::Known(size)) => Some(size.tar_bytes),
                 _ => remembered(step).map(|layer| layer.descriptor.size),
+            },
+            tar_bytes: match step.size {
+                StepSize::Known(size) => Some(size.tar_bytes),
+                _ => None,
             },
         }),
         LayerOutline::Delegated(_) => None,

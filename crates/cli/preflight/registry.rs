@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use ocib_build::Prepared;
-use ocib_image::{Digest, Expected, Reference, Sink};
+use ocib_image::{Digest, Expected, ExpectedLayer, Reference, Sink};
 use ocib_store::{Cause, PushOptions, Tagged, Write};
 
 use super::{
@@ -95,19 +95,23 @@ async fn limits(
 ) {
     let name = push.repository.name();
     let limit = push.registries.layer_bytes_max(push.repository.registry());
-    let limit = limit.or_else(|| means.parts().map(|parts| parts.layer_bytes_max));
+    let limit = limit.into_iter().chain(means.parts().map(|parts| parts.layer_bytes_max)).min();
+    // What is small enough before it is compressed is small enough.
+    let may_exceed = |layer: &ExpectedLayer| {
+        limit.is_some_and(|limit| layer.bytes_max().is_none_or(|bytes| bytes > limit))
+    };
     let in_parts = means.parts().map_or_else(String::new, |Parts { most, bytes, layer_bytes_max }| {
         let [bytes, layer_bytes_max] = [bytes, layer_bytes_max].map(size);
         format!("; in at most {most} parts of up to {bytes}, so {layer_bytes_max} a layer")
     });
     let checked = means.limits(push).check(expected).await;
     let layers = || expected.iter().flat_map(|image| &image.layers);
-    let unmeasured = layers().filter(|layer| layer.stored_bytes.is_none()).count();
+    let unmeasured = layers().filter(|layer| may_exceed(layer)).count();
     let most = expected.iter().map(|image| image.layers.len()).max().unwrap_or_default();
     findings.add(match checked {
         Err(error) => Finding::refused("limits", name, error),
         Ok(()) if !is_known => Finding::unknown("limits", name, "the layers are not known"),
-        Ok(()) if unmeasured > 0 && limit.is_some() => {
+        Ok(()) if unmeasured > 0 => {
             let detail = format!(
                 "layers of an image: {most}; how large {unmeasured} of all are shows when they are compressed{in_parts}"
             );
@@ -122,11 +126,8 @@ async fn limits(
 }
 
 impl Place<'_> {
-    fn is_ecr(&self) -> bool {
-        #[cfg(feature = "ecr")]
-        return self.clients.ecr.host(self.repository.registry()).is_some_and(|host| !host.is_public());
-        #[cfg(not(feature = "ecr"))]
-        false
+    fn makes_repositories(&self) -> bool {
+        self.clients.registries.makes_repositories(self.repository.registry())
     }
 
     /// Whether the registry answers, and what time it has.
@@ -157,7 +158,7 @@ impl Place<'_> {
                 }
             };
             match found {
-                Tagged::NoRepository if self.is_ecr() => {
+                Tagged::NoRepository if !self.makes_repositories() => {
                     exists = false;
                     findings.add(self.missing(creates));
                     break;
@@ -244,7 +245,7 @@ impl Place<'_> {
         let asked = self.ask_for_layers().await;
         tell("ask for layers (BatchCheckLayerAvailability)", asked);
         tell("begin an upload (InitiateLayerUpload)", registries.try_write(repository, Write::Begin).await);
-        if self.is_ecr() {
+        if registries.judges_permissions_first(repository.registry()) {
             tell("read layers (GetDownloadUrlForLayer)", registries.try_read(repository).await);
             tell("send parts (UploadLayerPart)", registries.try_write(repository, Write::Append).await);
             tell(
@@ -252,7 +253,7 @@ impl Place<'_> {
                 registries.try_write(repository, Write::Complete).await,
             );
         }
-        if !self.is_ecr() {
+        if !registries.judges_permissions_first(repository.registry()) {
             let detail = "send layers and name an image: shows only when it is done";
             findings.add(Finding::unknown("permission", &name, detail));
             return;

@@ -265,6 +265,22 @@ pub struct ExpectedLayer {
     pub what: String,
     /// How many bytes will be stored, where that is known: a layer that is compressed on its way is not.
     pub stored_bytes: Option<u64>,
+    /// How many bytes it has before it is compressed, where that is known.
+    pub tar_bytes: Option<u64>,
+}
+
+impl ExpectedLayer {
+    /// As many bytes as may be stored of it, where that is known.
+    pub fn bytes_max(&self) -> Option<u64> {
+        self.stored_bytes.or_else(|| self.tar_bytes.map(Self::compressed_bytes_max))
+    }
+
+    /// As many bytes as a codec makes of `bytes` at worst. What cannot be compressed is copied: deflate adds
+    /// 5 bytes to each block (RFC 1951, section 3.2.4; the smallest that encoders make are 16 KiB), zstd 3 to
+    /// 128 KiB (RFC 8878, section 3.1.1.2), and either a head and an end.
+    pub fn compressed_bytes_max(bytes: u64) -> u64 {
+        bytes.saturating_add(bytes / 1024).saturating_add(64 << 10)
+    }
 }
 
 /// A layer that is in a place now, and how it got there.

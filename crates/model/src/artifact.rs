@@ -74,6 +74,7 @@ fn expected(layers: &[&ModelLayer]) -> Expected {
     let layers = layers.iter().map(|layer| ExpectedLayer {
         what: layer.title.clone(),
         stored_bytes: layer.unsealed.source.bytes(),
+        tar_bytes: layer.unsealed.source.bytes(),
     });
     Expected { platform: Platform::new("unknown", "unknown"), layers: layers.collect(), root: None }
 }

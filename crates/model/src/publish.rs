@@ -300,6 +300,7 @@ impl Packaging<'_> {
                 Compression::Fixed(Codec::Plain) => layer.unsealed.source.bytes(),
                 _ => None,
             },
+            tar_bytes: layer.unsealed.source.bytes(),
         };
         let root = self.foreseen();
         let expected = |(number, platform): (usize, &Platform)| {
@@ -307,6 +308,7 @@ impl Packaging<'_> {
             let base = base.iter().map(|blob| ExpectedLayer {
                 what: format!("base layer {}", blob.descriptor.digest),
                 stored_bytes: Some(blob.descriptor.size),
+                tar_bytes: None,
             });
             Expected {
                 platform: platform.clone(),

@@ -55,6 +55,7 @@ async fn expected(image: &Documents) -> Result<Vec<Expected>, PlaceError> {
         let layers = manifest.layers().iter().map(|layer| ExpectedLayer {
             what: format!("layer {}", layer.digest),
             stored_bytes: Some(layer.size),
+            tar_bytes: None,
         });
         let platform = match listed_platform(image, manifest) {
             Some(platform) => platform,

@@ -34,7 +34,7 @@ pub use self::{
     pull::RegistryOrigin,
     push::{HashFirst, PushOptions, RegistrySink},
 };
-use self::{endpoint::Endpoint, token::Scopes};
+use self::{endpoint::Endpoint, profile::Profile, token::Scopes};
 use crate::{Anonymous, Error, RegistryConfig};
 
 /// How to speak to registries.
@@ -50,6 +50,8 @@ pub struct RegistriesOptions {
     pub on_mirror_failure: OnMirrorFailure,
     /// How often and how fast failures are tried again.
     pub backoff: Backoff,
+    /// Hosts that are another one under a name of their own, and so take what that one is known to take.
+    pub known_as: BTreeMap<String, String>,
     /// Hosts of token endpoints that may see credentials though they are of another domain than
     /// the registry that names them.
     pub trusted_realms: BTreeSet<String>,
@@ -64,6 +66,7 @@ impl Default for RegistriesOptions {
             config: Arc::default(),
             on_mirror_failure: Arc::new(|_| {}),
             backoff: Backoff::default(),
+            known_as: BTreeMap::new(),
             trusted_realms: BTreeSet::new(),
         }
     }
@@ -138,6 +141,11 @@ impl Registries {
         Self::new(RegistriesOptions { backoff, ..self.shared.options.clone() })
     }
 
+    /// What `registry` takes.
+    fn profile(&self, registry: &str) -> Profile {
+        Profile::of(self.shared.options.known_as.get(registry).map_or(registry, String::as_str))
+    }
+
     fn pass_over(&self, failure: &MirrorFailure<'_>) {
         let mut known = self.shared.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
         if known.insert(failure.mirror.clone()) {
@@ -187,7 +195,13 @@ impl Repository {
     async fn endpoint<'a>(&self, cell: &'a OnceCell<Endpoint>) -> Result<&'a Endpoint, Error> {
         let RegistriesOptions { config, http, .. } = self.options();
         config.check(&self.name)?;
-        cell.get_or_try_init(|| Endpoint::open(self.name.registry(), self.is_insecure, config, http)).await
+        let registry = self.name.registry();
+        let open = || async {
+            let endpoint = Endpoint::open(registry, self.is_insecure, config, http).await?;
+            endpoint.presume(self.registries.profile(registry).challenge());
+            Ok(endpoint)
+        };
+        cell.get_or_try_init(open).await
     }
 
     fn cell(&self) -> EndpointCell {

@@ -63,6 +63,15 @@ impl EcrHost {
         is_right.then(|| Self { is_fips, is_dual_stack, ..Self::plain(account, region) })
     }
 
+    /// A name of the registry that says what it is, for [`crate::RegistriesOptions::known_as`]. Nobody may
+    /// answer there: in which partition the region is does not matter.
+    pub fn kind(&self) -> String {
+        match self.is_public() {
+            true => PUBLIC.0.to_owned(),
+            false => format!("{}.dkr.ecr.{}.{}", self.account, self.region, PLAIN_ENDS[0]),
+        }
+    }
+
     /// Whether it is ECR Public.
     pub fn is_public(&self) -> bool {
         self.account == PUBLIC_ACCOUNT

@@ -15,7 +15,9 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use ocib_image::{ByteStream, Digest, Layer, LayerError, Progress, Sealer, Unsealed};
+use ocib_image::{
+    ByteStream, Codec, Compression, Digest, ExpectedLayer, Layer, LayerError, Progress, Sealer, Unsealed,
+};
 use ocib_net::aws::Aws;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
@@ -57,8 +59,7 @@ impl LayerApi {
     /// What a layer of `bytes` takes in memory while it is sent: a part is there as it is, in base64, in the
     /// request and in what is signed and sent of it. Layers above 20 GiB have larger parts than 5 MiB.
     pub(crate) fn memory_bytes(bytes: u64) -> u64 {
-        let part = bytes.div_ceil(Self::PARTS_MAX).clamp(PART_BYTES_MIN, Self::PART_BYTES_MAX);
-        part * 32 / 5
+        part_bytes(bytes).min(Self::PART_BYTES_MAX) * 32 / 5
     }
 
     /// Sends to the registry `host` as whoever `aws` is. `journal` is a directory of this user's where it
@@ -187,9 +188,17 @@ impl Sending<'_> {
     /// As small as the number of parts allows: a part is in memory four times while it is sent.
     fn part_bytes(&self, upload: &LayerUpload) -> u64 {
         let most = upload.part_bytes().max(1);
-        let needed = self.layer.source.bytes().map_or(most, |bytes| bytes.div_ceil(LayerApi::PARTS_MAX));
-        needed.max(PART_BYTES_MIN).min(most)
+        let bytes = match self.layer.compression {
+            Compression::Fixed(Codec::Plain) => self.layer.source.bytes(),
+            _ => self.layer.source.bytes().map(ExpectedLayer::compressed_bytes_max),
+        };
+        bytes.map_or(most, part_bytes).min(most)
     }
+}
+
+/// The smallest parts that a layer of `bytes` fits into.
+fn part_bytes(bytes: u64) -> u64 {
+    bytes.div_ceil(LayerApi::PARTS_MAX).max(PART_BYTES_MIN)
 }
 
 fn read(path: &Path) -> Option<Entry> {

@@ -99,6 +99,12 @@ impl Endpoint {
         }
     }
 
+    /// Takes it that the registry makes this challenge, unless it has made another.
+    pub(super) fn presume(&self, challenge: Option<Challenge>) {
+        let mut known = self.challenge.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = known.take().or(challenge);
+    }
+
     /// The proof that `repository` needs: none before the registry has asked for one, and none
     /// where there is no credential for what needs one.
     pub(super) async fn prove(&self, repository: &Repository) -> Result<Option<HeaderValue>, Error> {

@@ -10,7 +10,7 @@ use ocib_net::{
     retry,
 };
 
-use super::{Registries, Scopes, profile::Profile};
+use super::{Registries, Scopes};
 use crate::Error;
 
 /// What a tag stands for.
@@ -157,12 +157,22 @@ impl Registries {
 
     /// The largest layer that the registry is known to take, in bytes.
     pub fn layer_bytes_max(&self, registry: &str) -> Option<u64> {
-        Some(Profile::of(registry).blob_bytes_max).filter(|limit| *limit < u64::MAX)
+        Some(self.profile(registry).blob_bytes_max).filter(|limit| *limit < u64::MAX)
     }
 
     /// Whether ocib asks the registry to take layers from its other repositories.
     pub fn asks_to_mount(&self, registry: &str) -> bool {
-        Profile::of(registry).mounts
+        self.profile(registry).mounts
+    }
+
+    /// Whether a repository of the registry comes into being with what is pushed first.
+    pub fn makes_repositories(&self, registry: &str) -> bool {
+        self.profile(registry).makes_repositories
+    }
+
+    /// Whether the registry judges permissions before anything else; see [`Registries::try_write`].
+    pub fn judges_permissions_first(&self, registry: &str) -> bool {
+        self.profile(registry).judges_permissions_first
     }
 }
 

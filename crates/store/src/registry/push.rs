@@ -14,7 +14,7 @@ use tokio::sync::OnceCell;
 use super::{
     Registries, Repository, Scopes,
     present::Present,
-    profile::Profile,
+    profile::{Profile, Upload},
     transfer::{LayerTransfer, Restarts, send_blob},
     upload::Session,
 };
@@ -179,7 +179,7 @@ impl RegistrySink {
     }
 
     fn profile(&self) -> Profile {
-        let profile = Profile::of(self.options.repository.registry());
+        let profile = self.options.registries.profile(self.options.repository.registry());
         #[cfg(feature = "ecr")]
         if self.layer_api.is_some() {
             return profile.with_blobs_up_to(crate::LayerApi::LAYER_BYTES_MAX);
@@ -282,6 +282,9 @@ impl RegistrySink {
         known: &Foreknown,
         bytes: Option<u64>,
     ) -> Result<Option<HashReason>, Error> {
+        if self.profile().upload == Upload::Whole {
+            return Ok(Some(HashReason::Needed));
+        }
         match self.options.hash_first {
             HashFirst::Never => return Ok(None),
             HashFirst::Always => return Ok(Some(HashReason::Asked)),
@@ -419,7 +422,9 @@ impl RegistrySink {
         }
         let budget = self.options.sealer.budget();
         for layer in layers {
-            let needed = crate::LayerApi::memory_bytes(layer.stored_bytes.unwrap_or_default());
+            // The parts of a layer that is compressed on its way are as large as if that gained nothing.
+            let most = layer.stored_bytes.or_else(|| layer.bytes_max());
+            let needed = crate::LayerApi::memory_bytes(most.unwrap_or_default());
             self.memory_of_one.fetch_max(needed, Ordering::Relaxed);
             // With the smallest parts one layer always goes; see `Budget::layers_of`.
             if needed > budget.of_one_layer() && needed > crate::LayerApi::memory_bytes(0) {

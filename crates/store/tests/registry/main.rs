@@ -4,6 +4,7 @@
 
 mod copy;
 mod mirrors;
+mod profiles;
 mod pull;
 mod push;
 mod recorded;

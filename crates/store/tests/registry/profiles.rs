@@ -1,0 +1,86 @@
+//! Profiles: what a registry is known to take or to want, by its name or by one that it is known as.
+
+use std::collections::BTreeMap;
+
+use ocib_image::{
+    Codec, Compression, Digest, Expected, ExpectedLayer, HashReason, PlaceErrorKind, Platform, Progress,
+    Sealing, Sink,
+};
+use ocib_store::{Registries, RegistriesOptions};
+use ocib_testkit::file_layer;
+
+use crate::{
+    Login, options,
+    scripted::{Reply, Server},
+    sink_to,
+};
+
+const ECR: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+
+fn known_as(host: String, name: &str) -> RegistriesOptions {
+    RegistriesOptions { known_as: BTreeMap::from([(host, name.to_owned())]), ..options() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_is_hashed_for_a_registry_that_takes_it_whole_only() {
+    let server = Server::start(|request, _| match request.method.as_str() {
+        "POST" => Reply::status(202).header("Location", "/up"),
+        "PUT" => Reply::status(201),
+        _ => Reply::status(404),
+    });
+    let options = known_as(server.host(), "europe-docker.pkg.dev");
+    let sink = sink_to(Registries::new(options), &format!("{}/a", server.host()), &[]);
+    let layer = file_layer("text", b"text".to_vec(), Compression::Fixed(Codec::GZIP));
+    let placed = sink.put_layer(&layer, &Progress::unwatched()).await.unwrap();
+    assert_eq!(placed.sealing, Sealing::HashedFirst(HashReason::Needed));
+    let layer = placed.layer.descriptor;
+    let put = format!("PUT /up?digest={}", layer.digest.to_string().replace(':', "%3A"));
+    let wrote = |line: &&String| !line.starts_with("HEAD ") && !line.starts_with("GET ");
+    let lines = server.lines();
+    assert_eq!(lines.iter().filter(wrote).collect::<Vec<_>>(), ["POST /v2/a/blobs/uploads/", &put]);
+    let received = server.received();
+    let put = received.iter().find(|request| request.method == "PUT").unwrap();
+    assert_eq!(Digest::of(&put.body), layer.digest);
+    assert_eq!(put.header("content-length"), Some(&*layer.size.to_string()));
+}
+
+/// ECR always asks for name and password, so it is not made to ask.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_is_always_wanted_goes_with_the_first_request() {
+    for (name, expected) in [(ECR, Some("Basic QVdTOnRva2Vu")), ("registry.test", None)] {
+        let server = Server::start(|_, _| Reply::status(404));
+        let options =
+            RegistriesOptions { credentials: Login::basic("AWS", "token"), ..known_as(server.host(), name) };
+        let reference = format!("{}/a:1", server.host()).parse().unwrap();
+        Registries::new(options).look_up(&reference).await.unwrap();
+        assert_eq!(server.received()[0].header("authorization"), expected, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_are_those_of_the_name_that_it_is_known_as() {
+    let layer = |stored_bytes| ExpectedLayer {
+        what: "COPY a /".to_owned(),
+        stored_bytes: Some(stored_bytes),
+        tar_bytes: None,
+    };
+    let image = |layers| vec![Expected { platform: Platform::linux_amd64(), layers, root: None }];
+    for (images, ecr, other) in [
+        (image(vec![layer(1); 500]), None, None),
+        (image(vec![layer(1); 501]), Some("has 501 layers"), None),
+        (image(vec![layer((52_000 << 20) + 1)]), Some("54525952001 bytes"), None),
+    ] {
+        for (name, expected) in [(ECR, ecr), ("registry.test", other)] {
+            let host = "127.0.0.1:1".to_owned();
+            let registries = Registries::new(known_as(host.clone(), name));
+            let checked = sink_to(registries, &format!("{host}/a"), &[]).check(&images).await;
+            match (checked, expected) {
+                (Ok(()), None) => {}
+                (Err(error), Some(expected)) if error.to_string().contains(expected) => {
+                    assert_eq!(error.kind, PlaceErrorKind::Refused);
+                }
+                (checked, expected) => panic!("{name}: {checked:?}, expected {expected:?}"),
+            }
+        }
+    }
+}
