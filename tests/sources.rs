@@ -175,6 +175,23 @@ fn what_did_not_change_is_not_fetched_again() {
     assert_eq!(server.body_bytes(), fetched);
 }
 
+/// Files that come over the network need memory on their way, which every command counts as a build does.
+#[test]
+fn all_commands_count_the_memory_of_distant_files() {
+    let server = hub();
+    let site = Site::new("FROM scratch\nADD hf://org/model /m/\n");
+    site.file("context/Local", "FROM scratch\nCOPY Local /\n");
+    let little = ["--memory", "32MiB", "--compression", "none", "--tag", "127.0.0.1:9/model"];
+    for command in ["plan", "build"] {
+        ended(site.ocib(&[command, "context", "-f", "context/Local"]).args(little)).done();
+    }
+    for command in ["plan", "preflight", "build"] {
+        let mut refused = site.ocib(&[command, "context"]);
+        let stderr = ended(refused.args(little).env("HF_ENDPOINT", server.endpoint())).failed(2);
+        assert!(stderr.contains("is too small, expected at least"), "{command}: {stderr}");
+    }
+}
+
 /// Eight shards at a time out of a Hub that nobody keeps, into a registry.
 #[test]
 fn large_models_pass_through_in_little_memory() {

@@ -10,7 +10,7 @@ use ocib_build::{
     NamedContext, NativeRun, Published, Request, Runs, Supplies, Timestamps, Warning, prepare, publish,
 };
 use ocib_dockerfile::{Dockerfile, Span};
-use ocib_image::{Event, Events, GitReference, ImageName, Sink, Timestamp};
+use ocib_image::{Event, Events, GitReference, ImageName, Sealer, Sink, Timestamp};
 use ocib_net::{Backoff, HttpOptions};
 use ocib_source::{Fetcher, Web};
 use ocib_store::Images;
@@ -38,11 +38,7 @@ pub(crate) fn run(build: &args::Build) -> Result<(), Failure> {
         return build.ecr.print_policy(&wired.request, &wired.name, &build.tags, &wired.clients.ecr);
     }
     let published = publish_into(build, events, |wired| {
-        let sealer = match sources::are_distant(&wired.request.dockerfile) {
-            true => wiring::distant_sealer(&build.shared, build.compression)?,
-            false => wiring::sealer(&build.shared, build.compression)?,
-        };
-        let means = Means::of(build, wired.clients.clone(), sealer)?;
+        let means = Means::of(build, wired.clients.clone(), wired.sealer(build)?)?;
         let mut sinks = Vec::new();
         for output in outputs {
             sinks.extend(output.sinks(&build.tags, &means)?);
@@ -111,6 +107,14 @@ impl Wired {
         let buckets = sources::buckets(http.clone(), backoff, wiring::read_ahead(&build.shared))?;
         let fetcher = Fetcher { web: Web::new(http, backoff), git: git.clone(), hub, buckets };
         Ok((Self { request, name, clients, images, fetcher, events }, runtime))
+    }
+
+    /// What makes the build's layers within the budget that its flags give.
+    pub(crate) fn sealer(&self, build: &args::Build) -> Result<Sealer, Failure> {
+        match sources::are_distant(&self.request.dockerfile) {
+            true => wiring::distant_sealer(&build.shared, build.compression),
+            false => wiring::sealer(&build.shared, build.compression),
+        }
     }
 
     /// An error of the build, placed in its Dockerfile.

@@ -43,8 +43,7 @@ pub(crate) fn run(plan: &args::Plan) -> Result<(), Failure> {
     let events = progress::watch(flags.shared.progress, flags.shared.quiet);
     let (wired, runtime) = Wired::new(flags, events, wiring::http(&flags.shared)?, Backoff::default())?;
     // What a build would refuse before it starts is refused here, too; sinks touch nothing yet.
-    let sealer = wiring::sealer(&flags.shared, flags.compression)?;
-    let means = Means::of(flags, wired.clients.clone(), sealer)?;
+    let means = Means::of(flags, wired.clients.clone(), wired.sealer(flags)?)?;
     outputs.iter().try_for_each(|output| output.clone().sinks(&flags.tags, &means).map(drop))?;
     let (name, request) = (wired.name.clone(), Arc::clone(&wired.request));
     // Progress is drawn to its end before anything else is said.

@@ -60,7 +60,6 @@ pub(crate) fn run(preflight: &Preflight) -> Result<(), Failure> {
     };
     let mut findings = Findings::default();
     machine::check(build, &mut findings);
-    let sealer = wiring::sealer(&build.shared, build.compression)?;
     let references = outputs.iter().find_map(|output| match output {
         Output::Registry(references) => Some(references.clone()),
         _ => None,
@@ -72,6 +71,10 @@ pub(crate) fn run(preflight: &Preflight) -> Result<(), Failure> {
             (Clients::new(&build.shared, &http, BACKOFF, events)?, None, wiring::runtime()?)
         }
     };
+    let sealer = match &wired {
+        Some(wired) => wired.sealer(build),
+        None => wiring::sealer(&build.shared, build.compression),
+    }?;
     let means = Means::of(build, clients.clone(), sealer)?;
     let findings = wiring::finish(runtime, async move {
         let prepared = match &wired {

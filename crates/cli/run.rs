@@ -17,7 +17,7 @@ use ocib_image::{Reference, RunBackend};
 #[cfg(feature = "kaniko")]
 pub(crate) use kaniko::ClusterFlags;
 
-use crate::{args, build::Wired, diagnostic::Failure, output::Means, registries::Clients, wiring};
+use crate::{args, build::Wired, diagnostic::Failure, output::Means, registries::Clients};
 
 #[derive(Args, Debug)]
 pub(crate) struct RunFlags {
@@ -76,8 +76,7 @@ pub(crate) fn runs(build: &args::Build, wired: &Wired) -> Result<Option<Runs>, F
         return Err(Failure::usage(format!("--run {} needs a repository", backend.name()))
             .help("name one with --run-repository HOST/REPOSITORY, or give the image a --tag"));
     };
-    let sealer = wiring::sealer(&build.shared, build.compression)?;
-    let means = Means::of(build, wired.clients.clone(), sealer)?;
+    let means = Means::of(build, wired.clients.clone(), wired.sealer(build)?)?;
     Ok(Some(Runs {
         backend,
         sink: Arc::from(means.nameless_sink(repository)?),

@@ -43,14 +43,17 @@ pub(super) fn run(verify: &args::Verify, context: &str) -> Result<(), Failure> {
     if build.platforms.is_empty() {
         build.platforms = images.iter().filter_map(|image| image.platform.clone()).collect();
     }
-    let null = Arc::new(NullSink::new(wiring::sealer(&build.shared, build.compression)?));
+    let mut null = None;
     let events = progress::watch(verify.shared.progress, verify.shared.quiet);
-    let sink: Arc<dyn Sink> = Arc::clone(&null) as Arc<dyn Sink>;
-    let published = publish_into(&build, events, |_| Ok(vec![sink]))?;
-    let [published] = &published[..] else {
+    let published = publish_into(&build, events, |wired| {
+        let sink = Arc::new(NullSink::new(wired.sealer(&build)?));
+        null = Some(Arc::clone(&sink));
+        Ok(vec![sink as Arc<dyn Sink>])
+    })?;
+    let ([published], Some(null)) = (&published[..], &null) else {
         return Err(Failure::new(Exit::Failed, "nothing was built"));
     };
-    let differences = compare(&images, published, &null);
+    let differences = compare(&images, published, null);
     differences.iter().for_each(|line| report::result(line));
     let made = published.root.descriptor().digest;
     match differences.is_empty() && is_same(root, &images, published) {
