@@ -1,11 +1,16 @@
 //! RUN in pods: the built program against an API server whose pods run the stand-in executor.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    process::Command,
+    sync::{Condvar, Mutex},
+    time::Duration,
+};
 
 use ocib_testkit::{KubeFake, KubeOptions, KubeStep, Registry, RegistryOptions, checkout, require};
 use serde_json::{Value, json};
 
-use crate::program::{Ended, Site, ended, set_mode, signal, started, tag_digest, until, wait};
+use crate::program::{Ended, Site, ended, manifest, set_mode, signal, started, tag_digest, until, wait};
 
 /// A registry with a base that has a shell, a cluster, and a Dockerfile.
 struct Runs {
@@ -22,6 +27,11 @@ fn executed() -> Vec<KubeStep> {
 impl Runs {
     /// `@BASE@` in the Dockerfile stands for the base.
     fn new(dockerfile: &str, options: RegistryOptions, cluster: KubeFake) -> Self {
+        Self::on(dockerfile, options, cluster, "linux/amd64")
+    }
+
+    /// The same on a base for these platforms, with the same program for all of them.
+    fn on(dockerfile: &str, options: RegistryOptions, cluster: KubeFake, platforms: &str) -> Self {
         let registry = Registry::start(options);
         let base = Site::new("FROM scratch\nCOPY bin /bin/\n");
         base.file("context/bin/sh", fs::read(require("busybox", "busybox-static")).unwrap());
@@ -30,7 +40,7 @@ impl Runs {
         let name = format!("{}/base:1", registry.host());
         let runs = Self { site: Site::new(&dockerfile.replace("@BASE@", &name)), registry, cluster };
         login(&runs.registry, &base);
-        let mut push = base.build(&["--push", "-t", &name]);
+        let mut push = base.build(&["--push", "-t", &name, "--platform", platforms]);
         ended(push.env("DOCKER_CONFIG", base.path("docker"))).done();
         login(&runs.registry, &runs.site);
         runs
@@ -91,6 +101,39 @@ fn only_what_must_goes_to_a_pod() {
     // The second time nothing runs.
     let again = runs.built(&[]);
     assert_eq!((again.digest(), runs.cluster.created().len()), (first.digest(), 1));
+    assert_eq!(runs.cluster.left(), Vec::<String>::new());
+}
+
+/// No pod goes on before the other is there.
+#[test]
+fn platforms_run_at_once_and_end_in_one_index() {
+    const BOTH: &str = "linux/amd64,linux/arm64";
+    let pods = (Mutex::new(0), Condvar::new());
+    let cluster = KubeFake::start(KubeOptions::default(), move |_| {
+        let (created, changed) = &pods;
+        let mut created = created.lock().unwrap();
+        *created += 1;
+        changed.notify_all();
+        let (created, _) =
+            changed.wait_timeout_while(created, Duration::from_secs(300), |created| *created < 2).unwrap();
+        assert_eq!(*created, 2, "the other platform's pod does not come");
+        executed()
+    });
+    let runs = with_files(Runs::on(DOCKERFILE, RegistryOptions::default(), cluster, BOTH));
+    let first = runs.built(&["--platform", BOTH]);
+    let selected = |pod: &Value| pod["spec"]["nodeSelector"]["kubernetes.io/arch"].clone();
+    let mut nodes: Vec<String> = runs.cluster.created().iter().map(|pod| selected(pod).to_string()).collect();
+    nodes.sort();
+    assert_eq!(nodes, ["\"amd64\"", "\"arm64\""]);
+    let tag = format!("{}/app:1", runs.registry.host());
+    assert_eq!(manifest(&tag)["manifests"].as_array().unwrap().len(), 2);
+    for architecture in ["amd64", "arm64"] {
+        let files = runs.site.unpacked(&format!("docker://{tag}"), architecture);
+        assert_eq!(fs::read_to_string(files.join("made")).unwrap(), "before\nbetween\n");
+    }
+    // The second time nothing runs.
+    let again = runs.built(&["--platform", BOTH]);
+    assert_eq!((again.digest(), runs.cluster.created().len()), (first.digest(), 2));
     assert_eq!(runs.cluster.left(), Vec::<String>::new());
 }
 
