@@ -57,6 +57,28 @@ fn a_log_on_stdin_as_json() {
     assert_eq!(actual, expected);
 }
 
+/// Ends of RUN in pods are told beside the others.
+#[test]
+fn ends_of_pods() {
+    let docs = "https://github.com/ocib/ocib/blob/main/docs/run-kubernetes.md#when-it-does-not-end-well";
+    let end = ocib::kaniko::End::OomKilled;
+    let expected = format!("{}: {}\n  {}\n  {docs}\n", end.cause(), end.what(), end.remedy());
+    for said in ["run-oom-killed", "error[run-oom-killed]: …"] {
+        assert_eq!(text(&ended(&mut explain(&[said])).done()), expected);
+    }
+    for (said, expected) in [
+        ("error: the node evicted the pod: …\nImagePullBackOff", ["run-evicted", "run-image-pull"]),
+        ("ImagePullBackOff\ndial tcp: lookup r.example: no such host", ["run-image-pull", "dns"]),
+        // It may be RUN's pod or ocib's own.
+        ("Last State: Terminated, Reason: OOMKilled", ["run-oom-killed", "out-of-memory"]),
+    ] {
+        let done = ended(&mut explain(&["--json", said])).done();
+        let actual: Value = serde_json::from_str(text(&done)).unwrap();
+        let causes = actual["causes"].as_array().unwrap().iter();
+        assert_eq!(causes.map(|cause| &cause["cause"]).collect::<Vec<_>>(), expected);
+    }
+}
+
 #[test]
 fn what_is_not_known_is_said() {
     let said = ended(&mut explain(&["everything", "is", "fine"])).failed(1);

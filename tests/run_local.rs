@@ -1,8 +1,13 @@
 //! RUN by a program of this host: real buildah, called for what needs a container and for nothing else.
 
-use std::{collections::BTreeSet, fs, path::PathBuf, process::Command};
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    path::PathBuf,
+    process::Command,
+};
 
-use ocib_testkit::{Registry, RegistryOptions, require, skopeo};
+use ocib_testkit::{Registry, RegistryOptions, is_full, require, skopeo};
 use serde_json::Value;
 
 use crate::program::{
@@ -286,13 +291,18 @@ fn between_runs_state_files_and_owners_are_as_written() {
     assert_eq!((&config["config"]["User"], &config["config"]["WorkingDir"]), (&"0".into(), &"/data".into()));
 }
 
+/// 8 MiB, and 2 GiB with `OCIB_TEST_FULL`.
 #[test]
 fn what_is_copied_after_a_run_never_goes_there() {
     let runs = Runs::new("FROM @BASE@\nRUN mkdir /models\nCOPY model /models/\nWORKDIR /models/work\n");
-    runs.site.file("context/model", vec![1; 8 << 20]);
+    let bytes = if is_full() { 2 << 30 } else { 8 << 20 };
+    runs.site.file("context/model", "model");
+    File::options().write(true).open(runs.site.path("context/model")).unwrap().set_len(bytes).unwrap();
     runs.built();
     assert_eq!(runs.sent(), 0, "nothing was made for it");
-    assert!(runs.files().join("models/work").is_dir());
+    let files = runs.files();
+    assert!(files.join("models/work").is_dir());
+    assert_eq!(fs::metadata(files.join("models/model")).unwrap().len(), bytes);
     let stored = names(&runs.repository("_layers/sha256"));
     let bytes: u64 =
         stored.iter().map(|hex| fs::metadata(stored_blob(&runs.registry, hex)).unwrap().len()).sum();
@@ -373,6 +383,16 @@ fn what_a_backend_lacks_is_refused_at_its_line() {
         let expected = format!("error: RUN {what} cannot be carried out by buildah\n");
         assert!(said.starts_with(&expected) && said.contains("Dockerfile:2:"), "{said}");
         assert_eq!(runs.jobs(), Vec::<String>::new());
+        // Nobody calls it buildable beforehand, and a part that waits for another's result is no exception.
+        let runs = Runs::new(&format!("FROM @BASE@ AS a\nRUN true\nFROM a\nRUN touch /a\nRUN {flag} true\n"));
+        let said = ended(&mut runs.build(&["--quiet"])).failed(3);
+        assert!(said.starts_with(&expected) && said.contains("Dockerfile:5:"), "{said}");
+        assert_eq!(runs.jobs(), Vec::<String>::new());
+        let tag = runs.tag();
+        let flags = ["context", "--run", "buildah", "--native-run", "off", "-t", &tag];
+        assert_eq!(ended(&mut runs.site.ocib(&[&["plan", "--quiet"], &flags[..]].concat())).failed(3), said);
+        let found = ended(&mut runs.site.ocib(&[&["preflight"], &flags[..]].concat()));
+        assert_eq!(found.code(), Some(3), "{found:?}");
     }
     let runs = Runs::new("FROM @BASE@\nRUN <<EOF\n#!/usr/bin/node\nEOF\n");
     let said = ended(&mut runs.build(&["--quiet"])).failed(3);

@@ -10,8 +10,16 @@ use ocib_store::{Diagnosis, Login};
 
 use crate::terminal::printable;
 
-/// Where the causes are explained; an id is added.
-pub(crate) const CAUSES: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/causes.md#");
+/// Where a cause is explained: what ends a RUN is told where its backend is.
+pub(crate) fn page(cause: &str) -> String {
+    const CAUSES: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/causes.md#");
+    const PODS: &str =
+        concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/run-kubernetes.md#when-it-does-not-end-well");
+    match cause.starts_with("run-") {
+        true => PODS.to_owned(),
+        false => format!("{CAUSES}{cause}"),
+    }
+}
 
 /// How a run of the program ended if not well; `docs/errors.md` describes them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

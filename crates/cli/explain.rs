@@ -7,14 +7,14 @@ use ocib_store::{Cause, Diagnosis};
 use serde_json::json;
 
 use crate::{
-    diagnostic::{CAUSES, Exit, Failure},
+    diagnostic::{Exit, Failure, page},
     report,
     terminal::printable,
 };
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-docs/causes.md lists all causes.
+docs/causes.md lists all causes, docs/run-kubernetes.md those of RUN in pods.
 
 Exit codes: 0 a cause was found, 1 none was found, 2 usage.")]
 pub(crate) struct Explain {
@@ -37,17 +37,11 @@ pub(crate) fn run(explain: &Explain) -> Result<(), Failure> {
         [dash] if dash == "-" => stdin()?,
         words => words.join(" "),
     };
-    let causes: Vec<(&Cause, String)> = match Cause::named(text.trim()) {
-        Some(cause) => vec![(cause, cause.general_remedy())],
-        None => {
-            let found = Diagnosis::all_of_log(&text);
-            found.into_iter().map(|found| (found.cause, found.remedy())).collect()
-        }
-    };
+    let causes = explained(&text);
     if explain.json {
         report::result(&format!("{:#}", json(&causes)));
     } else {
-        causes.iter().for_each(|(cause, remedy)| report::result(&shown(cause, remedy)));
+        causes.iter().for_each(|found| report::result(&shown(found)));
     }
     match causes.is_empty() {
         true => Err(Failure::new(Exit::Failed, "no known cause fits this text")
@@ -63,18 +57,42 @@ fn stdin() -> Result<String, Failure> {
     Ok(String::from_utf8_lossy(&log).into_owned())
 }
 
-fn shown(cause: &Cause, remedy: &str) -> String {
-    printable(&format!("{}: {}\n  {remedy}\n  {CAUSES}{}", cause.id, cause.title, cause.id))
+/// A cause as it is told.
+struct Explained {
+    id: &'static str,
+    title: &'static str,
+    remedy: String,
 }
 
-fn json(causes: &[(&Cause, String)]) -> serde_json::Value {
-    let one = |(cause, remedy): &(&Cause, String)| {
-        json!({
-            "cause": cause.id,
-            "title": cause.title,
-            "remedy": remedy,
-            "docs": format!("{CAUSES}{}", cause.id),
-        })
-    };
+/// What `text` speaks of: the id of a cause, or a log.
+fn explained(text: &str) -> Vec<Explained> {
+    if let Some(cause) = Cause::named(text.trim()) {
+        return vec![Explained { id: cause.id, title: cause.title, remedy: cause.general_remedy() }];
+    }
+    let found = Diagnosis::all_of_log(text).into_iter();
+    let causes =
+        found.map(|found| Explained { id: found.cause.id, title: found.cause.title, remedy: found.remedy() });
+    ends(text).chain(causes).collect()
+}
+
+/// The ends of RUN in pods, which a table of the backend has.
+#[cfg(feature = "kaniko")]
+fn ends(text: &str) -> impl Iterator<Item = Explained> {
+    let ends = ocib_kaniko::End::all_of_log(text).into_iter();
+    ends.map(|end| Explained { id: end.cause(), title: end.what(), remedy: end.remedy().to_owned() })
+}
+
+#[cfg(not(feature = "kaniko"))]
+fn ends(_: &str) -> impl Iterator<Item = Explained> {
+    std::iter::empty()
+}
+
+fn shown(found: &Explained) -> String {
+    let Explained { id, title, remedy } = found;
+    printable(&format!("{id}: {title}\n  {remedy}\n  {}", page(id)))
+}
+
+fn json(causes: &[Explained]) -> serde_json::Value {
+    let one = |Explained { id, title, remedy }: &Explained| json!({ "cause": id, "title": title, "remedy": remedy, "docs": page(id) });
     json!({ "causes": causes.iter().map(one).collect::<Vec<_>>() })
 }

@@ -17,7 +17,7 @@ use crate::{
     build::{self, Wired},
     diagnostic::Failure,
     output::{Means, Output},
-    progress, report, wiring,
+    progress, report, run, wiring,
 };
 
 /// Stands in the place of values that seem to be secret.
@@ -42,6 +42,8 @@ pub(crate) fn run(plan: &args::Plan) -> Result<(), Failure> {
     let outputs = Output::all(flags)?;
     let events = progress::watch(flags.shared.progress, flags.shared.quiet);
     let (wired, runtime) = Wired::new(flags, events, wiring::http(&flags.shared)?, Backoff::default())?;
+    let backend = run::backend(flags, &wired.clients)?;
+    let has_backend = backend.is_some();
     // What a build would refuse before it starts is refused here, too; sinks touch nothing yet.
     let means = Means::of(flags, wired.clients.clone(), wired.sealer(flags)?)?;
     outputs.iter().try_for_each(|output| output.clone().sinks(&flags.tags, &means).map(drop))?;
@@ -49,7 +51,7 @@ pub(crate) fn run(plan: &args::Plan) -> Result<(), Failure> {
     // Progress is drawn to its end before anything else is said.
     let (outline, places) = wiring::finish(runtime, async move {
         let Wired { request, name, images, fetcher, events, .. } = &wired;
-        let outline = outline(Arc::clone(request), images, Some(fetcher)).await;
+        let outline = outline(Arc::clone(request), images, Some(fetcher), backend.as_deref()).await;
         let outline = outline.map_err(|error| wired.failure(&error))?;
         build::warn_of(&outline.warnings, request, name, &**events)?;
         let places = fate::places(&outline, &outputs, &means).await;
@@ -57,7 +59,6 @@ pub(crate) fn run(plan: &args::Plan) -> Result<(), Failure> {
         Ok((outline, places))
     })?;
     let names = flags.tags.iter().map(|tag| tag.clone().or_latest().to_string()).collect();
-    let has_backend = flags.run.is_given();
     let shown = Shown { name, request, outline, has_backend, places, names };
     report::result(&if plan.json { json::object(&shown) } else { text::plan(&shown) });
     Ok(())

@@ -11,6 +11,7 @@ use std::{sync::Arc, time::Duration};
 
 use clap::Args;
 use ocib_build::{PartOutline, Prepared, Supplies, bases, outline, prepare};
+use ocib_image::RunBackend;
 use ocib_net::{Backoff, HttpOptions};
 
 use self::findings::{Finding, Findings};
@@ -23,7 +24,7 @@ use crate::{
     output::{Means, Output},
     progress,
     registries::Clients,
-    report, wiring,
+    report, run, wiring,
 };
 
 #[derive(Args, Debug)]
@@ -79,7 +80,8 @@ pub(crate) fn run(preflight: &Preflight) -> Result<(), Failure> {
     let findings = wiring::finish(runtime, async move {
         let prepared = match &wired {
             Some(wired) if build.run.is_given() => {
-                outlined(wired, &build.run.name(), &mut findings).await;
+                let backend = run::backend(build, &wired.clients)?;
+                outlined(wired, &build.run.name(), backend.as_deref(), &mut findings).await;
                 #[cfg(feature = "kaniko")]
                 if build.run.run == Run::Kaniko {
                     cluster::check(build, &wired.request.platforms, &wired.images, &mut findings).await;
@@ -104,16 +106,21 @@ pub(crate) fn run(preflight: &Preflight) -> Result<(), Failure> {
 }
 
 /// Looks at what a build that delegates would do, which runs nothing.
-async fn outlined(wired: &Wired, backend: &str, findings: &mut Findings) {
+async fn outlined(
+    wired: &Wired,
+    name_of_run: &str,
+    backend: Option<&dyn RunBackend>,
+    findings: &mut Findings,
+) {
     let Wired { request, name, images, fetcher, .. } = wired;
-    match outline(Arc::clone(request), images, Some(fetcher)).await {
+    match outline(Arc::clone(request), images, Some(fetcher), backend).await {
         Ok(outline) => {
             let parts =
                 outline.targets.iter().flat_map(|target| &target.stages).flat_map(|stage| &stage.parts);
             let count = parts.filter(|part| matches!(part, PartOutline::Delegated(_))).count();
             findings.add(Finding::ok("dockerfile", name, "every instruction can be carried out"));
-            let detail = format!("{count} parts with RUN, for {backend}, unless their results are there");
-            findings.add(Finding::ok("run", backend, detail));
+            let detail = format!("{count} parts with RUN, for {name_of_run}, unless their results are there");
+            findings.add(Finding::ok("run", name_of_run, detail));
         }
         Err(error) => findings.add(Finding::failed("dockerfile", name, &wired.failure(&error))),
     }

@@ -35,7 +35,7 @@ use std::{
 
 use futures_channel::oneshot;
 use futures_util::{TryStreamExt, future::try_join_all, stream::FuturesUnordered};
-use ocib_image::{Events, Fetch, ImageName, ImageSource, Platform, Sink};
+use ocib_image::{Events, Fetch, ImageName, ImageSource, Platform, RunBackend, Sink};
 
 pub use context::Timestamps;
 pub use delegate::Runs;
@@ -170,18 +170,23 @@ async fn targets(
 ///
 /// Dropping the future ends it; work on files that is under way ends by itself soon after.
 ///
-/// Without `fetch`, an ADD of a URL or repository is an error.
+/// Without `fetch`, an ADD of a URL or repository is an error. With `backend`, so is what it cannot do.
 pub async fn outline(
     request: Arc<Request>,
     source: &dyn ImageSource,
     fetch: Option<&dyn Fetch>,
+    backend: Option<&dyn RunBackend>,
 ) -> Result<Outline, Error> {
     let images = resolve_all(&request, source).await?;
     let plans = plans(&request, &images)?;
     let (compression, warnings) = (request.compression, warnings(&plans));
     let remotes = fetch_all(&plans, fetch).await?;
+    let backend = backend.map(lower::Backend::of);
     let targets = blocking(move || {
         let mut lowering = Lowering::new(request, images, remotes).only_looking();
+        if let Some(backend) = backend {
+            lowering = lowering.for_backend(backend);
+        }
         plans.into_iter().map(|plan| lowering.survey(plan)).collect::<Result<_, _>>()
     });
     Ok(Outline { targets: targets.await?, compression, warnings })

@@ -5,7 +5,7 @@ use ocib_store::{Cause, Diagnosis};
 use serde_json::{Value, json};
 
 use crate::{
-    diagnostic::{CAUSES, Exit, Failure, exit_of_kind, exit_of_place, with_causes},
+    diagnostic::{Exit, Failure, exit_of_kind, exit_of_place, page, with_causes},
     terminal::printable,
 };
 
@@ -41,16 +41,6 @@ impl Status {
             Self::Problem => "problem",
             Self::Unknown => "unknown",
         }
-    }
-}
-
-/// Where a cause is explained: what ends a RUN is told where its backend is.
-fn page(cause: &str) -> String {
-    const PODS: &str =
-        concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/run-kubernetes.md#when-it-does-not-end-well");
-    match cause.starts_with("run-") {
-        true => PODS.to_owned(),
-        false => format!("{CAUSES}{cause}"),
     }
 }
 

@@ -213,12 +213,70 @@ impl End {
         Self::ALL.iter().copied().find(|end| end.cause() == cause)
     }
 
+    /// Every end that a log speaks of, each once, in the order of its lines: by its name, by what ocib says
+    /// of it, or in the words of Kubernetes and Kaniko.
+    ///
+    /// ```
+    /// use ocib_kaniko::End;
+    /// assert_eq!(End::all_of_log("builds/a  0/1  ImagePullBackOff  0  2m"), [End::ImagePull]);
+    /// ```
+    pub fn all_of_log(text: &str) -> Vec<Self> {
+        let mut found: Vec<Self> = Vec::new();
+        for end in text.lines().filter_map(Self::of_line) {
+            if !found.contains(&end) {
+                found.push(end);
+            }
+        }
+        found
+    }
+
+    fn of_line(line: &str) -> Option<Self> {
+        let says = |end: &Self| line.contains(&format!("[{}]", end.cause())) || line.contains(end.what());
+        let fits =
+            |(signs, end): &(&[&str], Self)| signs.iter().all(|sign| line.contains(sign)).then_some(*end);
+        Self::named(line.trim())
+            .or_else(|| Self::ALL.iter().copied().find(says))
+            .or_else(|| WORDS.iter().find_map(fits))
+    }
+
     /// Whether the same job may be given to another pod at once: it was not the job's fault, and nothing
     /// that counts was done.
     pub(crate) fn is_retried(self) -> bool {
         matches!(self, Self::ContextCut | Self::NodeLost | Self::Preempted | Self::NotAdmitted)
     }
 }
+
+/// Words of Kubernetes and of Kaniko that mean one end wherever they stand, the particular before the
+/// general.
+const WORDS: &[(&[&str], End)] = &[
+    (&["violates PodSecurity"], End::PodSecurity),
+    (&["exceeded quota:"], End::Quota),
+    (&["admission webhook", "denied the request"], End::Admission),
+    (&["because it is being terminated"], End::NamespaceEnding),
+    (&["is forbidden: User", "cannot"], End::Forbidden),
+    (&["nodes are available", "Insufficient"], End::NoRoom),
+    (&["nodes are available", "taint"], End::Tainted),
+    (&["nodes are available"], End::Unschedulable),
+    (&["ErrImageNeverPull"], End::ImageAbsent),
+    (&["InvalidImageName"], End::ImageName),
+    (&["ErrImagePull"], End::ImagePull),
+    (&["ImagePullBackOff"], End::ImagePull),
+    (&["CreateContainerConfigError"], End::ContainerConfig),
+    (&["CreateContainerError"], End::ContainerCreate),
+    (&["RunContainerError"], End::ContainerCreate),
+    (&["FailedMount"], End::Volume),
+    (&["FailedCreatePodSandBox"], End::Sandbox),
+    (&["OOMKilled"], End::OomKilled),
+    (&["Evicted"], End::Evicted),
+    (&["ephemeral local storage usage exceeds"], End::Evicted),
+    (&["Pod was active on the node longer than the specified deadline"], End::Deadline),
+    (&["error pushing image"], End::Push),
+    (&["error checking push permissions"], End::Push),
+    (&["exec format error"], End::Architecture),
+    (&["error resolving source context", "unexpected EOF"], End::ContextCut),
+    (&["waiting for process to exit: exit status"], End::Command),
+    (&["waiting for process to exit: signal"], End::CommandKilled),
+];
 
 #[cfg(test)]
 mod tests {
@@ -235,6 +293,21 @@ mod tests {
             assert!(!end.what().ends_with('.') && !end.remedy().ends_with('.'), "{end:?}");
             assert_eq!(End::named(end.cause()), Some(end));
         }
+    }
+
+    #[test]
+    fn each_end_is_found_by_its_name_and_by_its_message() {
+        for &end in End::ALL {
+            assert_eq!(End::all_of_log(end.cause()), [end]);
+            assert_eq!(End::all_of_log(&format!("error[{}]: anything", end.cause())), [end]);
+            assert_eq!(End::all_of_log(&format!("error: {}", end.error("seen").message)), [end]);
+        }
+        for (signs, end) in WORDS {
+            assert_eq!(End::all_of_log(&format!("x {}", signs.join(" x "))), [*end], "{signs:?}");
+        }
+        let log = "0/3 nodes are available: 3 Insufficient cpu.\nwell\n0/3 nodes are available: 3 Insufficient cpu.\n";
+        assert_eq!(End::all_of_log(log), [End::NoRoom]);
+        assert_eq!(End::all_of_log("everything is fine"), []);
     }
 
     #[test]

@@ -75,6 +75,11 @@ impl Stages {
         results: &Results,
     ) -> Result<Vec<Arc<Wanted>>, Unlowered> {
         let mut wanted = Vec::new();
+        for part in self.plan.stages.iter().flat_map(|plan| &plan.parts) {
+            if let StagePart::Delegated(part) = part {
+                lowering.require_features(part)?;
+            }
+        }
         for plan in &self.plan.stages {
             if self.files.contains_key(&plan.index) {
                 continue;

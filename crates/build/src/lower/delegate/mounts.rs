@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use ocib_dockerfile::{Span, Spanned};
-use ocib_image::ImageName;
+use ocib_image::{ImageName, RunFiles};
 
 use super::{
+    super::{Backend, Lowering},
     diff_ids, made,
     writer::{Writer, unwritable},
 };
@@ -13,18 +14,15 @@ use crate::{
     Error, Problem,
     delegate::{Input, Piece, flag},
     files::Mode,
-    plan::{Action, Around, CopyPlan, MountPlan, MountSource, RunPlan, Source, Step},
+    plan::{Act, Action, Around, CopyPlan, Delegated, MountPlan, MountSource, RunPlan, Source, Step},
     stages::Origin,
 };
 
 impl Writer<'_> {
     pub(super) fn mount(&mut self, mount: &MountPlan, pieces: &mut Vec<Piece>) -> Result<(), Error> {
-        let is_required = mount.option(&["required"]).is_some_and(|value| !matches!(value, "false" | "0"));
-        if matches!(&*mount.kind, "secret" | "ssh") && !is_required {
-            // None is given, and then BuildKit mounts nothing.
+        if is_left_out(mount) {
             return Ok(());
         }
-        self.require_mount(&mount.kind, mount.span)?;
         let mut options: Vec<(String, Option<String>)> = mount.options.clone();
         let from = match &mount.source {
             MountSource::Nothing => None,
@@ -60,9 +58,6 @@ impl Writer<'_> {
         from: Option<Origin>,
         options: &mut Vec<(String, Option<String>)>,
     ) -> Result<usize, Error> {
-        if self.is_by_context() {
-            return Err(self.cannot("--mount=type=bind of a context").at(mount.span));
-        }
         let source = mount.option(&["source", "src"]).unwrap_or("/").to_owned();
         let plan = CopyPlan {
             from,
@@ -117,32 +112,66 @@ impl Writer<'_> {
         Ok(Some(self.image(input)))
     }
 
-    pub(super) fn flags(&mut self, span: Span, run: &RunPlan, pieces: &mut Vec<Piece>) -> Result<(), Error> {
-        let features = self.lowering.backend.map(|backend| backend.features);
-        let flags = [
-            ("network", &run.network, "default", features.is_none_or(|features| features.network)),
-            ("security", &run.security, "sandbox", features.is_none_or(|features| features.security)),
-        ];
-        for (name, value, default, is_possible) in flags {
-            let Some(value) = value.as_ref().filter(|value| **value != default) else { continue };
-            if !is_possible {
-                return Err(self.cannot(&format!("--{name}={value}")).at(span));
-            }
+    pub(super) fn flags(run: &RunPlan, pieces: &mut Vec<Piece>) {
+        for (name, value) in flags(run) {
             pieces.push(Piece::Text(format!(" --{name}={value}")));
         }
-        match run.devices.first() {
-            Some(device) => Err(self.cannot(&format!("--device={device}")).at(span)),
-            None => Ok(()),
+    }
+}
+
+/// The flags of a RUN that ask for something else than the default.
+fn flags(run: &RunPlan) -> impl Iterator<Item = (&'static str, &str)> {
+    let flags = [("network", &run.network, "default"), ("security", &run.security, "sandbox")];
+    flags.into_iter().filter_map(|(name, value, default)| {
+        Some((name, value.as_deref().filter(|value| *value != default)?))
+    })
+}
+
+/// No secret and no agent is given, and then BuildKit mounts nothing.
+fn is_left_out(mount: &MountPlan) -> bool {
+    let is_required = mount.option(&["required"]).is_some_and(|value| !matches!(value, "false" | "0"));
+    matches!(&*mount.kind, "secret" | "ssh") && !is_required
+}
+
+impl Lowering {
+    /// An error if the backend, where it is known, lacks what the part needs. This depends on no result, so
+    /// that nothing has run when it is refused.
+    pub(in crate::lower) fn require_features(&self, part: &Delegated) -> Result<(), Error> {
+        for within in &part.instructions {
+            let Act::Run(run) = &within.act else { continue };
+            for mount in run.mounts.iter().filter(|mount| !is_left_out(mount)) {
+                let can = |backend: Backend| backend.features.mounts.contains(&&*mount.kind);
+                self.require(can, || format!("--mount=type={}", mount.kind), mount.span)?;
+                let is_context =
+                    matches!(mount.source, MountSource::Context | MountSource::From(Origin::Tree(_)));
+                let can = |backend: Backend| !is_context || backend.files == RunFiles::Registry;
+                self.require(can, || "--mount=type=bind of a context".to_owned(), mount.span)?;
+            }
+            for (name, value) in flags(run) {
+                let can = |backend: Backend| match name {
+                    "network" => backend.features.network,
+                    _ => backend.features.security,
+                };
+                self.require(can, || format!("--{name}={value}"), within.span)?;
+            }
+            if let Some(device) = run.devices.first() {
+                self.require(|_| false, || format!("--device={device}"), within.span)?;
+            }
         }
+        Ok(())
     }
 
-    fn require_mount(&self, kind: &str, span: Span) -> Result<(), Error> {
-        let can = self.lowering.backend.is_none_or(|backend| backend.features.mounts.contains(&kind));
-        if can { Ok(()) } else { Err(self.cannot(&format!("--mount=type={kind}")).at(span)) }
-    }
-
-    fn cannot(&self, what: &str) -> Problem {
-        let backend = self.lowering.backend.map_or("none", |backend| backend.name);
-        Problem::Unsupported { backend, what: what.to_owned() }
+    fn require(
+        &self,
+        can: impl FnOnce(Backend) -> bool,
+        what: impl FnOnce() -> String,
+        span: Span,
+    ) -> Result<(), Error> {
+        match self.backend {
+            Some(backend) if !can(backend) => {
+                Err(Problem::Unsupported { backend: backend.name, what: what() }.at(span))
+            }
+            _ => Ok(()),
+        }
     }
 }

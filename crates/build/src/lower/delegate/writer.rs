@@ -53,9 +53,11 @@ impl<'a> Writer<'a> {
         self.copies.iter().map(part_bytes).chain(by_context).sum()
     }
 
-    /// Whether files reach the backend by its context.
+    /// Whether files reach the backend by its context. Jobs that are only looked at are shown as those with
+    /// images of files, whichever way the files would go.
     pub(super) fn is_by_context(&self) -> bool {
-        self.lowering.backend.is_some_and(|backend| backend.files == RunFiles::Context)
+        !self.lowering.only_looks
+            && self.lowering.backend.is_some_and(|backend| backend.files == RunFiles::Context)
     }
 
     /// The images by number, the Dockerfile that names them, and what is in its context.
@@ -234,7 +236,7 @@ impl<'a> Writer<'a> {
         for mount in &run.mounts {
             self.mount(mount, &mut pieces)?;
         }
-        self.flags(span, run, &mut pieces)?;
+        Self::flags(run, &mut pieces);
         let command = match &run.script {
             None => run.command.clone(),
             Some(script) => script::command(script).ok_or_else(|| Problem::Script.at(span))?,
