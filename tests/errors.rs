@@ -115,7 +115,7 @@ help: did you mean --chown?
   | |______^
   |
 help: this stage would be delegated from its first RUN to its last, as `ocib plan` shows; allow it with --run \
-         buildah, podman or docker, or choose a stage without RUN by --target
+         kaniko, buildah, podman or docker, or choose a stage without RUN by --target
 ",
     ),
     (

@@ -119,7 +119,9 @@ async fn outlined(
                 outline.targets.iter().flat_map(|target| &target.stages).flat_map(|stage| &stage.parts);
             let count = parts.filter(|part| matches!(part, PartOutline::Delegated(_))).count();
             findings.add(Finding::ok("dockerfile", name, "every instruction can be carried out"));
-            let detail = format!("{count} parts with RUN, for {name_of_run}, unless their results are there");
+            let parts = if count == 1 { "part" } else { "parts" };
+            let detail =
+                format!("{count} {parts} with RUN, for {name_of_run}, unless their results are there");
             findings.add(Finding::ok("run", name_of_run, detail));
         }
         Err(error) => findings.add(Finding::failed("dockerfile", name, &wired.failure(&error))),

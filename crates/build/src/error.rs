@@ -279,7 +279,7 @@ impl Problem {
         match self {
             Self::Run { .. } => Some(
                 "this stage would be delegated from its first RUN to its last, as `ocib plan` shows; allow it with \
-                 --run buildah, podman or docker, or choose a stage without RUN by --target"
+                 --run kaniko, buildah, podman or docker, or choose a stage without RUN by --target"
                     .to_owned(),
             ),
             Self::NoShell => Some(
