@@ -114,15 +114,6 @@ kubernetes_schemas() {
         fail "kubernetes-validate cannot be fetched from PyPI"
 }
 
-# AWS's APIs as others wrote them down, in a Python environment of its own.
-moto() {
-    local venv="$PWD/target/test-data/moto"
-    [ -x "$venv/bin/moto_server" ] && return
-    rm -rf "$venv"
-    python3 -m venv "$venv" || fail "python3 makes no environment: as root, run: apt-get install python3-venv"
-    "$venv/bin/pip" install -q --disable-pip-version-check "moto[server]==5.*" || fail "moto cannot be installed"
-}
-
 # A static arm64 program and an emulator that runs it. Both are taken out of their packages: neither
 # a foreign architecture nor binfmt handlers are registered on this machine.
 arm64_programs() {

@@ -7,10 +7,14 @@ use std::{
     time::Duration,
 };
 
-use ocib_testkit::{KubeFake, KubeOptions, KubeStep, Registry, RegistryOptions, checkout, require};
+use ocib_testkit::{
+    KubeFake, KubeOptions, KubeStep, Registry, RegistryOptions, S3Server, arm64_busybox, checkout, require,
+};
 use serde_json::{Value, json};
 
-use crate::program::{Ended, Site, ended, manifest, set_mode, signal, started, tag_digest, until, wait};
+use crate::program::{
+    Ended, Site, ended, manifest, names, set_mode, signal, started, tag_digest, until, wait,
+};
 
 /// A registry with a base that has a shell, a cluster, and a Dockerfile.
 struct Runs {
@@ -32,14 +36,24 @@ impl Runs {
 
     /// The same on a base for these platforms, with the same program for all of them.
     fn on(dockerfile: &str, options: RegistryOptions, cluster: KubeFake, platforms: &str) -> Self {
-        let registry = Registry::start(options);
         let base = Site::new("FROM scratch\nCOPY bin /bin/\n");
         base.file("context/bin/sh", fs::read(require("busybox", "busybox-static")).unwrap());
         set_mode(base.path("context/bin/sh"), 0o755);
         std::os::unix::fs::symlink("sh", base.path("context/bin/cat")).unwrap();
+        Self::based(dockerfile, options, cluster, (&base, platforms))
+    }
+
+    /// The same on a base that is built from there, for these platforms.
+    fn based(
+        dockerfile: &str,
+        options: RegistryOptions,
+        cluster: KubeFake,
+        (base, platforms): (&Site, &str),
+    ) -> Self {
+        let registry = Registry::start(options);
         let name = format!("{}/base:1", registry.host());
         let runs = Self { site: Site::new(&dockerfile.replace("@BASE@", &name)), registry, cluster };
-        login(&runs.registry, &base);
+        login(&runs.registry, base);
         let mut push = base.build(&["--push", "-t", &name, "--platform", platforms]);
         ended(push.env("DOCKER_CONFIG", base.path("docker"))).done();
         login(&runs.registry, &runs.site);
@@ -137,6 +151,36 @@ fn platforms_run_at_once_and_end_in_one_index() {
     assert_eq!(runs.cluster.left(), Vec::<String>::new());
 }
 
+/// The shell of each platform's base is a program for that platform, which says what it runs on.
+#[test]
+fn each_platform_is_run_on_its_own_architecture() {
+    const BOTH: &str = "linux/amd64,linux/arm64";
+    let base = Site::new("FROM scratch\nARG TARGETARCH\nCOPY $TARGETARCH /bin/\n");
+    for (architecture, busybox) in
+        [("amd64", require("busybox", "busybox-static")), ("arm64", arm64_busybox())]
+    {
+        for name in ["busybox", "sh"] {
+            let path = format!("context/{architecture}/{name}");
+            base.file(&path, fs::read(&busybox).unwrap());
+            set_mode(base.path(&path), 0o755);
+        }
+    }
+    let cluster = KubeFake::start(KubeOptions::default(), |_| executed());
+    let dockerfile =
+        "FROM @BASE@\nCOPY file /\nRUN busybox uname -m > /machine; busybox cat /file >> /machine\n";
+    let runs = Runs::based(dockerfile, RegistryOptions::default(), cluster, (&base, BOTH));
+    runs.site.file("context/file", "copied\n");
+    runs.built(&["--platform", BOTH]);
+    let tag = format!("{}/app:1", runs.registry.host());
+    assert_eq!(manifest(&tag)["manifests"].as_array().unwrap().len(), 2);
+    for (architecture, machine) in [("amd64", "x86_64"), ("arm64", "aarch64")] {
+        let files = runs.site.unpacked(&format!("docker://{tag}"), architecture);
+        let said = fs::read_to_string(files.join("machine")).unwrap();
+        assert_eq!(said, format!("{machine}\ncopied\n"), "{architecture}");
+    }
+    assert_eq!(runs.cluster.left(), Vec::<String>::new());
+}
+
 #[test]
 fn files_over_the_api_server() {
     for kube in [KubeOptions::default(), KubeOptions::v1_20()] {
@@ -148,6 +192,82 @@ fn files_over_the_api_server() {
         assert!(runs.cluster.input_bytes() > 0);
         assert_eq!(runs.cluster.left(), Vec::<String>::new());
     }
+}
+
+#[test]
+fn files_on_a_volume() {
+    let kube = KubeOptions { claims: &[("work", "ReadWriteMany")], ..KubeOptions::default() };
+    let cluster = KubeFake::start(kube, |_| executed());
+    let runs = with_files(Runs::new(DOCKERFILE, RegistryOptions::default(), cluster));
+    // A directory of the volume, as a pod of ocib's would mount it.
+    let here = runs.cluster.volume("work").join("ci");
+    fs::create_dir(&here).unwrap();
+    let way = format!("pvc:work/ci:{}", here.display());
+    runs.built(&["--run-context", &way]);
+    assert_eq!(runs.file("made"), "before\nbetween\n");
+    let pod = &runs.cluster.created()[0];
+    assert_eq!(pod["spec"]["volumes"][1]["persistentVolumeClaim"]["claimName"], "work");
+    assert_eq!(names(&here), Vec::<String>::new());
+
+    // Also after a failure, and where ocib is told to end.
+    let wrong = ["--run-context", &way, "--no-cache", "--run-executor-arg", "--none"];
+    let failed = ended(&mut runs.build(&wrong)).failed(6);
+    assert!(failed.contains("error[run-executor]"), "{failed}");
+    assert_eq!((names(&here), runs.cluster.left()), (Vec::new(), Vec::new()));
+    let missing =
+        ended(&mut runs.build(&["--run-context", "pvc:work:/does/not/exist", "--no-cache"])).failed(3);
+    assert!(missing.contains("error[run-context-put]") && missing.contains("/does/not/exist"), "{missing}");
+}
+
+#[test]
+fn signals_take_the_context_along() {
+    let endless = |_: &Value| vec![KubeStep::Schedule, KubeStep::Running, KubeStep::Pause(600_000)];
+    let kube = KubeOptions { claims: &[("work", "ReadWriteMany")], ..KubeOptions::default() };
+    let cluster = KubeFake::start(kube, endless);
+    let runs = with_files(Runs::new(DOCKERFILE, RegistryOptions::default(), cluster));
+    let here = runs.cluster.volume("work");
+    let mut child = started(&mut runs.build(&["--run-context", &format!("pvc:work:{}", here.display())]));
+    until(&mut child, "a pod", || !runs.cluster.created().is_empty());
+    assert_eq!(names(&here).len(), 1);
+    signal(&child, "INT");
+    assert_eq!(wait(child).code(), Some(130));
+    assert_eq!((names(&here), runs.cluster.left()), (Vec::new(), Vec::new()));
+}
+
+/// Who the pod is in the bucket is its own affair: here a patch says it, on clusters the service account does.
+#[test]
+fn files_by_a_bucket() {
+    let server = S3Server::start();
+    server.put("contexts", &[("other", b"stays")], false);
+    let keys = [("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "planted-key")];
+    let of = |way: &str| {
+        let cluster = KubeFake::start(KubeOptions::default(), |_| executed());
+        let runs = with_files(Runs::new(DOCKERFILE, RegistryOptions::default(), cluster));
+        runs.site.file("patch.yaml", "spec:\n  containers:\n  - name: kaniko\n    env:\n    - {name: AWS_ACCESS_KEY_ID, value: test}\n    - {name: AWS_SECRET_ACCESS_KEY, value: planted-key}\n");
+        let build = |more: &[&str]| {
+            let mut build = runs.build(&[&["--run-context", way], more].concat());
+            build.envs(keys).env("AWS_ENDPOINT_URL_S3", server.endpoint());
+            ended(&mut build)
+        };
+        let refused = build(&[]);
+        let built = build(&["--run-pod-patch", "patch.yaml"]).done();
+        assert_eq!(runs.file("made"), "before\nbetween\n");
+        assert_eq!(runs.cluster.left(), Vec::<String>::new());
+        let pod = runs.cluster.created().pop().unwrap();
+        let arguments = pod["spec"]["containers"][0]["args"].as_array().unwrap().clone();
+        assert!(
+            arguments
+                .iter()
+                .any(|argument| argument.as_str().unwrap().starts_with(&format!("--context={way}/ocib-"))),
+            "{arguments:?}"
+        );
+        (refused, built)
+    };
+    let (refused, _) = of("s3://contexts/ci");
+    let refused = refused.failed(3);
+    assert!(refused.contains("error[run-context-read]"), "{refused}");
+    assert!(!refused.contains("planted-key"), "{refused}");
+    assert_eq!(server.keys("contexts"), ["other"]);
 }
 
 /// The registry asks for a login; the pod gets ocib's, and nothing else sees it.
@@ -220,6 +340,12 @@ fn preflight_looks_at_the_cluster() {
         (KubeOptions { pod_security: Some("restricted"), ..KubeOptions::default() }, "run-pod-security", 4),
         (KubeOptions { nodes: &["arm64"], ..KubeOptions::default() }, "run-no-node-of-architecture", 6),
         (KubeOptions { pods_max: Some(0), ..KubeOptions::default() }, "run-quota", 6),
+        (
+            KubeOptions { quota: &[("requests.ephemeral-storage", "1Gi")], ..KubeOptions::default() },
+            "run-quota",
+            6,
+        ),
+        (KubeOptions { quota: &[("limits.memory", "1Gi")], ..KubeOptions::default() }, "run-quota", 6),
     ] {
         let (ended, found) = of(options);
         let problems: Vec<&Value> =

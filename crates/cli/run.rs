@@ -4,6 +4,8 @@
 //! and a module beside `local.rs` that reads its own flags.
 
 #[cfg(feature = "kaniko")]
+mod context;
+#[cfg(feature = "kaniko")]
 mod kaniko;
 #[cfg(feature = "local")]
 mod local;
@@ -61,6 +63,14 @@ impl RunFlags {
     /// Whether there is who carries out RUN.
     pub(crate) fn is_given(&self) -> bool {
         self.run != Run::None
+    }
+
+    /// Whether files go to a bucket on the way, in parts that are in memory meanwhile.
+    pub(crate) fn is_by_bucket(&self) -> bool {
+        #[cfg(feature = "kaniko")]
+        return self.run == Run::Kaniko && matches!(self.kaniko.run_context, context::RunContext::Bucket(_));
+        #[cfg(not(feature = "kaniko"))]
+        false
     }
 
     /// The value of `--run`.

@@ -51,6 +51,8 @@ pub(crate) struct Target {
 pub(crate) enum Part {
     /// One of the base's.
     Base(Box<Blob>, DiffId),
+    /// One that a backend made, by the instruction of this text.
+    Ran(Box<Blob>, DiffId, Arc<str>),
     /// One that is made here.
     Made(Arc<Make>),
 }

@@ -81,6 +81,8 @@ async fn buckets() {
     google_is_asked_with_its_token(&server).await;
     digests_are_those_that_the_store_keeps(&server).await;
     an_object_that_was_replaced_is_an_error(&server).await;
+    what_is_written_can_be_read_and_removed(&server).await;
+    what_was_begun_is_taken_away(&server).await;
 }
 
 async fn a_prefix_is_a_tree_and_an_object_a_file(server: &S3Server) {
@@ -132,6 +134,48 @@ async fn an_object_that_was_replaced_is_an_error(server: &S3Server) {
     let error = read(&tree, "plain", 0).await.unwrap_err();
     let LayerError::Changed { what, .. } = error else { panic!("{error}") };
     assert_eq!(what, "it has another entity tag now");
+}
+
+/// Of one part, of several, and of nothing.
+async fn what_is_written_can_be_read_and_removed(server: &S3Server) {
+    server.put("written", &[("other", b"")], false);
+    for (place, key) in [("s3://written/a/b/", "a/b/new &1.tar"), ("gs://written", "new &1.tar")] {
+        let uploads = Buckets::new(options(server)).uploads(&place.parse().unwrap()).unwrap();
+        for bytes in [0, 1000, (8 << 20) + 1, 20 << 20] {
+            let content = Noise::bytes(9, bytes);
+            let mut upload = uploads.begin("new &1.tar");
+            for piece in content.chunks(1 << 16) {
+                upload.write(piece).await.unwrap();
+            }
+            upload.finish().await.unwrap();
+            assert_eq!(server.keys("written"), [key, "other"]);
+            assert!(server.object("written", key) == content, "{place} {bytes}");
+            uploads.remove("new &1.tar").await.unwrap();
+            assert_eq!(server.keys("written"), ["other"]);
+        }
+        // Once more: nothing is there, and that is fine.
+        uploads.remove("new &1.tar").await.unwrap();
+        uploads.check("probe").await.unwrap();
+        assert_eq!(server.keys("written"), ["other"]);
+    }
+    let none = Buckets::new(options(server)).uploads(&"s3://nothing/x".parse().unwrap()).unwrap();
+    let error = none.check("probe").await.unwrap_err();
+    assert_eq!(
+        (error.kind, &*error.to_string()),
+        (PlaceErrorKind::NotFound, "s3://nothing/x: there is no such bucket")
+    );
+}
+
+/// Somebody gave up in the midst.
+async fn what_was_begun_is_taken_away(server: &S3Server) {
+    server.put("begun", &[("other", b"")], false);
+    let uploads = Buckets::new(options(server)).uploads(&"s3://begun".parse().unwrap()).unwrap();
+    let mut upload = uploads.begin("large");
+    upload.write(&Noise::bytes(9, 9 << 20)).await.unwrap();
+    drop(upload);
+    assert_eq!(server.keys("begun"), ["large", "other"], "an upload that goes on");
+    uploads.remove("large").await.unwrap();
+    assert_eq!(server.keys("begun"), ["other"]);
 }
 
 async fn lists_go_on_over_pages(server: &S3Server) {

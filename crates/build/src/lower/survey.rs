@@ -115,7 +115,7 @@ impl Lowering {
         }
         let layer = |part| match part {
             Part::Base(blob, diff_id) => Some(LayerOutline::Base(blob, diff_id)),
-            Part::Made { .. } => None,
+            Part::Ran(..) | Part::Made(_) => None,
         };
         Ok(self.base_parts(base)?.into_iter().filter_map(layer).collect())
     }
@@ -259,7 +259,7 @@ fn input_outline(name: String, target: &Target) -> InputOutline {
     let mut input = InputOutline { name, made_layers: 0, tar_bytes: 0, base_layers: 0, base_bytes: 0 };
     for part in &target.parts {
         match part {
-            Part::Base(blob, _) => {
+            Part::Base(blob, _) | Part::Ran(blob, ..) => {
                 input.base_layers += 1;
                 input.base_bytes += blob.descriptor.size;
             }
