@@ -8,7 +8,8 @@ use std::{
 };
 
 use ocib_testkit::{
-    KubeFake, KubeOptions, KubeStep, Registry, RegistryOptions, S3Server, arm64_busybox, checkout, require,
+    KubeFake, KubeOptions, KubeStep, Noise, Registry, RegistryOptions, S3Server, arm64_busybox, checkout,
+    require,
 };
 use serde_json::{Value, json};
 
@@ -77,8 +78,12 @@ impl Runs {
 
     /// What a file of the image holds.
     fn file(&self, name: &str) -> String {
+        String::from_utf8(self.bytes(name)).unwrap()
+    }
+
+    fn bytes(&self, name: &str) -> Vec<u8> {
         let image = self.site.unpacked(&format!("docker://{}/app:1", self.registry.host()), "amd64");
-        fs::read_to_string(image.join(name)).unwrap()
+        fs::read(image.join(name)).unwrap()
     }
 }
 
@@ -243,15 +248,21 @@ fn files_by_a_bucket() {
     let of = |way: &str| {
         let cluster = KubeFake::start(KubeOptions::default(), |_| executed());
         let runs = with_files(Runs::new(DOCKERFILE, RegistryOptions::default(), cluster));
+        // More than a part.
+        runs.site.file("context/between", Noise::bytes(3, 9 << 20));
         runs.site.file("patch.yaml", "spec:\n  containers:\n  - name: kaniko\n    env:\n    - {name: AWS_ACCESS_KEY_ID, value: test}\n    - {name: AWS_SECRET_ACCESS_KEY, value: planted-key}\n");
         let build = |more: &[&str]| {
             let mut build = runs.build(&[&["--run-context", way], more].concat());
             build.envs(keys).env("AWS_ENDPOINT_URL_S3", server.endpoint());
             ended(&mut build)
         };
+        let plan =
+            ended(&mut runs.ocib(&["plan", "context", "--run", "kaniko", "--run-context", way])).done();
+        let plan = String::from_utf8(plan.stdout).unwrap();
+        assert!(plan.contains(&format!("to the pod by {way}: 94")), "{plan}");
         let refused = build(&[]);
         let built = build(&["--run-pod-patch", "patch.yaml"]).done();
-        assert_eq!(runs.file("made"), "before\nbetween\n");
+        assert_eq!(runs.bytes("made").len(), "before\n".len() + (9 << 20));
         assert_eq!(runs.cluster.left(), Vec::<String>::new());
         let pod = runs.cluster.created().pop().unwrap();
         let arguments = pod["spec"]["containers"][0]["args"].as_array().unwrap().clone();

@@ -32,6 +32,8 @@ struct Shown {
     places: Vec<fate::Place>,
     /// Whether there is who carries out RUN.
     has_backend: bool,
+    /// How files that RUN needs get there.
+    files_by: String,
     /// The names of the image, complete.
     names: Vec<String>,
 }
@@ -59,7 +61,8 @@ pub(crate) fn run(plan: &args::Plan) -> Result<(), Failure> {
         Ok((outline, places))
     })?;
     let names = flags.tags.iter().map(|tag| tag.clone().or_latest().to_string()).collect();
-    let shown = Shown { name, request, outline, has_backend, places, names };
+    let files_by = flags.run.files_by();
+    let shown = Shown { name, request, outline, has_backend, files_by, places, names };
     report::result(&if plan.json { json::object(&shown) } else { text::plan(&shown) });
     Ok(())
 }

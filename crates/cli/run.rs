@@ -73,6 +73,14 @@ impl RunFlags {
         false
     }
 
+    /// How files that RUN needs get to who carries it out.
+    pub(crate) fn files_by(&self) -> String {
+        #[cfg(feature = "kaniko")]
+        return self.kaniko.run_context.to_string();
+        #[cfg(not(feature = "kaniko"))]
+        String::new()
+    }
+
     /// The value of `--run`.
     pub(crate) fn name(&self) -> String {
         self.run.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()

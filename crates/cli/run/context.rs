@@ -1,6 +1,6 @@
 //! `--run-context`: how files that RUN needs reach a pod.
 
-use std::{path::PathBuf, str::FromStr, sync::Arc};
+use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 
 use futures_core::future::BoxFuture;
 use ocib_image::PlaceError;
@@ -54,6 +54,21 @@ impl FromStr for RunContext {
                 directory: directory.into(),
             }),
             false => Err(wrong()),
+        }
+    }
+}
+
+/// As it was given.
+impl fmt::Display for RunContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Registry => f.write_str("registry"),
+            Self::Attach => f.write_str("attach"),
+            Self::Claim { claim, path, directory } if path.is_empty() => {
+                write!(f, "pvc:{claim}:{}", directory.display())
+            }
+            Self::Claim { claim, path, directory } => write!(f, "pvc:{claim}/{path}:{}", directory.display()),
+            Self::Bucket(location) => location.fmt(f),
         }
     }
 }
@@ -170,7 +185,9 @@ mod tests {
             ("pvc::/work", wrong()),
             ("bucket", wrong()),
         ] {
-            assert_eq!(text.parse::<RunContext>(), expected, "{text}");
+            let parsed = text.parse::<RunContext>();
+            assert_eq!(parsed, expected, "{text}");
+            assert!(parsed.is_err() || parsed.unwrap().to_string() == text);
         }
         assert!("s3://b".parse::<RunContext>().unwrap_err().contains("bucket"));
     }

@@ -9,12 +9,12 @@ use std::{
     sync::Arc,
 };
 
-use ocib_image::{Config, Foreknown};
+use ocib_image::{Config, Foreknown, LayerSource as _};
 
 use super::{Lowering, Part, Stages, Target, Unlowered};
 use crate::{
     Error, FilesFrom, LayerOutline, PartOutline, StepOutline, StepSize,
-    delegate::{Input, Results, Wanted},
+    delegate::{Input, JobContext, Results, Wanted},
     files::{FilesLayer, Rootfs},
     outline::{
         BaseOutline, DelegatedOutline, InputOutline, InstructionOutline, JobOutline, StageOutline,
@@ -252,7 +252,10 @@ fn job_outline(wanted: &Wanted) -> JobOutline {
         }
     });
     let names: Vec<String> = names.collect();
-    JobOutline { dockerfile: wanted.dockerfile.shown(&names), inputs }
+    let context = (!wanted.context.is_empty()).then(|| JobContext::new(wanted.context.clone()));
+    // What has no size cannot be written either, which whoever carries it out says.
+    let context_bytes = context.and_then(|context| context.ok()?.bytes());
+    JobOutline { dockerfile: wanted.dockerfile.shown(&names), inputs, context_bytes }
 }
 
 fn input_outline(name: String, target: &Target) -> InputOutline {
