@@ -107,11 +107,30 @@ fn with_files(runs: Runs) -> Runs {
 fn only_what_must_goes_to_a_pod() {
     let cluster = KubeFake::start(KubeOptions::default(), |_| executed());
     let runs = with_files(Runs::new(DOCKERFILE, RegistryOptions::default(), cluster));
-    let first = runs.built(&[]);
+    let first = runs.built(&["--metadata-file", "metadata.json", "--progress", "plain"]);
     assert_eq!(
         (runs.file("made"), runs.file("after")),
         ("before\nbetween\n".to_owned(), "after\n".to_owned())
     );
+    // What RUN made is no base's.
+    let metadata = fs::read(runs.site.path("metadata.json")).unwrap();
+    let metadata: Value = serde_json::from_slice(&metadata).unwrap();
+    let layers = metadata["ocib.layers"][0]["layers"].as_array().unwrap().iter();
+    let titles = layers.map(|layer| (layer["title"].as_str().unwrap(), layer["made"] == "run"));
+    assert_eq!(
+        titles.collect::<Vec<_>>(),
+        [
+            ("base layer", false),
+            ("COPY before /before", false),
+            ("RUN cat /before > /made", true),
+            ("COPY between /between", true),
+            ("RUN cat /between >> /made", true),
+            ("COPY after /after", false),
+        ]
+    );
+    let said = String::from_utf8_lossy(&first.stderr);
+    assert!(said.contains("RUN cat /between >> /made: "), "{said}");
+    assert_eq!(metadata["ocib.layers"][0]["layers"][0]["made"], "base");
     let pods = runs.cluster.created();
     assert_eq!(pods.len(), 1);
     let dockerfile = pods[0]["metadata"]["annotations"]["io.github.ocib/dockerfile"].as_str().unwrap();
@@ -374,6 +393,37 @@ fn preflight_looks_at_the_cluster() {
         .filter(|found| found["check"] == "cluster" && found["status"] == "unknown")
         .count();
     assert_eq!((code, unknown), (Some(0), 4), "{found:#}");
+}
+
+#[test]
+fn preflight_looks_where_files_would_go() {
+    let of = |claims, way: &dyn Fn(&KubeFake) -> String| {
+        let cluster = KubeFake::start(KubeOptions { claims, ..KubeOptions::default() }, |_| executed());
+        let runs = Runs::new("FROM @BASE@\nRUN true\n", RegistryOptions::default(), cluster);
+        let tag = format!("{}/app:1", runs.registry.host());
+        let way = way(&runs.cluster);
+        let flags = ["preflight", "context", "--run", "kaniko", "-t", &tag, "--json", "--run-context", &way];
+        let mut preflight = runs.ocib(&flags);
+        let ended = ended(preflight.env("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1"));
+        let found: Value = serde_json::from_slice(&ended.stdout).unwrap_or_else(|_| panic!("{ended:?}"));
+        let is_meant = |check: &&Value| {
+            let subject = check["subject"].as_str().unwrap_or_default();
+            ["claim", "contexts"].iter().any(|word| subject.contains(word))
+        };
+        let checks = found["checks"].as_array().unwrap().iter().filter(is_meant);
+        let states =
+            checks.map(|check| format!("{} {}", check["status"], check["cause"])).collect::<Vec<_>>();
+        (ended.code(), states.join(", ").replace('"', ""))
+    };
+    let here = |cluster: &KubeFake| format!("pvc:work:{}", cluster.volume("work").display());
+    let many = &[("work", "ReadWriteMany")][..];
+    assert_eq!(of(many, &here), (Some(0), "ok null, ok null".to_owned()));
+    let once = &[("work", "ReadWriteOnce")];
+    assert_eq!(of(once, &here), (Some(0), "unknown null, ok null".to_owned()));
+    let gone = of(&[], &|_| "pvc:work:/does/not/exist".to_owned());
+    assert_eq!(gone, (Some(3), "problem run-volume, problem run-context-put".to_owned()));
+    let bucket = of(&[], &|_| "s3://contexts".to_owned());
+    assert_eq!(bucket, (Some(6), "problem run-context-put".to_owned()));
 }
 
 #[test]

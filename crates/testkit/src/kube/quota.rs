@@ -49,7 +49,8 @@ fn limits(options: &KubeOptions) -> Vec<(&'static str, String)> {
 }
 
 fn used(state: &State, resource: &str) -> f64 {
-    state.pods.values().filter_map(|pod| asked(&pod.json, resource)).sum()
+    // A sum of nothing would be -0.
+    state.pods.values().filter_map(|pod| asked(&pod.json, resource)).fold(0.0, |sum, more| sum + more)
 }
 
 /// What a pod asks for; a request that is not made is as large as the limit.
