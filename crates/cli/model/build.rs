@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use ocib_image::{Events, Image, ImageName, ImageSource, Platform, Reference, Sink};
+use ocib_image::{
+    ArchiveFormat, Config, Events, Image, ImageName, ImageSource, PlaceErrorKind, Platform, Reference, Sink,
+};
 use ocib_model::{Artifact, Model, Options, Published, publish, publish_artifact};
 use ocib_net::Backoff;
 use ocib_source::HubFiles;
@@ -24,6 +26,7 @@ use crate::{
 pub(super) fn run(build: &Build) -> Result<(), Failure> {
     let outputs = Output::all(asked(build, &build.tags))?;
     let prints = !outputs.iter().any(Output::is_stdout);
+    let mut options = options(build, &outputs)?;
     let events = progress::watch(build.shared.progress, build.shared.quiet);
     let http = wiring::http(&build.shared)?;
     let clients = Clients::new(&build.shared, &http, Backoff::default(), Arc::clone(&events))?;
@@ -37,7 +40,6 @@ pub(super) fn run(build: &Build) -> Result<(), Failure> {
         let outputs = Output::all(asked(build, &tags))?;
         jobs.push(Job { artifact: Some(artifact), sinks: sinks(outputs, &tags, &means)? });
     }
-    let mut options = options(build)?;
     let sources = Sources {
         http,
         ahead: wiring::read_ahead(&build.shared),
@@ -46,11 +48,12 @@ pub(super) fn run(build: &Build) -> Result<(), Failure> {
     };
     let (text, base) = (build.source.clone(), build.base.as_deref().map(places::name).transpose()?);
     let images = Images { registries: clients.registries.clone() };
+    let are_asked = !build.platforms.is_empty();
     let published = wiring::run(async move {
         let source = sources.open(&text).await?;
         (options.source, options.revision) = (source.url, source.revision);
         if let Some(base) = &base {
-            options.bases = bases(&images, base, &options.platforms).await?;
+            (options.platforms, options.bases) = bases(&images, base, options.platforms, are_asked).await?;
         }
         let model = Model::open(source.tree, options).await;
         let model = model.map_err(|error| Failure::of_model(&error))?;
@@ -143,14 +146,43 @@ fn check_outputs(build: &Build) -> Result<(), Failure> {
     }
 }
 
-/// The base for each platform.
-async fn bases(images: &Images, name: &ImageName, platforms: &[Platform]) -> Result<Vec<Image>, Failure> {
-    let mut bases = Vec::new();
+/// The base for each platform. Of those that nobody asked for, the ones that it has; if it has none of them,
+/// its own.
+async fn bases(
+    images: &Images,
+    name: &ImageName,
+    platforms: Vec<Platform>,
+    are_asked: bool,
+) -> Result<(Vec<Platform>, Vec<Image>), Failure> {
+    let (mut found, mut others) = ((Vec::new(), Vec::new()), None);
     for platform in platforms {
-        let base = images.resolve(name, platform).await;
-        bases.push(base.map_err(|error| places::unread(name, &error))?);
+        match images.resolve(name, &platform).await {
+            Err(error) if are_asked || error.kind != PlaceErrorKind::NotFound => {
+                return Err(places::unread(name, &error));
+            }
+            Ok(base)
+                if are_asked || own_platform(&base).is_none_or(|own| own.serves(&platform).is_some()) =>
+            {
+                found.0.push(platform);
+                found.1.push(base);
+            }
+            other => drop(others.get_or_insert(other)),
+        }
     }
-    Ok(bases)
+    match others {
+        Some(base) if found.0.is_empty() => {
+            let base = base.map_err(|error| places::unread(name, &error))?;
+            Ok((own_platform(&base).into_iter().collect(), vec![base]))
+        }
+        _ => Ok(found),
+    }
+}
+
+fn own_platform(base: &Image) -> Option<Platform> {
+    match &base.config {
+        Config::Container(config) => config.platform(),
+        Config::Artifact(..) => None,
+    }
 }
 
 fn asked<'a>(build: &'a Build, tags: &'a [Reference]) -> Asked<'a> {
@@ -158,7 +190,7 @@ fn asked<'a>(build: &'a Build, tags: &'a [Reference]) -> Asked<'a> {
     Asked { tags, push: build.push, outputs: &build.outputs, platforms }
 }
 
-fn options(build: &Build) -> Result<Options, Failure> {
+fn options(build: &Build, outputs: &[Output]) -> Result<Options, Failure> {
     let mut options = Options {
         selection: HubFiles { include: build.include.clone(), exclude: build.exclude.clone() },
         prefix: build.prefix.trim_matches('/').to_owned(),
@@ -171,8 +203,11 @@ fn options(build: &Build) -> Result<Options, Failure> {
         verify_reuse: build.verify_reuse,
         ..Options::default()
     };
+    let is_single = |output: &Output| matches!(output, Output::Archive(ArchiveFormat::Docker, _));
     if !build.platforms.is_empty() {
         options.platforms = args::distinct(&build.platforms);
+    } else if outputs.iter().any(is_single) {
+        options.platforms.truncate(1);
     }
     Ok(options)
 }

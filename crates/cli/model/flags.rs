@@ -106,7 +106,8 @@ pub(crate) struct Build {
     #[arg(long, value_name = "IMAGE")]
     pub(crate) base: Option<String>,
 
-    /// Platforms of the image; several give an index of images with the same layers [default: linux/amd64].
+    /// Platforms of the image; several give an index of images with the same layers [default:
+    /// linux/amd64,linux/arm64, as far as the base has them; linux/amd64 for a docker archive].
     #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',', env = "DOCKER_DEFAULT_PLATFORM")]
     pub(crate) platforms: Vec<Platform>,
 
