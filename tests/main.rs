@@ -37,6 +37,10 @@ mod model;
 mod model_check;
 #[cfg(feature = "model")]
 mod model_pull;
+#[cfg(feature = "model")]
+mod model_images;
+#[cfg(feature = "model")]
+mod model_urls;
 mod native_run;
 mod outputs;
 mod page;

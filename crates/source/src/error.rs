@@ -182,6 +182,27 @@ impl Error {
     }
 }
 
+impl Error {
+    /// The name of what happened in the table of causes (`docs/causes.md`), where it is one of its own.
+    pub fn cause(&self) -> Option<&'static str> {
+        match self {
+            Self::Hub { problem, .. } => problem.cause(),
+            Self::Bucket { problem, .. } => problem.cause(),
+            Self::WrongContent { .. } => Some("source-corrupt"),
+            Self::WrongDigest { .. } => Some("checksum-mismatch"),
+            Self::LinkLocal { .. } => Some("url-link-local"),
+            Self::PlainCredentials { .. } => Some("url-plain-password"),
+            Self::Changed { .. } => Some("input-changed"),
+            Self::Http(ocib_net::Error::Status { status, .. }) => match status.as_u16() {
+                401 | 403 => Some("url-denied"),
+                404 | 410 => Some("url-missing"),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
 impl Retry for Error {
     fn verdict(&self) -> Verdict {
         match self {

@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 
 use super::{
     HubLocation,
-    api::{Api, Item},
+    api::{Api, Item, throttled},
 };
 use crate::{
     Error,
@@ -62,6 +62,7 @@ impl HubFile {
             }
         })
         .await
+        .map_err(|error: Error| throttled(&self.location, error))
     }
 
     async fn ask(&self, part: Part) -> Result<Answer, Error> {

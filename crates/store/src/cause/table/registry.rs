@@ -121,7 +121,12 @@ pub(super) const CAUSES: [Cause; 23] = [
         "the content is not what its digest says",
         "the content is not what its digest says: do not use it, and tell its owner",
         Corrupt,
-        &[&["has digest", "expected sha256"], &["failed to verify digest"], &["digest mismatch"]],
+        &[
+            &["has digest", "expected sha256"],
+            &["has digest", "so its bytes are not those"],
+            &["failed to verify digest"],
+            &["digest mismatch"],
+        ],
     ),
     cause(
         "tag-missing",
