@@ -85,10 +85,11 @@ impl Failure {
     /// An error of a build, placed in the Dockerfile `name` that reads `text`.
     pub(crate) fn of_build(error: &ocib_build::Error, name: &str, text: &str) -> Self {
         let excerpt = |span| Box::new(Excerpt { name: name.to_owned(), text: text.to_owned(), span });
+        let own = place_of(error).and_then(named_by_source).map(|found| found.remedy());
         let diagnosis = place_of(error).and_then(diagnosis).map(Box::new);
         let run = run_of(error);
         Self {
-            help: error.help().or_else(|| diagnosis.as_ref().map(|found| found.remedy())),
+            help: own.or_else(|| error.help()).or_else(|| diagnosis.as_ref().map(|found| found.remedy())),
             id: run.map(|error| error.cause),
             diagnosis,
             source: error.span().map(excerpt),
@@ -344,9 +345,12 @@ pub(crate) fn exit_of_kind(kind: PlaceErrorKind) -> Exit {
 
 /// The cause of an error of any place. Sources know theirs, and what they say may hold names of files.
 fn diagnosis(error: &PlaceError) -> Option<Diagnosis> {
-    let source = error.story().downcast_ref::<ocib_source::Error>();
-    let named = source.and_then(|source| Diagnosis::named(source.cause()?, &source.to_string()));
-    named.or_else(|| Diagnosis::of_place(error))
+    named_by_source(error).or_else(|| Diagnosis::of_place(error))
+}
+
+fn named_by_source(error: &PlaceError) -> Option<Diagnosis> {
+    let source = error.story().downcast_ref::<ocib_source::Error>()?;
+    Diagnosis::named(source.cause()?, &source.to_string())
 }
 
 /// The error of a place that `error` comes down to.

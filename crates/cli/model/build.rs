@@ -61,7 +61,7 @@ pub(super) fn run(build: &Build) -> Result<(), Failure> {
     let published = wiring::run(async move {
         let source = sources.open(&texts).await.map_err(|failure| clients.explained(failure))?;
         (options.source, options.revision) = (source.url, source.revision);
-        options.source_layers = source.layers;
+        (options.source_layers, options.is_sequential) = (source.layers, source.is_sequential);
         if let Some(base) = &base {
             options.bases = bases(&images, base, &options.platforms).await?;
         }
@@ -183,7 +183,8 @@ fn layer_bytes(build: &Build, outputs: &[Output], means: &Means, events: &dyn Ev
     let limit = means.layer_bytes_max(outputs).map(|(registry, most)| (registry, most - most / 256));
     match limit {
         Some((registry, most)) if most < asked => {
-            let text = format!("--layer-size: layers grow up to {most} bytes, as {registry} takes no larger ones");
+            let text =
+                format!("--layer-size: layers grow up to {most} bytes, as {registry} takes no larger ones");
             events.emit(Event::Note(&text));
             Some(most)
         }

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use ocib_image::{Events, ImageName, ImageSource, Platform, Tree};
-use ocib_model::{LayerInImage, open_image};
+use ocib_model::{InImage, LayerInImage, open_image};
 use ocib_net::{Backoff, HttpOptions};
 use ocib_source::{BucketLocation, HubLocation, ReadAhead, Web, WebLocation};
 use ocib_store::Images;
@@ -18,6 +18,8 @@ pub(super) struct Source {
     pub(super) revision: Option<String>,
     /// Layers of one file each that hold the tree's files in an image.
     pub(super) layers: Vec<LayerInImage>,
+    /// Whether its files are best read one after another.
+    pub(super) is_sequential: bool,
 }
 
 /// What sources are opened with.
@@ -64,8 +66,11 @@ impl Sources {
             return self.web(texts).await;
         }
         let [text] = texts else {
-            return Err(Failure::usage(format!("{} sources are given, but only URLs of files may be several", texts.len()))
-                .help("package each by itself, or put the files into one directory or bucket"));
+            return Err(Failure::usage(format!(
+                "{} sources are given, but only URLs of files may be several",
+                texts.len()
+            ))
+            .help("package each by itself, or put the files into one directory or bucket"));
         };
         if HubLocation::is_meant(text) {
             return self.hub(text).await;
@@ -84,7 +89,7 @@ impl Sources {
     }
 
     fn source(self, tree: Arc<dyn Tree>, url: Option<String>) -> Source {
-        Source { tree, url, revision: self.selection.revision, layers: Vec::new() }
+        Source { tree, url, revision: self.selection.revision, layers: Vec::new(), is_sequential: false }
     }
 
     async fn hub(self, text: &str) -> Result<Source, Failure> {
@@ -99,7 +104,7 @@ impl Sources {
         // The same model from a mirror is the same model.
         let url = format!("https://huggingface.co/{}", location.repository());
         let (tree, revision) = (snapshot.tree, Some(snapshot.commit));
-        Ok(Source { tree, url: Some(url), revision, layers: Vec::new() })
+        Ok(Source { tree, url: Some(url), revision, layers: Vec::new(), is_sequential: false })
     }
 
     async fn bucket(self, text: &str) -> Result<Source, Failure> {
@@ -112,8 +117,10 @@ impl Sources {
 
     async fn web(self, texts: &[String]) -> Result<Source, Failure> {
         if let Some((text, location)) = texts.iter().find_map(|text| Some((text, hub_location(text)?))) {
-            return Err(Failure::usage(format!("{text} is of the Hugging Face Hub, whose files have names of their own"))
-                .help(format!("write {location}: that is pinned to a commit, verified, and not read again")));
+            return Err(Failure::usage(format!(
+                "{text} is of the Hugging Face Hub, whose files have names of their own"
+            ))
+            .help(format!("write {location}: that is pinned to a commit, verified, and not read again")));
         }
         let locations: Result<Vec<WebLocation>, _> = texts.iter().map(|text| text.parse()).collect();
         let locations = locations.map_err(|error| Failure::usage(error.to_string()))?;
@@ -130,7 +137,9 @@ impl Sources {
     async fn image(self, name: ImageName) -> Result<Source, Failure> {
         let image = self.images.resolve(&name, &self.platform).await;
         let image = image.map_err(|error| places::unread(&name, &error))?;
-        let found = open_image(&image, &self.selection.path, &self.events).await.map_err(|error| pull::failure(&error))?;
+        let found = open_image(&image, &self.selection.path, &self.events)
+            .await
+            .map_err(|error| pull::failure(&error))?;
         let said = |key: &str| image.manifest.annotations().get(key).cloned();
         let (url, revision) = match said("org.opencontainers.image.source") {
             Some(url) => (Some(url), said("org.opencontainers.image.revision")),
@@ -143,7 +152,8 @@ impl Sources {
             },
         };
         let revision = self.selection.revision.or(revision);
-        Ok(Source { tree: found.tree, url, revision, layers: found.layers })
+        let InImage { tree, layers, is_sequential } = found;
+        Ok(Source { tree, url, revision, layers, is_sequential })
     }
 }
 
@@ -172,7 +182,10 @@ mod tests {
             ("https://huggingface.co/org/name", Some("hf://org/name")),
             ("https://huggingface.co/org/name/", Some("hf://org/name")),
             ("https://huggingface.co/org/name/tree/main", Some("hf://org/name@main")),
-            ("https://huggingface.co/org/name/resolve/v1/a/b.gguf?download=true", Some("hf://org/name@v1/a/b.gguf")),
+            (
+                "https://huggingface.co/org/name/resolve/v1/a/b.gguf?download=true",
+                Some("hf://org/name@v1/a/b.gguf"),
+            ),
             ("https://huggingface.co/datasets/org/name", None),
             ("https://huggingface.co/org", None),
             ("https://example.org/org/name", None),

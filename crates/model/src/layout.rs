@@ -146,9 +146,11 @@ mod tests {
         let names: Vec<String> = (0..5000).map(|number| format!("data/{number}.parquet")).collect();
         let sizes: Vec<(&str, u64)> = names.iter().map(|name| (&**name, 1_000_000)).collect();
         let all = files(&sizes);
-        for (asked, most, layers) in
-            [(None, 4_000_000_000, 2), (Some(1_000_000_000), 1_000_000_000, 6), (Some(100 << 30), 100 << 30, 1)]
-        {
+        for (asked, most, layers) in [
+            (None, 4_000_000_000, 2),
+            (Some(1_000_000_000), 1_000_000_000, 6),
+            (Some(100 << 30), 100 << 30, 1),
+        ] {
             let bundles = divide(&all, asked);
             assert!(bundles.iter().all(|bundle| bytes_of(&all, &bundle.files) <= most), "{asked:?}");
             assert_eq!(bundles.len(), layers, "{asked:?}");

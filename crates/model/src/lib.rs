@@ -34,8 +34,8 @@ pub use files::{File, FileKind};
 pub use model::{Model, ModelLayer, Options};
 pub use publish::{Published, PublishedLayer, publish};
 pub use pull::{
-    FileInImage, InImage, LayerInImage, PullError, PullOptions, Pulled, Suitability, Way, check, open_image, pull,
-    pull_index,
+    FileInImage, InImage, LayerInImage, PullError, PullOptions, Pulled, Suitability, Way, check, open_image,
+    pull, pull_index,
 };
 
 use model::plain;

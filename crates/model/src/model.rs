@@ -51,6 +51,8 @@ pub struct Options {
     pub verify_reuse: bool,
     /// Layers that the source has of single files ([`crate::open_image`]): what would be the same is not made.
     pub source_layers: Vec<LayerInImage>,
+    /// Make one layer after another: the source is read from front to back.
+    pub is_sequential: bool,
 }
 
 impl Default for Options {
@@ -70,6 +72,7 @@ impl Default for Options {
             cache: None,
             verify_reuse: false,
             source_layers: Vec::new(),
+            is_sequential: false,
         }
     }
 }

@@ -229,7 +229,8 @@ impl Packaging<'_> {
             let progress = Progress::new(Arc::clone(self.events), TaskId(number));
             Ok::<_, Error>((number, self.put_layer(layer, &progress).await?))
         });
-        let done = stream::iter(puts).buffer_unordered(self.sink.concurrency().max(1));
+        let at_a_time = if self.model.options.is_sequential { 1 } else { self.sink.concurrency().max(1) };
+        let done = stream::iter(puts).buffer_unordered(at_a_time);
         let mut placed: Vec<(usize, Placed)> = done.try_collect().await?;
         placed.sort_by_key(|(number, _)| *number);
         Ok(placed.into_iter().map(|(_, placed)| placed).collect())

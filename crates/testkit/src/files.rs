@@ -58,9 +58,11 @@ impl Default for Manner {
     }
 }
 
+type File = (Arc<[u8]>, Manner);
+
 #[derive(Debug, Default)]
 struct State {
-    files: Mutex<BTreeMap<String, (Arc<[u8]>, Manner)>>,
+    files: Mutex<BTreeMap<String, File>>,
     sent: AtomicU64,
     requests: Mutex<Vec<Request>>,
     /// What came as `Authorization`.
@@ -136,16 +138,20 @@ impl State {
         }
         let size = content.len();
         let range = request.header("range").filter(|_| manner.has_ranges);
-        let part = range.and_then(|range| range.strip_prefix("bytes=")?.split_once('-')).map(|(from, last)| {
-            let from: usize = from.parse().expect("a range that begins with a number");
-            from..last.parse::<usize>().map_or(size, |last| size.min(last + 1))
-        });
-        let mut reply = Reply::bytes(if part.is_some() { 206 } else { 200 }, manner.kind, Arc::clone(content));
+        let part =
+            range.and_then(|range| range.strip_prefix("bytes=")?.split_once('-')).map(|(from, last)| {
+                let from: usize = from.parse().expect("a range that begins with a number");
+                from..last.parse::<usize>().map_or(size, |last| size.min(last + 1))
+            });
+        let mut reply =
+            Reply::bytes(if part.is_some() { 206 } else { 200 }, manner.kind, Arc::clone(content));
         if let Some(part) = part {
             if part.start >= part.end {
                 return Reply::new(416).with("content-range", format!("bytes */{size}"));
             }
-            reply = reply.with("content-range", format!("bytes {}-{}/{size}", part.start, part.end - 1)).only(part);
+            reply = reply
+                .with("content-range", format!("bytes {}-{}/{size}", part.start, part.end - 1))
+                .only(part);
         }
         if manner.has_ranges {
             reply = reply.with("accept-ranges", "bytes");

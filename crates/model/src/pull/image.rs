@@ -23,8 +23,8 @@ use std::{
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream::iter};
 use ocib_image::{
-    Digest, Digester, Event, Events, Identity, Image, Layer, LayerError, MediaType, Node, NodeKind, Outcome, Progress,
-    Reference, TarReader, TaskId, Timestamp, Xattrs, decode,
+    Digest, Digester, Event, Events, Identity, Image, Layer, LayerError, MediaType, Node, NodeKind, Outcome,
+    Progress, Reference, TarReader, TaskId, Timestamp, Xattrs, decode,
 };
 use tokio::{runtime::Handle, sync::Mutex, task::spawn_blocking};
 
@@ -59,6 +59,8 @@ pub struct InImage {
     pub tree: Arc<dyn ocib_image::Tree>,
     /// Layers that hold one of them each: what is packaged in the same way need not be made.
     pub layers: Vec<LayerInImage>,
+    /// Whether large files are in compressed layers, so that they are best read one after another.
+    pub is_sequential: bool,
 }
 
 /// A layer that is one file of a tree with what is around it.
@@ -89,7 +91,11 @@ pub struct LayerInImage {
 /// use ocib_model::{Model, Options, open_image};
 ///
 /// let found = open_image(&image, "/models", &events).await?;
-/// let options = Options { source_layers: found.layers, ..Options::default() };
+/// let options = Options {
+///     source_layers: found.layers,
+///     is_sequential: found.is_sequential,
+///     ..Options::default()
+/// };
 /// let model = Model::open(found.tree, options).await?;
 /// # Ok(())
 /// # }
@@ -97,7 +103,8 @@ pub struct LayerInImage {
 pub async fn open_image(image: &Image, path: &str, events: &Arc<dyn Events>) -> Result<InImage, PullError> {
     let wanted = entry::clean(path.as_bytes()).map_err(|_| nothing_there(path, &[]))?;
     let sources = source::of(&image.manifest, &image.layers, &wanted)?;
-    let distinct: BTreeMap<Digest, &Source> = sources.iter().map(|source| (source.scope.layer, source)).collect();
+    let distinct: BTreeMap<Digest, &Source> =
+        sources.iter().map(|source| (source.scope.layer, source)).collect();
     let heads = Arc::new(AtomicUsize::new(HEADS_BYTES));
     let looks = distinct.into_iter().enumerate().map(|(number, (layer, source))| {
         let (progress, heads) = (Progress::new(Arc::clone(events), TaskId(number)), Arc::clone(&heads));
@@ -124,7 +131,8 @@ pub async fn open_image(image: &Image, path: &str, events: &Arc<dyn Events>) -> 
         runtime: Handle::current(),
         running: Arc::default(),
     };
-    Ok(InImage { layers: tree.layers(), tree: Arc::new(tree) })
+    let is_sequential = tree.kept.values().any(|kept| kept.is_decoded());
+    Ok(InImage { layers: tree.layers(), tree: Arc::new(tree), is_sequential })
 }
 
 /// What a layer holds.
@@ -156,7 +164,8 @@ async fn look(
     }
     let layer = source.scope.layer;
     if size >= NOTED_BYTES {
-        let text = format!("layer {layer} is read through once before: only that shows which files are in it");
+        let text =
+            format!("layer {layer} is read through once before: only that shows which files are in it");
         events.emit(Event::Note(&text));
     }
     progress.started(&format!("looking into layer {layer}"), Some(size));

@@ -37,7 +37,9 @@ impl Source {
     pub(super) fn entries<'a>(&self, of_layer: &'a [Entry]) -> Cow<'a, [Entry]> {
         match &self.kind {
             Kind::Tar(_) => Cow::Borrowed(of_layer),
-            Kind::Raw(path) => of_layer.iter().map(|entry| Entry { path: path.clone(), ..entry.clone() }).collect(),
+            Kind::Raw(path) => {
+                of_layer.iter().map(|entry| Entry { path: path.clone(), ..entry.clone() }).collect()
+            }
         }
     }
 }

@@ -206,7 +206,8 @@ impl Access {
     /// What an answer means that is no success.
     pub(super) async fn refusal(&self, response: Response) -> Error {
         let status = response.status();
-        let region = response.header("x-amz-bucket-region").map(|text| ocib_net::printable(text.as_bytes(), 50));
+        let region =
+            response.header("x-amz-bucket-region").map(|text| ocib_net::printable(text.as_bytes(), 50));
         let mut failed = failure(response).await;
         let ocib_net::Error::Status { said, .. } = &mut failed else { return failed.into() };
         let code = element(said, "Code").unwrap_or_default().to_owned();
@@ -216,7 +217,10 @@ impl Access {
         let said = said.clone();
         self.error(match (&*code.clone(), status) {
             ("NoSuchBucket", _) => BucketProblem::NoBucket,
-            ("PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException", _)
+            (
+                "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException",
+                _,
+            )
             | (_, StatusCode::MOVED_PERMANENTLY) => BucketProblem::OtherRegion { region, said },
             ("InvalidObjectState", _) => BucketProblem::Archived { said },
             // As status 400.

@@ -254,7 +254,9 @@ pub(super) fn error(location: &HubLocation, problem: HubProblem) -> Error {
 /// What a refusal means that waiting did not help.
 pub(super) fn throttled(location: &HubLocation, failed: Error) -> Error {
     match failed {
-        Error::Http(ocib_net::Error::Status { status, said, .. }) if status == StatusCode::TOO_MANY_REQUESTS => {
+        Error::Http(ocib_net::Error::Status { status, said, .. })
+            if status == StatusCode::TOO_MANY_REQUESTS =>
+        {
             error(location, HubProblem::Throttled { said })
         }
         failed => failed,

@@ -68,7 +68,11 @@ impl Web {
             Some(digest) => Some(digest.to_string().into_bytes().into()),
             None => remote.identity(),
         };
-        let (modified, expected) = (Timestamp::default(), digest.map(Expected::Sha256));
+        let expected = match location.digest {
+            Some(given) => Some(Expected::Given(given)),
+            None => digest.map(Expected::Sha256),
+        };
+        let modified = Timestamp::default();
         Ok(Member { stored: remote, size, modified, expected, identity })
     }
 }

@@ -52,7 +52,9 @@ impl FromStr for WebLocation {
         let digest = match text.split_once('#').map(|(_, fragment)| fragment) {
             None | Some("") => None,
             Some(fragment) => {
-                let hex = fragment.strip_prefix("sha256=").ok_or_else(|| bad("behind # it has no sha256=DIGEST"))?;
+                let hex = fragment
+                    .strip_prefix("sha256=")
+                    .ok_or_else(|| bad("behind # it has no sha256=DIGEST"))?;
                 let digest = format!("sha256:{}", hex.to_ascii_lowercase()).parse();
                 Some(digest.map_err(|_| bad("what follows #sha256= is not 64 hex digits"))?)
             }
@@ -96,7 +98,10 @@ mod tests {
         }
         for (url, expected) in [
             ("https://h/f#x", "https://h/f cannot be fetched: behind # it has no sha256=DIGEST"),
-            ("https://h/f#sha256=ab", "https://h/f cannot be fetched: what follows #sha256= is not 64 hex digits"),
+            (
+                "https://h/f#sha256=ab",
+                "https://h/f cannot be fetched: what follows #sha256= is not 64 hex digits",
+            ),
             ("ftp://h/f", "ftp://h/f cannot be fetched: its scheme is unknown, expected http or https"),
         ] {
             assert_eq!(url.parse::<WebLocation>().unwrap_err().to_string(), expected);

@@ -8,8 +8,8 @@ use ocib_image::Timestamp;
 use ocib_net::{
     Method, Redacted, Response, StatusCode, Url,
     header::{
-        ACCEPT_RANGES, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, ETAG, HeaderMap, HeaderValue, IF_RANGE,
-        LAST_MODIFIED, RANGE,
+        ACCEPT_RANGES, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, ETAG, HeaderMap, HeaderValue,
+        IF_RANGE, LAST_MODIFIED, RANGE,
     },
 };
 
@@ -74,7 +74,9 @@ impl Remote {
     async fn ask(&self, part: Part) -> Result<Answer, Error> {
         let response = self.client.get(&self.url, self.headers(part)).await?;
         if !response.status().is_success() && response.status() != StatusCode::RANGE_NOT_SATISFIABLE {
-            return Err(failure(response).await.into());
+            let is_about_the_file = matches!(response.status().as_u16(), 401 | 403 | 404 | 410);
+            let failed = failure(response).await;
+            return Err(if is_about_the_file { Error::NoFile(failed) } else { failed.into() });
         }
         if response.status().is_success()
             && let Some(what) = self.seen.difference(&Seen::of(&response))
@@ -104,7 +106,7 @@ impl Remote {
     pub(super) fn is_no_file(&self) -> Option<&'static str> {
         let is_page = self.seen.is_page && !self.url.path().ends_with(".html");
         match (is_page, self.seen.is_gzip) {
-            (true, _) => Some("it answers with a page for browsers, expected a file"),
+            (true, _) => Some(Error::PAGE),
             (_, true) => Some("its server compresses it although it was asked not to, expected it as it is"),
             _ => None,
         }
@@ -168,7 +170,8 @@ impl Seen {
         let is = |name: &str, what: &str| response.header(name).is_some_and(|value| value.starts_with(what));
         Self {
             date: response.header(DATE.as_str()).and_then(http_date),
-            has_parts: response.status() == StatusCode::PARTIAL_CONTENT || is(ACCEPT_RANGES.as_str(), "bytes"),
+            has_parts: response.status() == StatusCode::PARTIAL_CONTENT
+                || is(ACCEPT_RANGES.as_str(), "bytes"),
             is_page: is(CONTENT_TYPE.as_str(), "text/html"),
             length,
             etag: header(ETAG.as_str()),

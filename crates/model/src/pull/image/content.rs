@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, BufReader, Read},
+    ops::Range,
     sync::Arc,
 };
 
@@ -18,6 +19,9 @@ use crate::pull::{
     PullError,
     stream::{self, Pieces},
 };
+
+/// Whoever only wants a look at a file takes less than this.
+const LOOK_BYTES: u64 = 128 << 10;
 
 /// A file of a layer, and where its bytes are.
 #[derive(Debug)]
@@ -66,6 +70,11 @@ impl std::fmt::Debug for Frame {
 }
 
 impl Kept {
+    /// Whether a decoder must run for all of it.
+    pub(super) fn is_decoded(&self) -> bool {
+        matches!(&self.at, At::Entry { head, .. } if (head.len() as u64) < self.bytes)
+    }
+
     /// A name that only this content has.
     pub(super) fn identity(&self) -> String {
         match (self.proof, &self.at) {
@@ -86,8 +95,11 @@ pub(super) fn open(
     let from = offset.min(kept.bytes);
     let content: Box<dyn Read + Send> = match &kept.at {
         At::Offset(start) => {
-            let _runtime = runtime.enter();
-            Box::new(Pieces::new(stream::feed(&kept.blob, start + from..start + kept.bytes)))
+            let (from, end) = (start + from, start + kept.bytes);
+            let middle = end.min(from + LOOK_BYTES);
+            let part =
+                |range| Part { blob: kept.blob.clone(), range, runtime: runtime.clone(), pieces: None };
+            Box::new(part(from..middle).chain(part(middle..end)))
         }
         At::Entry { .. } => Box::new(InTar {
             kept: Arc::clone(kept),
@@ -102,6 +114,27 @@ pub(super) fn open(
         digester.update(&frame.before);
     }
     Box::new(Checked { content, kept: Arc::clone(kept), at: from, digester: (from == 0).then_some(digester) })
+}
+
+/// A part of the stored bytes, which is asked for when it is read.
+struct Part {
+    blob: Blob,
+    range: Range<u64>,
+    runtime: Handle,
+    pieces: Option<Pieces>,
+}
+
+impl Read for Part {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.range.is_empty() {
+            return Ok(0);
+        }
+        let pieces = self.pieces.get_or_insert_with(|| {
+            let _runtime = self.runtime.enter();
+            Pieces::new(stream::feed(&self.blob, self.range.clone()))
+        });
+        pieces.read(buffer)
+    }
 }
 
 /// A reader that fails at its end unless the content was the right one.
@@ -195,7 +228,8 @@ impl Read for InTar {
         if most == 0 {
             return Ok(0);
         }
-        if let Some(known) = usize::try_from(self.at).ok().and_then(|at| head.get(at..)).filter(|known| !known.is_empty())
+        if let Some(known) =
+            usize::try_from(self.at).ok().and_then(|at| head.get(at..)).filter(|known| !known.is_empty())
         {
             let got = most.min(known.len());
             buffer[..got].copy_from_slice(&known[..got]);

@@ -30,7 +30,8 @@ pub(super) const CAUSES: [Cause; 23] = [
     cause(
         "layer-too-large",
         "the registry takes no layer of this size",
-        "split the COPY so that each layer is smaller",
+        "split the COPY so that each layer is smaller; no file is divided, so a model needs smaller shards: \
+         `save_pretrained(max_shard_size=\"5GB\")`, `llama-gguf-split`",
         Refused,
         &[
             &["a layer has at most"],

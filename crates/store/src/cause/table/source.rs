@@ -147,7 +147,7 @@ pub(super) const CAUSES: [Cause; 15] = [
 ];
 
 /// What is left when nobody said more.
-pub(super) const FILES: [Cause; 8] = [
+pub(super) const FILES: [Cause; 7] = [
     cause(
         "source-corrupt",
         "a file is not what its hub or bucket says of it",
@@ -190,7 +190,12 @@ pub(super) const FILES: [Cause; 8] = [
         "the server has no file at this URL",
         "check the URL, as with `curl -I URL`",
         NotFound,
-        &[&["get http", "answered 404"], &["get http", "answered 410"]],
+        // curl and wget.
+        &[
+            &["requested url returned error: 404"],
+            &["requested url returned error: 410"],
+            &["error 404: not found"],
+        ],
     ),
     cause(
         "url-denied",
@@ -198,13 +203,11 @@ pub(super) const FILES: [Cause; 8] = [
         "sign the URL anew if it was signed, or give user and password in it, https://USER:TOKEN@HOST/…; they go to that \
          host alone",
         Denied,
-        &[&["get http", "answered 401"], &["get http", "answered 403"]],
-    ),
-    cause(
-        "url-unusable",
-        "what was given is no URL of a file that can be fetched",
-        "write it as https://HOST/PATH, with #sha256=DIGEST for a checksum, and percent-encode what is no letter",
-        Input,
-        &[&["cannot be fetched: "]],
+        &[
+            &["requested url returned error: 401"],
+            &["requested url returned error: 403"],
+            &["error 403: forbidden"],
+            &["username/password authentication failed"],
+        ],
     ),
 ];
