@@ -22,6 +22,8 @@ mod executor_image;
 mod explain;
 #[cfg(feature = "ecr")]
 mod faults;
+#[cfg(all(feature = "model", feature = "s3"))]
+mod faults_sources;
 mod git;
 mod hostile;
 mod house;
@@ -36,7 +38,11 @@ mod model;
 #[cfg(feature = "model")]
 mod model_check;
 #[cfg(feature = "model")]
+mod model_images;
+#[cfg(feature = "model")]
 mod model_pull;
+#[cfg(feature = "model")]
+mod model_urls;
 mod native_run;
 mod outputs;
 mod page;

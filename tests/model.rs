@@ -18,10 +18,10 @@ use crate::{
 
 const CONFIG: &str = r#"{"architectures":["LlamaForCausalLM"],"model_type":"llama","max_position_embeddings":8192,"torch_dtype":"bfloat16"}"#;
 const CARD: &str = "---\nlicense: apache-2.0\nbase_model: org/base\n---\n# A model\n";
-const SHARD_BYTES: u64 = 1 << 20;
+pub(crate) const SHARD_BYTES: u64 = 1 << 20;
 
 /// Writes a model of so many shards into the directory `model` of the site.
-fn write_model(site: &Site, shards: u64) {
+pub(crate) fn write_model(site: &Site, shards: u64) {
     for number in 1..=shards {
         let name = format!("model/model-{number:05}-of-{shards:05}.safetensors");
         safetensors_file(&site.path(name), number, SHARD_BYTES);
@@ -50,7 +50,7 @@ fn publish(server: &HubServer, files: &[(String, HubContent)]) -> String {
 }
 
 /// `ocib model build`, and what it wrote into the metadata file.
-fn built(site: &Site, hub: Option<&HubServer>, arguments: &[&str]) -> (Ended, Value) {
+pub(crate) fn built(site: &Site, hub: Option<&HubServer>, arguments: &[&str]) -> (Ended, Value) {
     let all = [&["model", "build"], arguments, &["--metadata-file", "metadata.json"]].concat();
     let mut command = site.ocib(&all);
     if let Some(hub) = hub {
@@ -61,7 +61,7 @@ fn built(site: &Site, hub: Option<&HubServer>, arguments: &[&str]) -> (Ended, Va
 }
 
 /// How each layer came to be where it is.
-fn ways(metadata: &Value) -> Vec<String> {
+pub(crate) fn ways(metadata: &Value) -> Vec<String> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let way = |layer: &Value| {
         format!("{}: {}, {}", text(&layer["title"]), text(&layer["made"]), text(&layer["stored"]))
@@ -69,7 +69,7 @@ fn ways(metadata: &Value) -> Vec<String> {
     metadata["ocib.layers"].as_array().unwrap().iter().map(way).collect()
 }
 
-fn digests(metadata: &Value) -> Vec<String> {
+pub(crate) fn digests(metadata: &Value) -> Vec<String> {
     let layers = metadata["ocib.layers"].as_array().unwrap().iter();
     layers.map(|layer| layer["digest"].as_str().unwrap().to_owned()).collect()
 }
@@ -114,7 +114,7 @@ fn a_directory_becomes_an_image_of_a_layer_for_each_shard() {
 }
 
 /// Compares two directories; files whose names begin with a dot are no part of a model.
-fn assert_same_files(expected: &Path, actual: &Path) {
+pub(crate) fn assert_same_files(expected: &Path, actual: &Path) {
     run_command(Command::new("diff").args(["-r", "--exclude=.*"]).args([expected, actual]));
 }
 
@@ -322,7 +322,7 @@ fn assert_valid(document: &Path) {
     run_command(Command::new(require("python3", "python3")).args(["-c", judge]).args([&schema, document]));
 }
 
-fn layers_of(manifest: &Value) -> Vec<(String, String)> {
+pub(crate) fn layers_of(manifest: &Value) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let layers = manifest["layers"].as_array().unwrap().iter();
     layers.map(|layer| (text(&layer["mediaType"]), text(&layer["digest"]))).collect()
@@ -387,7 +387,7 @@ fn raw_layers_are_the_files_themselves_and_are_asked_for_before_they_are_read() 
 }
 
 /// A model in GGUF: two tensors, a vocabulary of two words.
-fn gguf() -> Vec<u8> {
+pub(crate) fn gguf() -> Vec<u8> {
     let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
     let pair = |key: &str, kind: u32, value: &[u8]| [&text(key)[..], &kind.to_le_bytes(), value].concat();
     let words = [&8_u32.to_le_bytes()[..], &2_u64.to_le_bytes(), &text("a"), &text("b")].concat();

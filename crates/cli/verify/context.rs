@@ -40,8 +40,8 @@ pub(super) fn run(verify: &args::Verify, context: &str) -> Result<(), Failure> {
     let mut build = build(context, &verify.build_flags)?;
     // Where registries are and whom to trust is the same for both.
     build.shared = build.shared.within(&verify.shared);
-    if build.platforms.is_empty() {
-        build.platforms = images.iter().filter_map(|image| image.platform.clone()).collect();
+    if build.image.platforms.is_empty() {
+        build.image.platforms = images.iter().filter_map(|image| image.platform.clone()).collect();
     }
     let mut null = None;
     let events = progress::watch(verify.shared.progress, verify.shared.quiet);

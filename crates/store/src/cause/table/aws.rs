@@ -122,6 +122,8 @@ pub(super) const CAUSES: [Cause; 15] = [
         Denied,
         &[
             &["unrecognizedclientexception"],
+            // S3.
+            &["invalidaccesskeyid"],
             &["invalidclienttokenid"],
             &["security token included in the request is invalid"],
         ],
