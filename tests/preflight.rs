@@ -62,19 +62,26 @@ fn all_is_well_and_nothing_is_changed() {
             "tag ok",
             "permission ok",
             "permission ok",
-            "permission unknown",
+            "permission ok",
+            "permission ok",
+            "permission ok",
+            "sending unknown",
             "mounts unknown",
         ]
     );
     let asked = registry.requests().since(&before);
     assert!(asked.uploads().iter().all(|request| request.status != 201), "{asked:?}");
-    assert!(asked.with("PUT", "/v2/").is_empty() && asked.with("PATCH", "/v2/").is_empty(), "{asked:?}");
+    assert!(asked.with("PUT", "/v2/").iter().all(|request| request.status == 400), "{asked:?}");
+    assert!(asked.with("PATCH", "/v2/").iter().all(|request| request.query.contains("_state=")), "{asked:?}");
+    let skopeo = ["list-tags", "--tls-verify=false"];
+    let none = ended(Command::new("skopeo").args(skopeo).arg(format!("docker://{}/app", registry.host())));
+    assert!(none.stderr.contains("repository name not known") || none.code() != Some(0), "{}", none.stderr);
     assert_eq!(site.leftovers(), Vec::<String>::new());
 
     let done = ended(&mut preflight(&site, &["-t", &target])).done();
     let expected = format!("ok       tag         {target}: ");
     assert!(text(&done).lines().any(|line| line.starts_with(&expected)), "{}", text(&done));
-    assert!(text(&done).ends_with("14 ok, 0 to mend, 2 unknown\n"), "{}", text(&done));
+    assert!(text(&done).ends_with("17 ok, 0 to mend, 2 unknown\n"), "{}", text(&done));
 }
 
 #[test]

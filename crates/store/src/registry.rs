@@ -27,10 +27,12 @@ use ocib_image::{Credentials, Reference};
 use ocib_net::{Backoff, Http, HttpOptions, Method, Request, Response, StatusCode, Url, header};
 use tokio::sync::OnceCell;
 
+#[cfg(feature = "ecr")]
+pub(crate) use self::transfer::limited;
 pub use self::{
     blob::RegistryBlob,
     foresee::{Fate, Foreseen, Foresight},
-    probe::{Greeting, Tagged, Write},
+    probe::{Greeting, Tagged, Tried, Write},
     pull::RegistryOrigin,
     push::{HashFirst, PushOptions, RegistrySink},
 };
