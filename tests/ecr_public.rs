@@ -17,7 +17,8 @@ const ACTIONS: [&str; 7] = [
 ];
 
 fn emulator() -> EcrEmulator {
-    EcrEmulator::start(EcrOptions { public_alias: Some("corp".to_owned()), ..EcrOptions::default() })
+    let options = EcrOptions { region: "us-east-1".to_owned(), ..EcrOptions::default() };
+    EcrEmulator::start(EcrOptions { public_alias: Some("corp".to_owned()), ..options })
 }
 
 fn site() -> Site {
