@@ -1,10 +1,10 @@
 //! `ocib preflight`: what it says when all is well, what it leaves alone, and what it does not know.
 
-use std::process::Command;
+use std::{fs, os::unix::fs::FileExt, process::Command};
 
 use ocib::store::{EcrHost, PolicyOptions, iam_policy};
 use ocib_testkit::{
-    AwsAction, EcrEmulator, EcrOptions, EcrRepository, Policy, Registry, RegistryOptions, sparse_file,
+    AwsAction, EcrEmulator, EcrOptions, EcrRepository, Noise, Policy, Registry, RegistryOptions, sparse_file,
 };
 use serde_json::Value;
 
@@ -113,6 +113,37 @@ fn a_layer_that_compression_may_make_small_enough_is_unknown() {
         let done = ended(preflight(&site, &flags).arg(compression));
         assert!(findings(&done).contains(&expected.to_owned()), "{gib} {compression}: {:?}", findings(&done));
     }
+}
+
+/// What is not compressed because that gains nothing is as large as it is, and that is known beforehand: nothing is sent,
+/// not even of the layer before it.
+#[test]
+fn a_layer_that_compression_will_not_make_smaller_is_too_large() {
+    // As many pieces, of this size, are looked at.
+    const PIECES: u64 = 64;
+    const PIECE: usize = 16 << 10;
+    let site = Site::new("FROM scratch\nCOPY a /\nCOPY weights /\n");
+    let (path, bytes) = (site.path("context/weights"), 60 << 30);
+    site.file("context/a", "a");
+    sparse_file(&path, bytes);
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    for at in 0..PIECES {
+        file.write_all_at(&Noise::bytes(at, PIECE), at * (bytes / PIECES)).unwrap();
+    }
+    let emulator = EcrEmulator::start(EcrOptions::default());
+    emulator.create("team/app");
+    let (tag, declared) =
+        (format!("{}/team/app:1", emulator.host()), format!("{}=123456789012/eu-west-1", emulator.host()));
+    let key = emulator.user("ci", Policy::all());
+    let flags = ["-t", &tag, "--ecr-host", &declared];
+    let looked =
+        ended(preflight(&site, &[&["--json"], &flags[..]].concat()).envs(emulator.environment(&key)));
+    assert!(findings(&looked).contains(&"limits problem".to_owned()), "{:?}", findings(&looked));
+    assert!(text(&looked).contains("\"cause\": \"layer-too-large\""), "{}", text(&looked));
+    let mut build = site.build(&[&["--push"], &flags[..]].concat());
+    let said = ended(build.envs(emulator.environment(&key))).failed(5);
+    assert!(said.contains("error[layer-too-large]: COPY weights /, a layer for "), "{said}");
+    assert_eq!(emulator.sessions().len(), 0);
 }
 
 #[test]

@@ -112,7 +112,7 @@ impl LayerApi {
                     match completed {
                         Ok(()) => {
                             journal.as_deref().into_iter().for_each(forget);
-                            return Ok(Some(made));
+                            return Ok(Some(*made));
                         }
                         Err(error) => error,
                     }
@@ -156,7 +156,7 @@ fn is_lost(error: &Error) -> bool {
 /// How a pass over a layer ended.
 enum Pass {
     /// ECR has all of it.
-    Made(Layer),
+    Made(Box<Layer>),
     /// ECR lacks something that the pass has left behind.
     Behind,
     /// It is larger than ECR's parts hold.
@@ -183,7 +183,7 @@ impl Sending<'_> {
         }
         match (made, sent) {
             (_, Ok(false)) => Ok(Pass::Behind),
-            (Ok(layer), Ok(true)) => Ok(Pass::Made(layer)),
+            (Ok(layer), Ok(true)) => Ok(Pass::Made(Box::new(layer))),
             (Err(LayerError::Output(_)) | Ok(_), Err(error)) => Err(error),
             (Err(error), _) => Err(error.into()),
         }
