@@ -20,6 +20,10 @@ const SKEW_MAX: Duration = Duration::from_secs(300);
 /// An identity that ends sooner may not see the end of a build.
 const SOON: Duration = Duration::from_secs(15 * 60);
 
+/// Why ECR's API is not asked, though a token in a file is enough to push.
+#[cfg(feature = "ecr")]
+const NOBODY: &str = "without an identity of AWS";
+
 /// One repository that is to be pushed to.
 struct Place<'a> {
     clients: &'a Clients,
@@ -210,7 +214,7 @@ impl Place<'_> {
     /// Why there is no token of ECR Public, which everybody may read from, so that only a push needs one.
     async fn nobody_in_public(&self) -> Option<ocib_store::Error> {
         #[cfg(feature = "ecr")]
-        if self.is_public() {
+        if self.is_public() && matches!(self.clients.credentials.find(&self.repository).await, Ok(None)) {
             return self.clients.ecr.demand(self.repository.registry()).await.err();
         }
         None
@@ -232,9 +236,13 @@ impl Place<'_> {
     #[cfg(feature = "ecr")]
     async fn immutable(&self, name: &Reference, there: Digest, wanted: Option<Digest>) -> Option<Finding> {
         use ocib_store::Known;
-        let api = self.clients.ecr.api(self.repository.registry()).await?;
         let tag = name.tag().unwrap_or_default();
         let unknown = |detail: String| Some(Finding::unknown("tag", name.to_string(), detail));
+        let registry = self.repository.registry();
+        let Some(api) = self.clients.ecr.api(registry).await else {
+            let why = format!("it names {there} now; whether it may be moved cannot be asked {NOBODY}");
+            return self.clients.registries.has_rights_of_ecr(registry).then(|| unknown(why)).flatten();
+        };
         match api.repository(self.repository.repository()).await {
             Err(error) => Some(Finding::refused("tag", name.to_string(), error)),
             Ok(Known::Unknown(denial)) => unknown(format!(
@@ -331,6 +339,11 @@ impl Place<'_> {
                 Err(error) => Finding::refused("mounts", registry, error),
             });
             return;
+        }
+        #[cfg(feature = "ecr")]
+        if self.clients.registries.has_rights_of_ecr(registry) {
+            let detail = format!("they cannot be asked for {NOBODY}");
+            return findings.add(Finding::unknown("mounts", registry, detail));
         }
         findings.add(match self.clients.registries.asks_to_mount(registry) {
             true => Finding::unknown(

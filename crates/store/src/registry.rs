@@ -148,6 +148,12 @@ impl Registries {
         Profile::of(self.shared.options.known_as.get(registry).map_or(registry, String::as_str))
     }
 
+    /// Whether there is a credential for `repository`, from wherever.
+    #[cfg(feature = "ecr")]
+    pub(crate) async fn has_login(&self, repository: &Reference) -> Result<bool, Error> {
+        Ok(self.shared.options.credentials.find(repository).await?.is_some())
+    }
+
     fn pass_over(&self, failure: &MirrorFailure<'_>) {
         let mut known = self.shared.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
         if known.insert(failure.mirror.clone()) {

@@ -93,9 +93,11 @@ impl EcrAuth {
         self.declared.get(registry).cloned().or_else(|| EcrHost::of(registry))
     }
 
-    /// ECR's own API for `registry`, if it is a private registry of ECR.
+    /// ECR's own API for `registry`, if it is a private registry of ECR, and if there is somebody in AWS to ask it:
+    /// who has a token in a file can push without.
     pub async fn api(&self, registry: &str) -> Option<EcrRegistry> {
         let host = self.host(registry).filter(|host| !host.is_public())?;
+        self.aws.session(&host.region).await.ok()?;
         Some(EcrRegistry::open(&self.aws, &host).await)
     }
 

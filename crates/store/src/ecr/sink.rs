@@ -7,7 +7,7 @@ use ocib_image::{Blob, Digest, Document, Expected, PlaceError, Placed, Progress,
 
 #[cfg(doc)]
 use super::LayerApi;
-use super::{EcrAuth, EcrPublic, EcrRegistry, Known, NewRepository};
+use super::{EcrAuth, EcrPublic, Known, NewRepository};
 use crate::{Error, PushOptions, Registries, RegistrySink, Tagged, Write};
 
 /// A [`RegistrySink`] for a registry of ECR. Before anything is sent it makes sure that
@@ -52,14 +52,14 @@ impl EcrSink {
         if let Some(public) = self.auth.public(repository.registry()) {
             return self.prepare_public(&public, repository).await;
         }
-        let Some(api) = self.auth.api(repository.registry()).await else { return Ok(()) };
         let mut tagged = Vec::new();
         for name in &self.names {
             tagged.push((name, self.registries.look_up(name).await?));
         }
         if tagged.iter().any(|(_, found)| *found == Tagged::NoRepository) {
-            return self.make_repository(&api, repository).await;
+            return self.make_repository(repository).await;
         }
+        let Some(api) = self.auth.api(repository.registry()).await else { return Ok(()) };
         // Without this permission each layer would be sent each time.
         api.missing(repository.repository(), &[Digest::of(&[])]).await?;
         let Some(wanted) = images.first().and_then(|image| image.root) else { return Ok(()) };
@@ -85,7 +85,9 @@ impl EcrSink {
 
     /// ECR Public can be read by everybody, so why there is no token is said here. Its tags can all be moved.
     async fn prepare_public(&self, public: &EcrPublic, repository: &Reference) -> Result<(), Error> {
-        self.auth.demand(repository.registry()).await?;
+        if !self.registries.has_login(repository).await? {
+            self.auth.demand(repository.registry()).await?;
+        }
         let mut is_missing = false;
         for name in &self.names {
             is_missing |= self.registries.look_up(name).await? == Tagged::NoRepository;
@@ -97,10 +99,12 @@ impl EcrSink {
         }
     }
 
-    async fn make_repository(&self, api: &EcrRegistry, repository: &Reference) -> Result<(), Error> {
-        match &self.create {
-            Some(new) => made(api.create(repository.repository(), new).await.map(drop)),
-            None => self.begin_in_missing(repository).await,
+    async fn make_repository(&self, repository: &Reference) -> Result<(), Error> {
+        let Some(new) = &self.create else { return self.begin_in_missing(repository).await };
+        match self.auth.api(repository.registry()).await {
+            Some(api) => made(api.create(repository.repository(), new).await.map(drop)),
+            // A token in a file is no identity that could create anything.
+            None => self.auth.demand(repository.registry()).await,
         }
     }
 
