@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Command};
 
 use ocib_testkit::{
     HubContent, HubServer, Podman, Registry, RegistryOptions, S3Server, checkout, is_full, require,
-    run_command, safetensors_file,
+    run_command, safetensors_file, skopeo,
 };
 use serde_json::{Value, json};
 
@@ -18,10 +18,10 @@ use crate::{
 
 const CONFIG: &str = r#"{"architectures":["LlamaForCausalLM"],"model_type":"llama","max_position_embeddings":8192,"torch_dtype":"bfloat16"}"#;
 const CARD: &str = "---\nlicense: apache-2.0\nbase_model: org/base\n---\n# A model\n";
-const SHARD_BYTES: u64 = 1 << 20;
+pub(crate) const SHARD_BYTES: u64 = 1 << 20;
 
 /// Writes a model of so many shards into the directory `model` of the site.
-fn write_model(site: &Site, shards: u64) {
+pub(crate) fn write_model(site: &Site, shards: u64) {
     for number in 1..=shards {
         let name = format!("model/model-{number:05}-of-{shards:05}.safetensors");
         safetensors_file(&site.path(name), number, SHARD_BYTES);
@@ -50,7 +50,7 @@ fn publish(server: &HubServer, files: &[(String, HubContent)]) -> String {
 }
 
 /// `ocib model build`, and what it wrote into the metadata file.
-fn built(site: &Site, hub: Option<&HubServer>, arguments: &[&str]) -> (Ended, Value) {
+pub(crate) fn built(site: &Site, hub: Option<&HubServer>, arguments: &[&str]) -> (Ended, Value) {
     let all = [&["model", "build"], arguments, &["--metadata-file", "metadata.json"]].concat();
     let mut command = site.ocib(&all);
     if let Some(hub) = hub {
@@ -61,7 +61,7 @@ fn built(site: &Site, hub: Option<&HubServer>, arguments: &[&str]) -> (Ended, Va
 }
 
 /// How each layer came to be where it is.
-fn ways(metadata: &Value) -> Vec<String> {
+pub(crate) fn ways(metadata: &Value) -> Vec<String> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let way = |layer: &Value| {
         format!("{}: {}, {}", text(&layer["title"]), text(&layer["made"]), text(&layer["stored"]))
@@ -69,7 +69,7 @@ fn ways(metadata: &Value) -> Vec<String> {
     metadata["ocib.layers"].as_array().unwrap().iter().map(way).collect()
 }
 
-fn digests(metadata: &Value) -> Vec<String> {
+pub(crate) fn digests(metadata: &Value) -> Vec<String> {
     let layers = metadata["ocib.layers"].as_array().unwrap().iter();
     layers.map(|layer| layer["digest"].as_str().unwrap().to_owned()).collect()
 }
@@ -114,7 +114,7 @@ fn a_directory_becomes_an_image_of_a_layer_for_each_shard() {
 }
 
 /// Compares two directories; files whose names begin with a dot are no part of a model.
-fn assert_same_files(expected: &Path, actual: &Path) {
+pub(crate) fn assert_same_files(expected: &Path, actual: &Path) {
     run_command(Command::new("diff").args(["-r", "--exclude=.*"]).args([expected, actual]));
 }
 
@@ -130,9 +130,8 @@ fn podman_reads_the_model_as_any_user() {
     site.built(&["--platform", "linux/amd64,linux/arm64", "-o", "type=oci,dest=base,tar=false"]);
     let registry = Registry::start(RegistryOptions::default());
     let tag = format!("{}/model:1", registry.host());
-    let arguments =
-        ["model", "--base", "oci-layout://base", "--platform", "linux/amd64,linux/arm64", "-t", &tag];
-    let (_, metadata) = built(&site, None, &[&arguments[..], &["--push"]].concat());
+    let arguments = ["model", "--base", "oci-layout://base", "-t", &tag, "--push"];
+    let (_, metadata) = built(&site, None, &arguments);
     let index = "application/vnd.oci.image.index.v1+json";
     assert_eq!(metadata["containerimage.descriptor"]["mediaType"], index);
     let podman = Podman::new();
@@ -149,11 +148,57 @@ fn podman_reads_the_model_as_any_user() {
             run_command(Command::new("sha256sum").arg(site.path("model/model-00001-of-00002.safetensors")));
         assert_eq!(sum[..64], own[..64], "{user}");
     }
+    assert_eq!(platforms(&tag), ["linux/amd64", "linux/arm64"]);
     // What KServe's webhook gives the sidecar to run, but for the sleep.
     let link = "ln -sf /proc/$$/root/models /tmp/mnt && cat /tmp/mnt/config.json";
     let volume = ["--user", "1010", "--tmpfs", "/tmp:rw,mode=1777"];
     assert_eq!(podman.run_with(&volume, &id, &["/bin/sh", "-c", link]), CONFIG);
     site.done(&["model", "check", &tag]);
+}
+
+/// The platforms that the index has, or the only one that its manifest is for.
+fn platforms(tag: &str) -> Vec<String> {
+    let root: Value = serde_json::from_str(&skopeo(&[
+        "inspect",
+        "--raw",
+        "--tls-verify=false",
+        &format!("docker://{tag}"),
+    ]))
+    .unwrap();
+    let named = |platform: &Value| {
+        format!("{}/{}", platform["os"].as_str().unwrap(), platform["architecture"].as_str().unwrap())
+    };
+    match root["manifests"].as_array() {
+        Some(manifests) => manifests.iter().map(|manifest| named(&manifest["platform"])).collect(),
+        None => vec![named(&config(&format!("docker://{tag}")))],
+    }
+}
+
+#[test]
+fn a_model_is_for_the_platforms_that_its_base_is_for() {
+    let site = Site::new("FROM scratch\nLABEL a=b\n");
+    write_model(&site, 1);
+    let registry = Registry::start(RegistryOptions::default());
+    let tag = |name: &str| format!("{}/{name}:1", registry.host());
+    site.built(&["--platform", "linux/arm64", "--push", "-t", &tag("arm")]);
+    site.built(&["--platform", "linux/s390x", "--push", "-t", &tag("z")]);
+    site.built(&["--platform", "linux/s390x,linux/arm64", "--push", "-t", &tag("both")]);
+    let expected = [
+        (None, &["linux/amd64", "linux/arm64"][..]),
+        (Some("arm"), &["linux/arm64"]),
+        (Some("both"), &["linux/arm64"]),
+        (Some("z"), &["linux/s390x"]),
+    ];
+    for (base, expected) in expected {
+        let (base, made) = (base.map(tag), tag("model"));
+        let base: Vec<&str> = base.iter().flat_map(|base| ["--base", base]).collect();
+        built(&site, None, &[&["model", "-t", &made, "--push"], &base[..]].concat());
+        assert_eq!(platforms(&made), expected, "{base:?}");
+    }
+    built(&site, None, &["model", "-t", "model:1", "-o", "type=docker,dest=model.tar"]);
+    let asked = ["model", "build", "model", "--base", &tag("both"), "--platform", "linux/amd64"];
+    let said = ended(&mut site.ocib(&[&asked[..], &["-t", &tag("model"), "--push"]].concat())).failed(5);
+    assert!(said.contains("linux/amd64"), "{said}");
 }
 
 #[test]
@@ -187,8 +232,8 @@ fn an_unchanged_revision_moves_nothing_and_a_changed_shard_itself() {
     assert_eq!(moved, ["model-00003-of-00008.safetensors: streamed, stored"]);
     let changed: Vec<bool> = digests(&metadata).iter().zip(&all).map(|(now, then)| now != then).collect();
     assert_eq!(changed.iter().filter(|is_changed| **is_changed).count(), 1);
-    // The layer, and the config of the image.
-    assert_eq!(registry.requests().since(&before).with("PUT", "/blobs/uploads/").len(), 2);
+    // The layer, and a config for each platform.
+    assert_eq!(registry.requests().since(&before).with("PUT", "/blobs/uploads/").len(), 3);
     // A look at its header, and its bytes.
     let fetched = server.body_bytes() - bytes;
     assert!(fetched < 2 * SHARD_BYTES + 1000, "{fetched} bytes were fetched");
@@ -277,7 +322,7 @@ fn assert_valid(document: &Path) {
     run_command(Command::new(require("python3", "python3")).args(["-c", judge]).args([&schema, document]));
 }
 
-fn layers_of(manifest: &Value) -> Vec<(String, String)> {
+pub(crate) fn layers_of(manifest: &Value) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let layers = manifest["layers"].as_array().unwrap().iter();
     layers.map(|layer| (text(&layer["mediaType"]), text(&layer["digest"]))).collect()
@@ -306,8 +351,8 @@ fn a_modelpack_manifest_has_the_layers_of_the_image() {
     assert_eq!(types, expected.map(|end| format!("application/vnd.cncf.model.{end}")));
     let own: Vec<String> = layers_of(&pack).into_iter().map(|(_, digest)| digest).collect();
     assert_eq!(own, digests(&metadata));
-    // Five layers and two configs.
-    assert_eq!(registry.requests().since(&before).with("PUT", "/blobs/uploads/").len(), 7);
+    // Five layers, the configs of two platforms and that of the ModelPack.
+    assert_eq!(registry.requests().since(&before).with("PUT", "/blobs/uploads/").len(), 8);
     assert_eq!(
         pack["layers"][0]["annotations"]["org.cncf.model.filepath"],
         "models/model-00001-of-00002.safetensors"
@@ -342,7 +387,7 @@ fn raw_layers_are_the_files_themselves_and_are_asked_for_before_they_are_read() 
 }
 
 /// A model in GGUF: two tensors, a vocabulary of two words.
-fn gguf() -> Vec<u8> {
+pub(crate) fn gguf() -> Vec<u8> {
     let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
     let pair = |key: &str, kind: u32, value: &[u8]| [&text(key)[..], &kind.to_le_bytes(), value].concat();
     let words = [&8_u32.to_le_bytes()[..], &2_u64.to_le_bytes(), &text("a"), &text("b")].concat();

@@ -128,8 +128,7 @@ fn only_what_must_goes_to_a_pod() {
             ("COPY after /after", false),
         ]
     );
-    let said = String::from_utf8_lossy(&first.stderr);
-    assert!(said.contains("RUN cat /between >> /made: "), "{said}");
+    assert!(first.stderr.contains("RUN cat /between >> /made: "), "{}", first.stderr);
     assert_eq!(metadata["ocib.layers"][0]["layers"][0]["made"], "base");
     let pods = runs.cluster.created();
     assert_eq!(pods.len(), 1);

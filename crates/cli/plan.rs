@@ -41,14 +41,14 @@ struct Shown {
 /// Runs the command.
 pub(crate) fn run(plan: &args::Plan) -> Result<(), Failure> {
     let flags = &plan.build;
-    let outputs = Output::all(flags)?;
+    let outputs = Output::all(&flags.image)?;
     let events = progress::watch(flags.shared.progress, flags.shared.quiet);
     let (wired, runtime) = Wired::new(flags, events, wiring::http(&flags.shared)?, Backoff::default())?;
     let backend = run::backend(flags, &wired.clients)?;
     let has_backend = backend.is_some();
     // What a build would refuse before it starts is refused here, too; sinks touch nothing yet.
-    let means = Means::of(flags, wired.clients.clone(), wired.sealer(flags)?)?;
-    outputs.iter().try_for_each(|output| output.clone().sinks(&flags.tags, &means).map(drop))?;
+    let means = Means::of(&flags.image, wired.clients.clone(), wired.sealer(flags)?)?;
+    outputs.iter().try_for_each(|output| output.clone().sinks(&flags.image.tags, &means).map(drop))?;
     let (name, request) = (wired.name.clone(), Arc::clone(&wired.request));
     // Progress is drawn to its end before anything else is said.
     let (outline, places) = wiring::finish(runtime, async move {
@@ -60,8 +60,7 @@ pub(crate) fn run(plan: &args::Plan) -> Result<(), Failure> {
         let places = places.map_err(|failure| wired.clients.explained(failure))?;
         Ok((outline, places))
     })?;
-    let names = flags.tags.iter().map(|tag| tag.clone().or_latest().to_string()).collect();
-    let files_by = flags.run.files_by();
+    let (names, files_by) = (flags.image.names(), flags.run.files_by());
     let shown = Shown { name, request, outline, has_backend, files_by, places, names };
     report::result(&if plan.json { json::object(&shown) } else { text::plan(&shown) });
     Ok(())

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, io::Write, path::Path};
 
 use ocib_build::{LayerOrigin, Published, PublishedImage};
-use ocib_image::{Descriptor, Outcome, Reference, Sealing};
+use ocib_image::{Descriptor, Outcome, Sealing};
 use serde_json::json;
 
 use crate::{
@@ -54,9 +54,8 @@ pub(crate) fn files(build: &args::Build, published: &Published) -> Result<(), Fa
     if let Some(path) = &build.iidfile {
         write(path, &config.unwrap_or(root.digest).to_string())?;
     }
-    if let Some(path) = &build.metadata_file {
-        let names: Vec<String> =
-            build.tags.iter().cloned().map(Reference::or_latest).map(|tag| tag.to_string()).collect();
+    if let Some(path) = &build.image.metadata_file {
+        let names = build.image.names();
         let mut metadata = json!({
             "containerimage.digest": root.digest,
             "containerimage.descriptor": root,

@@ -90,11 +90,11 @@ impl RunFlags {
 /// Who carries out RUN, and where what it needs and makes is kept.
 pub(crate) fn runs(build: &args::Build, wired: &Wired) -> Result<Option<Runs>, Failure> {
     let Some(backend) = backend(build, &wired.clients)? else { return Ok(None) };
-    let Some(repository) = build.run.run_repository.as_ref().or(build.tags.first()) else {
+    let Some(repository) = build.run.run_repository.as_ref().or(build.image.tags.first()) else {
         return Err(Failure::usage(format!("--run {} needs a repository", backend.name()))
             .help("name one with --run-repository HOST/REPOSITORY, or give the image a --tag"));
     };
-    let means = Means::of(build, wired.clients.clone(), wired.sealer(build)?)?;
+    let means = Means::of(&build.image, wired.clients.clone(), wired.sealer(build)?)?;
     Ok(Some(Runs {
         backend,
         sink: Arc::from(means.nameless_sink(repository)?),

@@ -46,10 +46,20 @@ impl Client {
 
     /// The answer of `url` or of where it redirects to, whatever its status. `Authorization` goes to
     /// the origin of `url` only.
-    pub(crate) async fn get(&self, url: &Url, mut headers: HeaderMap) -> Result<Response, Error> {
+    pub(crate) async fn get(&self, url: &Url, headers: HeaderMap) -> Result<Response, Error> {
+        self.follow(Method::GET, url, headers).await
+    }
+
+    /// The same for any method without a body.
+    pub(crate) async fn follow(
+        &self,
+        method: Method,
+        url: &Url,
+        mut headers: HeaderMap,
+    ) -> Result<Response, Error> {
         let mut url = url.clone();
         for _ in 0..=REDIRECTS_MAX {
-            let response = self.once(Method::GET, &url, headers.clone()).await?;
+            let response = self.once(method.clone(), &url, headers.clone()).await?;
             let Some(target) = redirect(&url, &response)? else { return Ok(response) };
             if target.origin() != url.origin() {
                 headers.remove(AUTHORIZATION);

@@ -193,7 +193,8 @@ impl Access {
         self.choose_region().await;
         let (mut objects, mut next) = (Vec::new(), None::<String>);
         loop {
-            let page = retry(backoff, async || self.page(prefix, most, next.as_deref()).await).await?;
+            let page = retry(backoff, async || self.page(prefix, most, next.as_deref()).await).await;
+            let page = page.map_err(|error| self.throttled(error))?;
             objects.extend(page.objects);
             if objects.len() > OBJECTS_MAX {
                 let why = format!("a list of more than {OBJECTS_MAX} objects, expected a longer prefix");
@@ -231,6 +232,8 @@ impl Access {
     /// What an answer means that is no success.
     pub(super) async fn refusal(&self, response: Response) -> Error {
         let status = response.status();
+        let region =
+            response.header("x-amz-bucket-region").map(|text| ocib_net::printable(text.as_bytes(), 50));
         let mut failed = failure(response).await;
         let ocib_net::Error::Status { said, .. } = &mut failed else { return failed.into() };
         let code = element(said, "Code").unwrap_or_default().to_owned();
@@ -238,14 +241,33 @@ impl Access {
             *said = format!("{code}: {}", decoded(message));
         }
         let said = said.clone();
-        self.error(match (code.as_str(), status) {
+        self.error(match (&*code.clone(), status) {
             ("NoSuchBucket", _) => BucketProblem::NoBucket,
-            (_, StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED) => {
-                BucketProblem::Denied { who: self.who().await, said }
+            (
+                "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException",
+                _,
+            )
+            | (_, StatusCode::MOVED_PERMANENTLY) => BucketProblem::OtherRegion { region, said },
+            ("InvalidObjectState", _) => BucketProblem::Archived { said },
+            // As status 400.
+            ("ExpiredToken" | "InvalidToken", _) | (_, StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED) => {
+                BucketProblem::Denied { who: self.who().await, code, said }
             }
             (_, StatusCode::NOT_FOUND) => BucketProblem::Nothing,
             _ => return failed.into(),
         })
+    }
+
+    /// What a refusal means that waiting did not help.
+    fn throttled(&self, failed: Error) -> Error {
+        match failed {
+            Error::Http(ocib_net::Error::Status { status, said, .. })
+                if status == StatusCode::TOO_MANY_REQUESTS || said.starts_with("SlowDown") =>
+            {
+                self.error(BucketProblem::Throttled { said })
+            }
+            failed => failed,
+        }
     }
 
     /// Who asks, for messages.
