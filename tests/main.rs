@@ -34,7 +34,17 @@ mod metadata;
 #[cfg(feature = "model")]
 mod model;
 #[cfg(feature = "model")]
+mod model_artifacts;
+#[cfg(feature = "model")]
 mod model_check;
+#[cfg(feature = "model")]
+mod model_guide;
+#[cfg(feature = "model")]
+mod model_large;
+#[cfg(feature = "model")]
+mod model_layers;
+#[cfg(feature = "model")]
+mod model_moves;
 #[cfg(feature = "model")]
 mod model_pull;
 mod native_run;
