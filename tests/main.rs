@@ -38,9 +38,18 @@ mod metadata;
 #[cfg(feature = "model")]
 mod model;
 #[cfg(feature = "model")]
+mod model_artifacts;
+#[cfg(feature = "model")]
 mod model_check;
+mod model_guide;
 #[cfg(feature = "model")]
 mod model_images;
+#[cfg(feature = "model")]
+mod model_large;
+#[cfg(feature = "model")]
+mod model_layers;
+#[cfg(feature = "model")]
+mod model_moves;
 #[cfg(feature = "model")]
 mod model_pull;
 #[cfg(feature = "model")]
