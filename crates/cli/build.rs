@@ -113,7 +113,7 @@ impl Wired {
 
     /// What makes the build's layers within the budget that its flags give.
     pub(crate) fn sealer(&self, build: &args::Build) -> Result<Sealer, Failure> {
-        match sources::are_distant(&self.request.dockerfile) {
+        match sources::are_distant(&self.request.dockerfile) || build.run.is_by_bucket() {
             true => wiring::distant_sealer(&build.shared, build.compression),
             false => wiring::sealer(&build.shared, build.compression),
         }

@@ -44,7 +44,7 @@ mod tls;
 mod tunnel;
 
 pub use bucket::BucketServer;
-pub use content::{Generated, Noise, noise_file, safetensors_file, sparse_file};
+pub use content::{Generated, Noise, noise_file, noise_source, safetensors_file, sparse_file};
 pub use ecr::{
     AccessKey, AwsAction, EcrCall, EcrEmulator, EcrFault, EcrOptions, EcrRepository, MissingRepository,
     Policy, SecondPatch, SsoClient, Trust, UploadSession,
