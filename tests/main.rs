@@ -37,6 +37,7 @@ mod model;
 mod model_check;
 #[cfg(feature = "model")]
 mod model_pull;
+mod native_random;
 mod native_run;
 mod outputs;
 mod page;
@@ -50,9 +51,12 @@ mod push;
 mod registry_config;
 mod reproducible;
 mod reuse;
+mod run_failures;
 #[cfg(feature = "kaniko")]
 mod run_kaniko;
 mod run_local;
+mod run_mounts;
+mod runs;
 mod slow;
 mod sources;
 mod stdin;

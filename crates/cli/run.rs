@@ -7,6 +7,7 @@
 mod kaniko;
 #[cfg(feature = "local")]
 mod local;
+mod secrets;
 
 use std::sync::Arc;
 
@@ -29,6 +30,9 @@ pub(crate) struct RunFlags {
     /// what RUN made [default: the repository of the first tag].
     #[arg(long, value_name = "REPOSITORY")]
     pub(crate) run_repository: Option<Reference>,
+
+    #[command(flatten)]
+    pub(crate) secrets: secrets::SecretFlags,
 
     #[cfg(feature = "local")]
     #[command(flatten)]

@@ -5,16 +5,17 @@
 //! removed by name.
 
 use std::{
+    ffi::OsString,
     fs,
     path::{Path, PathBuf},
     process::Stdio,
 };
 
-use ocib_image::{RunError, RunErrorKind, RunJob};
+use ocib_image::{RunError, RunJob, RunSecret, RunSecretSource};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::{LocalOptions, Tool};
+use crate::{LocalOptions, Tool, cause::NO_SCRATCH};
 
 /// A directory for one job. Dropping it removes it with all that is in it.
 #[derive(Debug)]
@@ -28,13 +29,10 @@ impl<'a> Workspace<'a> {
     pub(crate) fn new(options: &'a LocalOptions, job: &'a RunJob) -> Result<Self, RunError> {
         let failed = |error: std::io::Error| {
             let scratch = options.scratch.display();
-            RunError::new(
-                RunErrorKind::Input,
-                "run-no-scratch",
-                format!("{} needs room on a disk, and {scratch} cannot be written to", options.tool.name()),
-                "name a directory with --scratch-dir",
-            )
-            .because(error)
+            let tool = options.tool.name();
+            NO_SCRATCH
+                .error(format!("{tool} needs room on a disk, and {scratch} cannot be written to"))
+                .because(error)
         };
         let dir = TempDir::with_prefix_in("ocib-run-", &options.scratch).map_err(failed)?;
         for name in ["context", "tmp"] {
@@ -57,12 +55,16 @@ impl<'a> Workspace<'a> {
         let destination = self.job.destination.to_string();
         command.arg("build");
         if self.options.tool == Tool::Docker {
-            command.args(["--progress", "plain"]);
+            // The old builder of docker below 23 knows neither mounts nor progress.
+            command.args(["--progress", "plain"]).env("DOCKER_BUILDKIT", "1");
         } else {
             // A layer for each instruction, as BuildKit has them.
             command.args(["--layers", "--isolation", &self.options.isolation]);
             command.args(["--pull-always", "--format", "oci"]);
             self.registry(&mut command);
+        }
+        for secret in &self.job.secrets {
+            command.args(lent(secret));
         }
         command.args(["--platform", &self.job.platform.to_string()]);
         command.arg("--file").arg(self.path("Dockerfile"));
@@ -124,6 +126,26 @@ impl<'a> Workspace<'a> {
         let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
         let is_loopback = host == "localhost" || host.starts_with("127.") || host == "[::1]";
         is_loopback || self.options.insecure_registries.iter().any(|named| named == registry || named == host)
+    }
+}
+
+/// What lends a secret: where it is, never what it is.
+fn lent(secret: &RunSecret) -> [OsString; 2] {
+    let id = &secret.id;
+    let joined = |start: String, paths: &[PathBuf]| {
+        let mut text = OsString::from(start);
+        for (number, path) in paths.iter().enumerate() {
+            text.push(if number > 0 { "," } else { "" });
+            text.push(path);
+        }
+        text
+    };
+    match &secret.source {
+        RunSecretSource::File(path) => {
+            ["--secret".into(), joined(format!("id={id},src="), std::slice::from_ref(path))]
+        }
+        RunSecretSource::Variable(name) => ["--secret".into(), format!("id={id},env={name}").into()],
+        RunSecretSource::Agent(paths) => ["--ssh".into(), joined(format!("{id}="), paths)],
     }
 }
 
