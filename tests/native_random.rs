@@ -127,11 +127,11 @@ fn assert_same(lines: &[String], commands: fn(&Path)) {
     assert!(differing.is_empty(), "{}", differing.join("\n"));
 }
 
-/// A few dozen lines, a thousand with `OCIB_TEST_FULL`.
+/// A hundred lines, a thousand with `OCIB_TEST_FULL`.
 #[test]
 fn random_commands_leave_what_a_shell_leaves() {
     let mut dice = Dice(1);
-    let count = if is_full() { 1000 } else { 80 };
+    let count = if is_full() { 1000 } else { 100 };
     let certain = certain((0..count).map(|_| dice.line()).collect(), busybox);
     println!("{} of {count} lines need no container", certain.len());
     assert!(certain.len() * 5 > count, "the dice give too little that is certain: {certain:#?}");

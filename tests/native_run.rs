@@ -367,6 +367,7 @@ fn doubts_are_told() {
         ("ENV PATH=bin\nRUN touch /n", "touch /n: PATH has \"bin\", which is no absolute path"),
         ("RUN chmod 755 /w/missing", "chmod 755 /w/missing: /w/missing is not there"),
         ("RUN chmod 700 /w/x", "chmod 700 /w/x: /w/x has hard links"),
+        ("RUN touch /w/ld/a//", "touch /w/ld/a//: /w/ld/a// is no directory"),
         ("RUN touch /w/linked", "touch /w/linked: /w/linked has hard links"),
         ("RUN chmod 755 /w/g", "chmod 755 /w/g: 755 of 2775 differs between commands"),
         ("RUN chmod -R 755 /w/ld", "chmod -R 755 /w/ld: /w/ld is a symbolic link"),

@@ -143,7 +143,7 @@ const WORDS: [(&str, &str, &str); 11] = [
     (
         "run-command-failed",
         "docker",
-        "#6 ERROR: executor failed running [/bin/sh -c true]: exit code: 3\n------\n > [stage-0 3/3] RUN \
+        "#6 ERROR: executor failed running [/bin/sh -c true]: exit code: 3\n------\n > [stage-0 2/2] RUN \
          [\"/bin/sh\",\"-c\",\"true\"]:\n------\nexecutor failed running [/bin/sh -c true]: exit code: 3",
     ),
     (

@@ -240,7 +240,7 @@ fn simple_runs_before_the_first_and_after_the_last_stay_here() {
     assert_eq!(["b", "g", "g/last"].map(|name| mode(&files, name)), [0o700, 0o755, 0o755]);
 }
 
-/// Stages that begin with delegated ones, on scratch, behind triggers; words, users and directories across the cuts.
+/// Stages that begin with delegated ones, on scratch; words, users and directories across the cuts.
 #[test]
 fn odd_splits_give_what_buildah_gives() {
     let runs = Runs::new(
@@ -251,11 +251,10 @@ fn odd_splits_give_what_buildah_gives() {
          ENV A=\"a $V $GLOBAL\" PATH=/opt:$PATH\n\
          RUN mkdir -p /out/deep && echo \"$A $V\" > /out/deep/f && chmod 2750 /out/deep && mkdir -m 1777 /tmp\n\
          ENV B=${A}x\n\
-         USER 1001\n\
          WORKDIR /tmp/w\n\
+         USER 1001\n\
          ARG V=2\n\
-         ONBUILD ENV T=\"$V ${B}\"\n\
-         ONBUILD RUN echo \"$T $B $V $(id -u)\" > /tmp/trigger\n\
+         RUN echo \"$B $V $(id -u) $(pwd)\" > /tmp/by-user\n\
          FROM one AS two\n\
          USER 0\n\
          COPY f /out/deep/\n\
@@ -270,7 +269,7 @@ fn odd_splits_give_what_buildah_gives() {
          LABEL l=\"$B\"\n\
          EXPOSE 80\n\
          WORKDIR rel\n\
-         RUN echo \"$A|$B|$T|$PATH|$HOME\" > here && touch /out/deep/late\n\
+         RUN echo \"$A|$B|$V|$PATH\" > here && touch /out/deep/late\n\
          ENTRYPOINT [\"/bin/sh\"]\n\
          COPY f sub/\n\
          USER 1001:1002\n\
@@ -281,7 +280,7 @@ fn odd_splits_give_what_buildah_gives() {
     assert_consistent(&runs.config());
     assert_as_by_buildah_alone(&runs, &[]);
     let jobs = runs.jobs();
-    assert_eq!(jobs.len(), 3, "one, two with its trigger, the last; bare is not needed: {jobs:#?}");
+    assert_eq!(jobs.len(), 3, "one, two and the last; bare is not needed: {jobs:#?}");
 
     // On scratch, with a shell that ends at the first error.
     let said = ended(&mut runs.build(&["--quiet", "--target", "bare"])).failed(1);
@@ -290,4 +289,29 @@ fn odd_splits_give_what_buildah_gives() {
     runs.site.file("context/Dockerfile", dockerfile.replace("RUN false;", "RUN true;"));
     ended(&mut runs.build(&["--target", "bare"])).done();
     assert_as_by_buildah_alone(&runs, &["--target", "bare"]);
+}
+
+/// The same part by podman, which is the same code under another name, by each isolation that works here.
+#[test]
+fn podman_does_what_buildah_does() {
+    let runs = Runs::new(
+        "FROM @BASE@\n\
+         RUN --mount=type=secret,id=a --mount=type=tmpfs,target=/t,size=1m wc -c < /run/secrets/a > /bytes && id -u > /id\n\
+         COPY f /f\n\
+         RUN cat /f /bytes /id > /all\n",
+    );
+    runs.site.file("context/f", "f\n").file("a", "12345678");
+    let secret = ["--secret", "id=a,src=a"];
+    ended(&mut runs.build(&secret)).done();
+    let files = listing(&runs.files());
+    assert_eq!(fs::read_to_string(runs.files().join("all")).unwrap(), "f\n8\n0\n");
+    let podman = ["--run", "podman", "--no-cache"];
+    for isolation in ["chroot", "oci"] {
+        let done =
+            ended(&mut runs.build(&[&podman[..], &secret, &["--run-isolation", isolation]].concat())).done();
+        assert!(done.stderr.contains("STEP 2/4: RUN "), "{}", done.stderr);
+        assert_eq!(listing(&runs.files()), files, "{isolation}");
+        assert_eq!(names(&runs.site.path("scratch")), [".keep"]);
+    }
+    assert_eq!(runs.jobs().len(), 1, "the others were podman's");
 }

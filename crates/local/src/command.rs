@@ -23,7 +23,12 @@ pub(crate) struct Workspace<'a> {
     options: &'a LocalOptions,
     job: &'a RunJob,
     dir: Option<TempDir>,
+    /// Where podman keeps locks and sockets, if that has to be elsewhere.
+    short: Option<TempDir>,
 }
+
+/// Podman refuses a longer path for its locks and sockets (`specified runroot is longer than 50 characters`).
+const RUN_ROOT_BYTES_MAX: usize = 50;
 
 impl<'a> Workspace<'a> {
     pub(crate) fn new(options: &'a LocalOptions, job: &'a RunJob) -> Result<Self, RunError> {
@@ -39,7 +44,16 @@ impl<'a> Workspace<'a> {
             fs::create_dir(dir.path().join(name)).map_err(failed)?;
         }
         fs::write(dir.path().join("Dockerfile"), &job.dockerfile).map_err(failed)?;
-        Ok(Self { options, job, dir: Some(dir) })
+        let is_long = dir.path().join("runroot").as_os_str().len() > RUN_ROOT_BYTES_MAX;
+        let short = match options.tool == Tool::Podman && is_long {
+            true => Some(TempDir::with_prefix("ocib-run-").map_err(failed)?),
+            false => None,
+        };
+        Ok(Self { options, job, dir: Some(dir), short })
+    }
+
+    fn run_root(&self) -> PathBuf {
+        self.short.as_ref().map_or_else(|| self.path("runroot"), |short| short.path().to_owned())
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -104,7 +118,7 @@ impl<'a> Workspace<'a> {
         let mut command = Command::new(&self.options.program);
         command.stdin(Stdio::null());
         if self.options.tool != Tool::Docker {
-            command.arg("--root").arg(self.path("root")).arg("--runroot").arg(self.path("runroot"));
+            command.arg("--root").arg(self.path("root")).arg("--runroot").arg(self.run_root());
             command.args(["--storage-driver", &self.options.storage_driver]);
             command.env("TMPDIR", self.path("tmp"));
         }
@@ -151,13 +165,19 @@ fn lent(secret: &RunSecret) -> [OsString; 2] {
 
 impl Drop for Workspace<'_> {
     fn drop(&mut self) {
-        let Some(dir) = self.dir.take() else { return };
-        let path = dir.keep();
+        for dir in [self.dir.take(), self.short.take()].into_iter().flatten() {
+            self.remove(&dir.keep());
+        }
+    }
+}
+
+impl Workspace<'_> {
+    fn remove(&self, path: &Path) {
         // Plain removal is all that root needs; in a user namespace files belong to users that only the
         // program can remove for us.
-        if fs::remove_dir_all(&path).is_err() {
+        if fs::remove_dir_all(path).is_err() {
             let mut unshare = std::process::Command::new(&self.options.program);
-            unshare.args(["unshare", "rm", "-rf"]).arg(&path);
+            unshare.args(["unshare", "rm", "-rf"]).arg(path);
             let _ = unshare.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
         }
     }

@@ -355,6 +355,9 @@ impl Shell<'_> {
             // The time of a directory alone is no change to any builder.
             return Ok(());
         }
+        if written.ends_with('/') {
+            return doubt(format!("{written} is no directory"));
+        }
         self.require_own(&place.path, &found)?;
         let mut touched = found;
         touched.node.mtime = self.made_time;
