@@ -253,7 +253,7 @@ fn json_has_the_documented_fields() {
                         "job": {
                             "dockerfile": [
                                 "FROM input-1",
-                                "RUN --mount=from=input-2,target=/m,source=/0/x [\"/bin/sh\",\"-c\",\"make\"]",
+                                "RUN --mount=type=bind,from=input-2,source=/0/x,target=/m [\"/bin/sh\",\"-c\",\"make\"]",
                             ],
                             "inputs": [
                                 {"name": "input-1", "madeLayers": 1, "tarBytes": 2048, "baseLayers": 1, "baseBytes": 2560},

@@ -9,10 +9,11 @@ use std::{
 
 use ocib_testkit::{
     KubeFake, KubeOptions, KubeStep, Noise, Registry, RegistryOptions, S3Server, arm64_busybox, checkout,
-    require,
+    is_full, noise_file, require,
 };
 use serde_json::{Value, json};
 
+use crate::memory::PEAK_KIB_MAX_DISTANT;
 use crate::program::{
     Ended, Site, ended, manifest, names, set_mode, signal, started, tag_digest, until, wait,
 };
@@ -277,7 +278,7 @@ fn files_by_a_bucket() {
     patch("elsewhere.yaml", "{name: S3_ENDPOINT, value: \"http://127.0.0.1:1\"}");
     let way = ["--run-context", "s3://contexts/ci"];
     let plan = ended(&mut runs.ocib(&[&["plan", "context", "--run", "kaniko"], &way[..]].concat())).done();
-    let said = "to the pod by s3://contexts/ci: 9439232 bytes as tar";
+    let said = "to the pod by s3://contexts/ci: 9439744 bytes as tar";
     let plan = String::from_utf8(plan.stdout).unwrap();
     assert!(plan.contains(said), "{plan}");
     let build = |patch: &str| {
@@ -296,6 +297,32 @@ fn files_by_a_bucket() {
     assert!(arguments[1].as_str().unwrap().starts_with("--context=s3://contexts/ci/ocib-"), "{arguments}");
     assert!(!format!("{refused}{built:?}{pods:?}").contains("planted-key"));
     assert_eq!(runs.cluster.left(), Vec::<String>::new());
+}
+
+/// However large it is, a part of it at a time.
+#[test]
+fn a_large_context_by_a_bucket_stays_within_its_budget() {
+    let bytes = if is_full() { 1 << 30 } else { 100 << 20 };
+    let server = S3Server::start();
+    server.put("contexts", &[("other", b"")], false);
+    let fails = [KubeStep::Schedule, KubeStep::Running, KubeStep::Exit(42, "Error", String::new())];
+    let cluster = KubeFake::start(KubeOptions::default(), move |_| fails.to_vec());
+    let runs = with_files(Runs::new(DOCKERFILE, RegistryOptions::default(), cluster));
+    noise_file(&runs.site.path("context/between"), 1, bytes);
+    let build = runs.build(&["--run-context", "s3://contexts"]);
+    let mut time = Command::new(require("time", "time"));
+    time.args(["--quiet", "-f", "%M", "-o"]).arg(runs.site.path("used"));
+    time.arg(build.get_program()).args(build.get_args());
+    runs.site.clean(&mut time);
+    time.envs(build.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let keys = [("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")];
+    let said = ended(time.envs(keys).env("AWS_ENDPOINT_URL_S3", server.endpoint())).failed(1);
+    assert!(said.contains("bytes of context are at s3://contexts/ocib-"), "{said}");
+    let used = fs::read_to_string(runs.site.path("used")).unwrap();
+    let peak_kib: u64 = used.trim().parse().unwrap();
+    println!("{} MiB of context by a bucket: {peak_kib} KiB resident at most", bytes >> 20);
+    assert!(peak_kib < PEAK_KIB_MAX_DISTANT, "{peak_kib} KiB");
+    assert_eq!(server.keys("contexts"), ["other"]);
 }
 
 /// The registry asks for a login; the pod gets ocib's, and nothing else sees it.
