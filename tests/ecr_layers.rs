@@ -264,3 +264,28 @@ fn a_file_that_no_layer_of_the_registry_holds_is_refused_before_it_is_read() {
         done.stderr
     );
 }
+
+/// ECR has completed the layer and its answer is lost: it is not sent again.
+#[test]
+fn a_completion_whose_answer_got_lost_is_one() {
+    let ecr = Ecr::new(Policy::all());
+    // The first completion is that of the mark, by the registry; the second the layer's.
+    ecr.emulator.inject(AwsAction::CompleteLayerUpload, 2, EcrFault::LoseAnswer);
+    ecr.pushed();
+    assert_eq!(ecr.emulator.happened(), 1);
+    let calls = ecr.emulator.calls();
+    let api = calls.iter().filter(|call| call.action == Some(AwsAction::UploadLayerPart));
+    assert_eq!(api.filter(|call| call.request.path == "/").count(), 5);
+}
+
+/// A registry that asks for the first part for ever is given up.
+#[test]
+fn parts_that_are_asked_for_again_and_again_have_an_end() {
+    let ecr = Ecr::new(Policy::all());
+    for nth in 1..=40 {
+        ecr.emulator.inject(AwsAction::UploadLayerPart, 1 + nth, EcrFault::Rewind);
+    }
+    let said = ended(&mut ecr.push()).failed(5);
+    assert!(said.contains("it asks again and again for parts that it was sent"), "{said}");
+    assert!(ecr.parts() < 20, "{}", ecr.parts());
+}

@@ -16,6 +16,8 @@ mod ecr;
 mod ecr_layers;
 #[cfg(feature = "ecr")]
 mod ecr_login;
+#[cfg(feature = "ecr")]
+mod ecr_public;
 mod errors;
 mod examples;
 mod executor_image;

@@ -144,7 +144,7 @@ pub(crate) struct Shared {
 
     /// A registry of ECR under another name: a private DNS name, a proxy. May be given several times.
     #[cfg(feature = "ecr")]
-    #[arg(long = "ecr-host", value_name = "HOST=ACCOUNT/REGION", value_parser = ecr_host)]
+    #[arg(long = "ecr-host", value_name = "HOST=ACCOUNT/REGION|HOST=public", value_parser = ecr_host)]
     pub(crate) ecr_hosts: Vec<(String, ocib_store::EcrHost)>,
 
     /// Mirrors, insecure registries and certificates: a registries.conf, or a directory like

@@ -11,8 +11,8 @@ use crate::{diagnostic::Failure, dockerfile, report};
 /// Flags for ECR.
 #[derive(Args, Debug)]
 pub(crate) struct Ecr {
-    /// Create the repository in ECR if it is missing; with settings: scan (on push), kms[=KEY] (in place of
-    /// AES256), immutable (tags).
+    /// Create the repository in ECR if it is missing; with settings, which ECR Public does not have: scan (on
+    /// push), kms[=KEY] (in place of AES256), immutable (tags).
     #[arg(
         long,
         value_name = "SETTING,…",
@@ -78,9 +78,11 @@ impl Ecr {
             ImageName::Registry(reference) => place(&reference),
             _ => None,
         };
-        let pulls: Vec<_> = images.into_iter().filter_map(of_registry).collect();
+        let mut pulls: Vec<_> = images.into_iter().filter_map(of_registry).collect();
+        // Everybody may read there.
+        pulls.retain(|(host, _)| !host.is_public());
         if pushes.is_empty() && pulls.is_empty() {
-            return Err(Failure::usage("the build has nothing to do with ECR")
+            return Err(Failure::usage("the build needs no permission of ECR")
                 .help("name an image there with --tag; --ecr-host declares a registry under another name"));
         }
         let options = PolicyOptions {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::{collections::BTreeMap, path::PathBuf};
 
 use ocib_image::{ArchiveFormat, Reference, Sealer, Sink};
+#[cfg(feature = "ecr")]
+use ocib_store::EcrHost;
 use ocib_store::{
     ArchiveOptions, ArchiveSink, Destination, HashFirst, LayoutSink, PushOptions, RegistrySink,
 };
@@ -86,18 +88,24 @@ impl Means {
         Ok(Box::new(RegistrySink::new(options)))
     }
 
-    /// The sink of a repository of ECR's private registries.
+    /// The sink of a repository of ECR.
     #[cfg(feature = "ecr")]
     fn ecr_sink(&self, options: &PushOptions) -> Result<Option<Box<dyn Sink>>, Failure> {
         let registry = options.repository.registry();
-        if self.clients.ecr.host(registry).is_none_or(|host| host.is_public()) {
-            return match self.uses_layer_api {
-                false => Ok(None),
-                true => Err(Failure::usage(format!(
-                    "--ecr-layer-api: {registry} is no private registry of ECR"
-                ))
-                .help("leave the flag out, or say which registry it is with --ecr-host HOST=ACCOUNT/REGION")),
-            };
+        let host = self.clients.ecr.host(registry);
+        if self.uses_layer_api && host.as_ref().is_none_or(EcrHost::is_public) {
+            let why = format!("--ecr-layer-api: {registry} is no private registry of ECR");
+            return Err(Failure::usage(why).help(
+                "leave the flag out, or say which registry it is with --ecr-host HOST=ACCOUNT/REGION",
+            ));
+        }
+        let Some(host) = host else { return Ok(None) };
+        if host.is_public() && self.new_repository.as_ref().is_some_and(|new| !new.is_plain()) {
+            let why =
+                format!("--ecr-create-repository: {registry} is ECR Public, which has no such settings");
+            return Err(
+                Failure::usage(why).help("give the flag alone, without settings and lifecycle policy")
+            );
         }
         let (auth, new) = (Arc::clone(&self.clients.ecr), self.new_repository.clone());
         let sink = ocib_store::EcrSink::new(options.clone(), auth, new);

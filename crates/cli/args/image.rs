@@ -13,7 +13,8 @@ pub(crate) struct ImageFlags {
     #[arg(short, long = "tag", value_name = "REF")]
     pub(crate) tags: Vec<Reference>,
 
-    /// Platforms of the image; several give an index [default: linux/amd64, on every host].
+    /// Platforms of the image; several give an index [default: linux/amd64, on every host; models
+    /// have more].
     #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',', env = "DOCKER_DEFAULT_PLATFORM")]
     pub(crate) platforms: Vec<Platform>,
 

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use ocib_image::{Event, Events, Image, ImageName, ImageSource, Platform, Reference, Sink};
+use ocib_image::{
+    ArchiveFormat, Config, Event, Events, Image, ImageName, ImageSource, PlaceErrorKind, Platform, Reference,
+    Sink,
+};
 use ocib_model::{Artifact, Model, Options, Published, publish, publish_artifact};
 use ocib_net::Backoff;
 use ocib_store::Images;
@@ -27,6 +30,7 @@ use crate::{
 pub(super) fn run(build: &Build) -> Result<(), Failure> {
     let outputs = Output::all(&build.image)?;
     let prints = !outputs.iter().any(Output::is_stdout);
+    let mut options = options(build, &outputs)?;
     let events = progress::watch(build.shared.progress, build.shared.quiet);
     let http = wiring::http(&build.shared)?;
     let clients = Clients::new(&build.shared, &http, Backoff::default(), Arc::clone(&events))?;
@@ -41,7 +45,6 @@ pub(super) fn run(build: &Build) -> Result<(), Failure> {
         false => wiring::sealer(&build.shared, build.compression),
     }?;
     let means = Means::of(&build.image, clients.clone(), sealer)?;
-    let mut options = options(build)?;
     options.layer_bytes = layer_bytes(build, &outputs, &means, &*events);
     let mut jobs = vec![Job { artifact: None, sinks: sinks(outputs, &build.image.tags, &means)? }];
     for (artifact, tags) in artifacts(build)? {
@@ -57,13 +60,14 @@ pub(super) fn run(build: &Build) -> Result<(), Failure> {
         platform: options.platforms.first().cloned().unwrap_or_else(Platform::linux_amd64),
         selection: build.selection.clone(),
     };
+    let are_asked = !build.image.platforms.is_empty();
     let texts = build.sources.clone();
     let published = wiring::run(async move {
         let source = sources.open(&texts).await.map_err(|failure| clients.explained(failure))?;
         (options.source, options.revision) = (source.url, source.revision);
         (options.source_layers, options.is_sequential) = (source.layers, source.is_sequential);
         if let Some(base) = &base {
-            options.bases = bases(&images, base, &options.platforms).await?;
+            (options.platforms, options.bases) = bases(&images, base, options.platforms, are_asked).await?;
         }
         let model = Model::open(source.tree, options).await;
         let model = model.map_err(|error| Failure::of_model(&error))?;
@@ -156,14 +160,43 @@ fn check_outputs(build: &Build) -> Result<(), Failure> {
     }
 }
 
-/// The base for each platform.
-async fn bases(images: &Images, name: &ImageName, platforms: &[Platform]) -> Result<Vec<Image>, Failure> {
-    let mut bases = Vec::new();
+/// The base for each platform. Of those that nobody asked for, the ones that it has; if it has none of them,
+/// its own.
+async fn bases(
+    images: &Images,
+    name: &ImageName,
+    platforms: Vec<Platform>,
+    are_asked: bool,
+) -> Result<(Vec<Platform>, Vec<Image>), Failure> {
+    let (mut found, mut others) = ((Vec::new(), Vec::new()), None);
     for platform in platforms {
-        let base = images.resolve(name, platform).await;
-        bases.push(base.map_err(|error| places::unread(name, &error))?);
+        match images.resolve(name, &platform).await {
+            Err(error) if are_asked || error.kind != PlaceErrorKind::NotFound => {
+                return Err(places::unread(name, &error));
+            }
+            Ok(base)
+                if are_asked || own_platform(&base).is_none_or(|own| own.serves(&platform).is_some()) =>
+            {
+                found.0.push(platform);
+                found.1.push(base);
+            }
+            other => drop(others.get_or_insert(other)),
+        }
     }
-    Ok(bases)
+    match others {
+        Some(base) if found.0.is_empty() => {
+            let base = base.map_err(|error| places::unread(name, &error))?;
+            Ok((own_platform(&base).into_iter().collect(), vec![base]))
+        }
+        _ => Ok(found),
+    }
+}
+
+fn own_platform(base: &Image) -> Option<Platform> {
+    match &base.config {
+        Config::Container(config) => config.platform(),
+        Config::Artifact(..) => None,
+    }
 }
 
 /// The images that are read: what the model is put upon, and what it comes from.
@@ -192,7 +225,7 @@ fn layer_bytes(build: &Build, outputs: &[Output], means: &Means, events: &dyn Ev
     }
 }
 
-fn options(build: &Build) -> Result<Options, Failure> {
+fn options(build: &Build, outputs: &[Output]) -> Result<Options, Failure> {
     let image = &build.image;
     let mut options = Options {
         selection: build.selection.files(),
@@ -205,8 +238,11 @@ fn options(build: &Build) -> Result<Options, Failure> {
         verify_reuse: image.verify_reuse,
         ..Options::default()
     };
+    let is_single = |output: &Output| matches!(output, Output::Archive(ArchiveFormat::Docker, _));
     if !image.platforms.is_empty() {
         options.platforms = image.distinct_platforms();
+    } else if outputs.iter().any(is_single) {
+        options.platforms.truncate(1);
     }
     Ok(options)
 }

@@ -92,6 +92,9 @@ pub(crate) struct Inspect {
 Files whose names begin with a dot are left out. Without --push and --output the image is an OCI layout
 in ./ocib-out. The digest-pinned references go to stdout, all else to stderr.
 
+Without --platform the image is for linux/amd64 and linux/arm64, as far as the base is; a docker archive is for
+linux/amd64.
+
 Exit codes: 0 done, 1 a file could not be written, 2 usage, 3 a model that cannot be packaged,
 4 authentication or permission, 5 registry, hub or network, 130 interrupted.")]
 pub(crate) struct Build {

@@ -26,7 +26,8 @@ pub struct Options {
     pub selection: HubFiles,
     /// The directory of the image that they are put in, without slashes around it; KServe wants `models`.
     pub prefix: String,
-    /// What the images are for; all of them have the same layers.
+    /// What the images are for; all of them have the same layers. By default `linux/amd64` and `linux/arm64`:
+    /// weights are for every machine, and nodes refuse to mount images of others.
     pub platforms: Vec<Platform>,
     /// The image below each of `platforms`, or none for all.
     pub bases: Vec<Image>,
@@ -60,7 +61,7 @@ impl Default for Options {
         Self {
             selection: HubFiles::default(),
             prefix: "models".to_owned(),
-            platforms: vec![Platform::linux_amd64()],
+            platforms: ["linux/amd64", "linux/arm64"].map(|text| text.parse().expect("a platform")).to_vec(),
             bases: Vec::new(),
             compression: Compression::Auto,
             layer_bytes: None,

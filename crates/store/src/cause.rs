@@ -164,6 +164,7 @@ fn variant(error: &Error) -> Option<&'static str> {
         Error::TagTooLong { .. } => "tag-too-long",
         Error::TagTaken { .. } => "tag-immutable",
         Error::NoRepository { .. } => "ecr-repository-missing",
+        Error::NoPublicRepository { .. } => "ecr-public-repository-missing",
         Error::NoPlatform { .. } => "platform-missing",
         Error::ForeignLayer { .. } => "foreign-layer",
         Error::ForeignRealm { .. } => "foreign-realm",
@@ -197,8 +198,12 @@ fn http(error: &ocib_net::Error) -> Option<&'static str> {
 /// What strangers said in `error`, without URLs and names of ours.
 fn words(error: &Error) -> String {
     match error {
-        Error::Registry { status, codes, .. } => {
+        Error::Registry { url, status, codes, .. } => {
             let mut text = format!("answered {}", status.as_u16());
+            // ECR Public uses ECR's words, and other remedies.
+            if url.to_string().starts_with(PUBLIC_ECR) {
+                text.push_str(" at public.ecr.aws");
+            }
             for said in codes {
                 let _ = write!(text, ": {}: {}", said.code, said.message);
             }
@@ -214,6 +219,8 @@ fn words(error: &Error) -> String {
         other => other.to_string(),
     }
 }
+
+const PUBLIC_ECR: &str = "https://public.ecr.aws/";
 
 #[cfg(test)]
 mod tests;

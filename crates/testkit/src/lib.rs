@@ -44,7 +44,7 @@ mod tunnel;
 pub use content::{Generated, Noise, noise_file, safetensors_file, sparse_file};
 pub use ecr::{
     AccessKey, AwsAction, EcrCall, EcrEmulator, EcrFault, EcrOptions, EcrRepository, MissingRepository,
-    Policy, SecondPatch, Trust, UploadSession,
+    Policy, SecondPatch, SsoClient, Trust, UploadSession,
 };
 pub use executor::Executor;
 pub use files::{FileServer, Manner};
