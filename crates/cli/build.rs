@@ -10,9 +10,9 @@ use ocib_build::{
     NamedContext, NativeRun, Published, Request, Runs, Supplies, Timestamps, Warning, prepare, publish,
 };
 use ocib_dockerfile::{Dockerfile, Span};
-use ocib_image::{Event, Events, GitReference, ImageName, Sealer, Sink, Timestamp};
+use ocib_image::{Event, Events, ImageName, Remote, Sealer, Sink, Timestamp};
 use ocib_net::{Backoff, HttpOptions};
-use ocib_source::{Fetcher, Web};
+use ocib_source::Fetcher;
 use ocib_store::Images;
 use tokio::runtime::Runtime;
 
@@ -97,7 +97,8 @@ impl Wired {
         let note = |text: &str| events.emit(Event::Note(text));
         let git = git::git(http.clone(), scratch.clone(), Arc::clone(&events));
         let runtime = wiring::runtime()?;
-        let fetch = |reference: &GitReference| git::tree(&runtime, &git, reference);
+        let fetcher = sources::fetcher(&http, backoff, wiring::read_ahead(&build.shared), git)?;
+        let fetch = |remote: &Remote| sources::tree(&runtime, &fetcher, remote);
         let keeps_git_dir = git::keeps_git_dir(&dockerfile::build_args(&build.build_args)?)?;
         let places = Places { scratch: &scratch, note: &note, fetch: &fetch, keeps_git_dir };
         let inputs = Inputs::read(&build.context, build.file.as_deref(), &places)?;
@@ -105,15 +106,17 @@ impl Wired {
         let request = Arc::new(request(build, inputs, &places, &*events)?);
         let clients = Clients::new(&build.shared, &http, backoff, Arc::clone(&events))?;
         let images = Images { registries: clients.registries.clone() };
-        let hub = sources::hub(http.clone(), backoff, wiring::read_ahead(&build.shared))?;
-        let buckets = sources::buckets(http.clone(), backoff, wiring::read_ahead(&build.shared))?;
-        let fetcher = Fetcher { web: Web::new(http, backoff), git: git.clone(), hub, buckets };
         Ok((Self { request, name, clients, images, fetcher, events }, runtime))
     }
 
     /// What makes the build's layers within the budget that its flags give.
     pub(crate) fn sealer(&self, build: &args::Build) -> Result<Sealer, Failure> {
-        match sources::are_distant(&self.request.dockerfile) {
+        let is_distant =
+            |context: &NamedContext| matches!(context, NamedContext::Tree(tree, _) if tree.is_distant());
+        let has_distant = self.request.context.iter().any(|tree| tree.is_distant())
+            || self.request.contexts.values().any(is_distant)
+            || sources::are_distant(&self.request.dockerfile);
+        match has_distant {
             true => wiring::distant_sealer(&build.shared, build.compression),
             false => wiring::sealer(&build.shared, build.compression),
         }
@@ -236,8 +239,8 @@ fn named_context(value: &str, places: &Places<'_>) -> Result<NamedContext, Failu
             value.parse().map_err(|error| Failure::usage(format!("--build-context: {error}")))?;
         return Ok(NamedContext::Image(name));
     }
-    if let Some(reference) = git::reference(value)? {
-        let tree = (places.fetch)(&reference)?;
+    if let Some(remote) = sources::remote(value)? {
+        let tree = (places.fetch)(&remote)?;
         let ignored = tree::ignored(&*tree, None)?;
         return Ok(NamedContext::Tree(tree, ignored));
     }
