@@ -34,7 +34,7 @@ pub(crate) fn run(build: &args::Build) -> Result<(), Failure> {
     let events = progress::watch(build.shared.progress, build.shared.quiet);
     #[cfg(feature = "ecr")]
     if build.image.ecr.print_iam_policy {
-        let (wired, _) = Wired::new(build, events, wiring::http(&build.shared)?, Backoff::default())?;
+        let (wired, _) = Wired::new(build, events, &wiring::http(&build.shared)?, Backoff::default())?;
         let bases = ocib_build::bases(&wired.request).map_err(|error| wired.failure(&error))?;
         let bases = bases.into_iter().map(|(name, _)| name);
         return build.image.ecr.print_policy(&build.image.tags, bases, &wired.clients.ecr);
@@ -62,7 +62,7 @@ pub(crate) fn publish_into(
     events: Arc<dyn Events>,
     sinks: impl FnOnce(&Wired) -> Result<Vec<Arc<dyn Sink>>, Failure>,
 ) -> Result<Vec<Published>, Failure> {
-    let (wired, runtime) = Wired::new(build, events, wiring::http(&build.shared)?, Backoff::default())?;
+    let (wired, runtime) = Wired::new(build, events, &wiring::http(&build.shared)?, Backoff::default())?;
     let runs = run::runs(build, &wired)?;
     let backend = runs.as_ref().map(|runs| Arc::clone(&runs.backend));
     let job = Job { sinks: sinks(&wired)?, runs, wired };
@@ -89,7 +89,7 @@ impl Wired {
     pub(crate) fn new(
         build: &args::Build,
         events: Arc<dyn Events>,
-        http: HttpOptions,
+        http: &HttpOptions,
         backoff: Backoff,
     ) -> Result<(Self, Runtime), Failure> {
         build.buildx.answer(&*events, build.run.is_given())?;
@@ -97,14 +97,14 @@ impl Wired {
         let note = |text: &str| events.emit(Event::Note(text));
         let git = git::git(http.clone(), scratch.clone(), Arc::clone(&events));
         let runtime = wiring::runtime()?;
-        let fetcher = sources::fetcher(&http, backoff, wiring::read_ahead(&build.shared), git)?;
+        let fetcher = sources::fetcher(http, backoff, wiring::read_ahead(&build.shared), git)?;
         let fetch = |remote: &Remote| sources::tree(&runtime, &fetcher, remote);
         let keeps_git_dir = git::keeps_git_dir(&dockerfile::build_args(&build.build_args)?)?;
         let places = Places { scratch: &scratch, note: &note, fetch: &fetch, keeps_git_dir };
         let inputs = Inputs::read(&build.context, build.file.as_deref(), &places)?;
         let name = inputs.source.name.clone();
         let request = Arc::new(request(build, inputs, &places, &*events)?);
-        let clients = Clients::new(&build.shared, &http, backoff, Arc::clone(&events))?;
+        let clients = Clients::new(&build.shared, http, backoff, Arc::clone(&events))?;
         let images = Images { registries: clients.registries.clone() };
         Ok((Self { request, name, clients, images, fetcher, events }, runtime))
     }
