@@ -11,8 +11,9 @@ use serde_json::Value;
 
 use crate::{
     memory::{BYTES_WRITTEN_MAX, PEAK_KIB_MAX_DISTANT, measured},
-    model::{SHARD_BYTES, assert_same_files, built, digests, layers_of, ways, write_model},
-    model_pull::{CONFIG, Part, TAR, hostile, layout},
+    model::{SHARD_BYTES, assert_same_files, built, digests, ways, write_model},
+    model_artifacts::layers_of,
+    model_layers::{CONFIG, Part, TAR, hostile, layout},
     program::{Site, config, ended, manifest, set_mode, tag_digest},
 };
 

@@ -183,7 +183,7 @@ fn what_is_no_file_is_said_at_once() {
 fn a_file_is_inspected_by_its_header() {
     let server = FileServer::start();
     let site = Site::new("");
-    let content = crate::model::gguf();
+    let content = crate::model_artifacts::gguf();
     server.put("/model.Q4_K_M.gguf", &content);
     let done = site.done(&["model", "inspect", "--json", &server.url("/model.Q4_K_M.gguf")]);
     let found: Value = serde_json::from_slice(&done.stdout).unwrap();

@@ -32,6 +32,8 @@ struct Shown {
     places: Vec<fate::Place>,
     /// Whether there is who carries out RUN.
     has_backend: bool,
+    /// How files that RUN needs get there.
+    files_by: String,
     /// The names of the image, complete.
     names: Vec<String>,
 }
@@ -58,8 +60,8 @@ pub(crate) fn run(plan: &args::Plan) -> Result<(), Failure> {
         let places = places.map_err(|failure| wired.clients.explained(failure))?;
         Ok((outline, places))
     })?;
-    let names = flags.image.names();
-    let shown = Shown { name, request, outline, has_backend, places, names };
+    let (names, files_by) = (flags.image.names(), flags.run.files_by());
+    let shown = Shown { name, request, outline, has_backend, files_by, places, names };
     report::result(&if plan.json { json::object(&shown) } else { text::plan(&shown) });
     Ok(())
 }

@@ -4,9 +4,12 @@
 //! and a module beside `local.rs` that reads its own flags.
 
 #[cfg(feature = "kaniko")]
+mod context;
+#[cfg(feature = "kaniko")]
 mod kaniko;
 #[cfg(feature = "local")]
 mod local;
+mod secrets;
 
 use std::sync::Arc;
 
@@ -29,6 +32,9 @@ pub(crate) struct RunFlags {
     /// what RUN made [default: the repository of the first tag].
     #[arg(long, value_name = "REPOSITORY")]
     pub(crate) run_repository: Option<Reference>,
+
+    #[command(flatten)]
+    pub(crate) secrets: secrets::SecretFlags,
 
     #[cfg(feature = "local")]
     #[command(flatten)]
@@ -61,6 +67,22 @@ impl RunFlags {
     /// Whether there is who carries out RUN.
     pub(crate) fn is_given(&self) -> bool {
         self.run != Run::None
+    }
+
+    /// Whether files go to a bucket on the way, in parts that are in memory meanwhile.
+    pub(crate) fn is_by_bucket(&self) -> bool {
+        #[cfg(feature = "kaniko")]
+        return self.run == Run::Kaniko && matches!(self.kaniko.run_context, context::RunContext::Bucket(_));
+        #[cfg(not(feature = "kaniko"))]
+        false
+    }
+
+    /// How files that RUN needs get to who carries it out.
+    pub(crate) fn files_by(&self) -> String {
+        #[cfg(feature = "kaniko")]
+        return self.kaniko.run_context.to_string();
+        #[cfg(not(feature = "kaniko"))]
+        String::new()
     }
 
     /// The value of `--run`.

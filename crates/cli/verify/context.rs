@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, ffi::OsString, sync::Arc};
 
 use clap::Parser;
-use ocib_build::{Published, PublishedImage};
+use ocib_build::{LayerOrigin, Published, PublishedImage};
 use ocib_image::{Config, Descriptor, Document, Platform, Sink};
 use ocib_store::{Documents, Images, NullSink};
 use serde_json::Value;
@@ -132,7 +132,7 @@ fn has_other_base(images: &[Built], published: &Published) -> bool {
     published.images.iter().any(|built| {
         let image = images.iter().find(|image| image.platform == built.manifest.platform);
         let mut there = image.into_iter().flat_map(|image| &image.layers);
-        let mut base = built.layers.iter().filter(|layer| layer.made.is_none());
+        let mut base = built.layers.iter().filter(|layer| layer.origin == LayerOrigin::Base);
         image.is_some()
             && base.any(|layer| there.next().map(|there| there.digest) != Some(layer.descriptor.digest))
     })
@@ -167,7 +167,7 @@ fn layers(image: &Built, built: &PublishedImage, config: &[u8]) -> Vec<String> {
     let [there, made] = [&image.config_bytes[..], config].map(diff_ids);
     // A base with more or fewer layers than it had moves those above it.
     let (have, want) = (image.layers.len(), built.layers.len());
-    let bases = built.layers.iter().filter(|layer| layer.made.is_none()).count();
+    let bases = built.layers.iter().filter(|layer| layer.origin == LayerOrigin::Base).count();
     let moved = |number: usize| match number < bases {
         true => Some(number),
         false => (number + have).checked_sub(want),

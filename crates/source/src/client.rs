@@ -76,15 +76,16 @@ impl Client {
         url: &Url,
         headers: HeaderMap,
     ) -> Result<Response, Error> {
-        self.ask(method, url, headers, Bytes::new()).await
+        self.send(method, url, headers, Bytes::new()).await
     }
 
     /// The answer of `url` to a POST, whatever its status. Redirects are answers too.
     pub(crate) async fn post(&self, url: &Url, headers: HeaderMap, body: Bytes) -> Result<Response, Error> {
-        self.ask(Method::POST, url, headers, body).await
+        self.send(Method::POST, url, headers, body).await
     }
 
-    async fn ask(
+    /// The answer of `url` to a request with this body, whatever its status. Redirects are answers too.
+    pub(crate) async fn send(
         &self,
         method: Method,
         url: &Url,

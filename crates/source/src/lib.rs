@@ -32,7 +32,10 @@ mod watched;
 mod web;
 
 pub use archive::{Archive, Scratch};
-pub use bucket::{BucketLocation, BucketOptions, BucketProblem, BucketSnapshot, Buckets, Provider};
+pub use bucket::{
+    BucketLocation, BucketOptions, BucketProblem, BucketSnapshot, BucketUpload, BucketUploads, Buckets,
+    Provider,
+};
 pub use directory::Directory;
 pub use error::Error;
 pub use fetcher::Fetcher;

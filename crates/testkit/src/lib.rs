@@ -6,7 +6,8 @@
 //! - [`EcrEmulator`]: Amazon ECR's dialect, its API, STS and IAM, and faults on request;
 //!   [`GoogleEmulator`]: where Google's tokens come from.
 //! - [`HubServer`]: the Hugging Face Hub and the store behind it, with files of any size.
-//! - [`S3Server`]: S3 by moto, filled by Amazon's own client.
+//! - [`S3Server`]: S3 by moto, filled by Amazon's own client; [`BucketServer`]: objects of any size that nobody
+//!   keeps.
 //! - [`GitServer`]: git's own `http-backend` on a loopback port; [`PackBuilder`] makes what git never sends.
 //! - [`KubeFake`]: a Kubernetes API server whose pods live as a test says, or run real programs.
 //! - [`Executor`]: a stand-in for the executor of Kaniko, as a process or as an image.
@@ -20,6 +21,7 @@
 //! Nothing here is published. What is missing on the machine makes a test fail with the name of the
 //! Debian package, never pass. Start with [`Registry::start`].
 
+mod bucket;
 mod content;
 mod ecr;
 mod executor;
@@ -41,7 +43,8 @@ mod sinks;
 mod tls;
 mod tunnel;
 
-pub use content::{Generated, Noise, noise_file, safetensors_file, sparse_file};
+pub use bucket::BucketServer;
+pub use content::{Generated, Noise, noise_file, noise_source, safetensors_file, sparse_file};
 pub use ecr::{
     AccessKey, AwsAction, EcrCall, EcrEmulator, EcrFault, EcrOptions, EcrRepository, MissingRepository,
     Policy, SecondPatch, SsoClient, Trust, UploadSession,
