@@ -16,12 +16,16 @@ mod ecr;
 mod ecr_layers;
 #[cfg(feature = "ecr")]
 mod ecr_login;
+#[cfg(feature = "ecr")]
+mod ecr_public;
 mod errors;
 mod examples;
 mod executor_image;
 mod explain;
 #[cfg(feature = "ecr")]
 mod faults;
+#[cfg(all(feature = "model", feature = "s3"))]
+mod faults_sources;
 mod git;
 mod hostile;
 mod house;
@@ -34,9 +38,23 @@ mod metadata;
 #[cfg(feature = "model")]
 mod model;
 #[cfg(feature = "model")]
+mod model_artifacts;
+#[cfg(feature = "model")]
 mod model_check;
 #[cfg(feature = "model")]
+mod model_guide;
+#[cfg(feature = "model")]
+mod model_images;
+#[cfg(feature = "model")]
+mod model_large;
+#[cfg(feature = "model")]
+mod model_layers;
+#[cfg(feature = "model")]
+mod model_moves;
+#[cfg(feature = "model")]
 mod model_pull;
+#[cfg(feature = "model")]
+mod model_urls;
 mod native_random;
 mod native_run;
 mod outputs;

@@ -33,12 +33,16 @@ const LOG_BYTES_MAX: u64 = 64 << 20;
 
 /// Runs the command.
 pub(crate) fn run(explain: &Explain) -> Result<(), Failure> {
-    let text = match explain.text.as_slice() {
-        [dash] if dash == "-" => stdin()?,
+    // Words of a message may begin with hyphens, so a flag that comes after it is among them.
+    let (flags, words): (Vec<_>, Vec<_>) =
+        explain.text.iter().map(String::as_str).partition(|word| *word == "--json");
+    let text = match words.as_slice() {
+        [] => return Err(Failure::usage("there is no text to explain")),
+        ["-"] => stdin()?,
         words => words.join(" "),
     };
     let causes = explained(&text);
-    if explain.json {
+    if explain.json || !flags.is_empty() {
         report::result(&format!("{:#}", json(&causes)));
     } else {
         causes.iter().for_each(|found| report::result(&shown(found)));

@@ -47,11 +47,17 @@ pub(crate) struct Target {
     pub(crate) config: ContainerConfig,
 }
 
+/// Places limit layers, none that is known to less than 10 GB: of larger ones it must be known how they are stored to
+/// tell whether they are too large.
+const LIMITED_BYTES_MIN: u64 = 8 << 30;
+
 /// A layer of the image to be.
 #[derive(Clone, Debug)]
 pub(crate) enum Part {
     /// One of the base's.
     Base(Box<Blob>, DiffId),
+    /// One that a backend made, by the instruction of this text.
+    Ran(Box<Blob>, DiffId, Arc<str>),
     /// One that is made here.
     Made(Arc<Make>),
 }
@@ -265,10 +271,18 @@ impl Lowering {
         let title = step.title().to_owned();
         let compression = self.request.compression;
         let files = Arc::clone(&layer);
+        let annotations = recipe_annotation(recipe);
+        let mut layer = Unsealed { source: layer, compression, annotations, foreknown };
+        if layer.foreknown.layer.is_none()
+            && layer.source.bytes().is_some_and(|bytes| bytes >= LIMITED_BYTES_MIN)
+        {
+            // What cannot be read now fails at its instruction when it is made.
+            let _ = layer.settle();
+        }
         Ok(Part::Made(Arc::new(Make {
             title,
             key: same_files,
-            layer: Unsealed { source: layer, compression, annotations: recipe_annotation(recipe), foreknown },
+            layer,
             files,
             span: step.span,
             inputs,
