@@ -2,8 +2,8 @@
 
 use crate::{
     contenders::{Contender, for_pushing_again},
-    counter::Counter,
     inputs::{self, Input, Scale},
+    link::{Link, Width},
     measure::{Script, Usage},
     report::Table,
     site::Site,
@@ -27,11 +27,11 @@ fn row(site: &Site, input: &Input, contender: &Contender, runs: usize) -> Vec<St
         let reference = format!("{host}/bench/image:1");
         Script { text: contender.script, context: &input.context, reference: &reference }.measured(site)
     };
-    let counter = Counter::start(&registry.host());
-    push(&counter.host());
-    let first_bytes = counter.sent_bytes();
-    push(&counter.host());
-    let again_bytes = counter.sent_bytes() - first_bytes;
+    let link = Link::start(&registry.host(), Width::Unlimited);
+    push(&link.host());
+    let first_bytes = link.sent_bytes();
+    push(&link.host());
+    let again_bytes = link.sent_bytes() - first_bytes;
     let usages: Vec<Usage> = (0..runs).map(|_| push(&registry.host())).collect();
     let mut cells = vec![contender.name.to_owned()];
     cells.extend(Usage::median(&usages).cells());

@@ -2,12 +2,12 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
 };
 
-use ocib_testkit::{require, run_command};
+use ocib_testkit::{checkout, require, run_command};
 
 use crate::{
     report::median,
@@ -74,7 +74,7 @@ impl Script<'_> {
     /// The script, watched by another program.
     fn beneath(&self, mut command: Command, work: &Work) -> Command {
         command.args(["bash", "-euo", "pipefail", "-c", self.text]).current_dir(work.disk()).env_clear();
-        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("PATH", std::env::join_paths(folders()).expect("they came out of a PATH"));
         command.env("OCIB", env!("CARGO_BIN_EXE_ocib")).env("RAM", work.memory());
         for variable in ["HOME", "TMPDIR", "WORK"] {
             command.env(variable, work.disk());
@@ -82,6 +82,17 @@ impl Script<'_> {
         command.env("CONTEXT", self.context).env("REF", self.reference);
         command
     }
+}
+
+/// Whether all of these programs can be run.
+pub(crate) fn are_there(programs: &[&str]) -> bool {
+    programs.iter().all(|program| folders().iter().any(|folder| folder.join(program).is_file()))
+}
+
+/// Where programs are looked for: where everybody does, and in the environment that `tests/run.sh` makes.
+fn folders() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).chain([checkout().join("target/test-data/hub/bin")]).collect()
 }
 
 impl Usage {

@@ -1,125 +1,93 @@
-//! How a model's layout and codec change the time of its push and pull.
+//! What packaging and fetching a large model costs, beside what other tools need for the same.
 //!
-//! `cargo bench --bench model` prints a table. It needs Debian's
-//! docker-registry and skopeo, and, for the 4 GiB that are the default, 13 GB in `/dev/shm` with `TMPDIR=/dev/shm`;
-//! `-- --gib N` takes another size, `-- --quick` 64 MiB, which only shows that all of it works.
+//! `cargo bench --bench model` prints the tables about models of `docs/performance.md`. It needs Debian's
+//! docker-registry, skopeo, umoci, curl and time, 14 GB in `/dev/shm`, 3 GB of disk below the build directory and
+//! some ten minutes. Sections can be named (`-- layouts`, `codecs`, `hub`), and `--quick` only shows that all of it works.
+//! `hf` (PyPI's huggingface_hub, which `tests/run.sh` installs), `crane` and `oras` take part if they are there.
+//!
+//! Models and the registry's storage lie in memory, so that no disk is measured; what a tool writes besides goes
+//! to a disk and is counted.
 #![allow(clippy::print_stdout, reason = "the tables are the result")]
-#![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
 
-use std::{
-    fs,
-    io::{BufWriter, Write},
-    path::Path,
-    process::{Command, Stdio},
-    time::Instant,
-};
+mod codecs;
+mod hub;
+mod layouts;
+#[allow(dead_code, reason = "nobody asks here what was sent")]
+mod link;
+#[allow(dead_code, reason = "the others also count system calls")]
+mod measure;
+mod report;
+mod site;
+#[allow(dead_code, reason = "weights need its numbers, not its words")]
+mod text;
+mod weights;
 
-use ocib_testkit::{Noise, Registry, RegistryOptions, require};
-use tempfile::TempDir;
+use std::{fs, path::PathBuf};
 
-const SHARDS: u64 = 8;
+use report::Options;
+use site::Site;
+
+/// How large the models are and how often each is moved.
+#[derive(Clone, Copy, Debug)]
+struct Scale {
+    /// Bytes of the model whose layouts are compared.
+    layouts_bytes: u64,
+    /// Bytes of the model whose codecs are compared.
+    codecs_bytes: u64,
+    /// Bytes of the model on the Hub.
+    hub_bytes: u64,
+    /// Runs of the shorter ones, of which the median counts.
+    runs: usize,
+}
+
+impl Scale {
+    /// The sizes that `docs/performance.md` speaks of.
+    const FULL: Self =
+        Self { layouts_bytes: 4 << 30, codecs_bytes: 512 << 20, hub_bytes: 512 << 20, runs: 3 };
+    /// Sizes that show nothing but that it works.
+    const QUICK: Self =
+        Self { layouts_bytes: 64 << 20, codecs_bytes: 16 << 20, hub_bytes: 32 << 20, runs: 1 };
+}
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    if arguments.iter().any(|argument| argument == "--list") {
-        return;
+    let Some(options) = Options::from_arguments() else { return };
+    let scale = if options.quick { Scale::QUICK } else { Scale::FULL };
+    let site = Site::new();
+    println!("{}\n", report::machine());
+    if options.wants("layouts") {
+        println!("## One layer, or one for each shard\n\n{}", layouts::run(&site, &scale));
     }
-    let gib =
-        arguments.iter().position(|argument| argument == "--gib").map(|at| arguments[at + 1].parse::<u64>());
-    let bytes = match arguments.iter().any(|argument| argument == "--quick") {
-        true => 64 << 20,
-        false => gib.map_or(4, |gib| gib.unwrap()) << 30,
-    };
-    let memory = TempDir::with_prefix_in("ocib-bench-", "/dev/shm").unwrap();
-    let model = memory.path().join("model");
-    for number in 1..=SHARDS {
-        bf16_file(
-            &model.join(format!("model-{number:05}-of-{SHARDS:05}.safetensors")),
-            number,
-            bytes / SHARDS,
-        );
+    if options.wants("codecs") {
+        println!("## Compressed weights\n\n{}", codecs::run(&site, &scale));
     }
-    println!("{SHARDS} shards of bf16 weights, {} MiB in all; load {}", bytes >> 20, load());
-    println!("\n|  | push s | MB in the registry | `ocib model pull` s | skopeo copy to a layout s |");
-    println!("|---|---:|---:|---:|---:|");
-    let one = format!("{}", bytes * 2);
-    for (name, flags) in [
-        ("one layer, plain", vec!["--layer-size", &one]),
-        ("a layer for each shard, plain", vec![]),
-        ("a layer for each shard, zstd:1", vec!["--compression", "zstd:1"]),
-        ("a layer for each shard, gzip", vec!["--compression", "gzip"]),
-    ] {
-        // It keeps its storage where temporary files go; a new one each time, so that all rows have the same room.
-        let registry = Registry::start(RegistryOptions::default());
-        let reference = format!("{}/model:{}", registry.host(), name.replace([' ', ',', ':'], "-"));
-        let model = model.to_str().unwrap();
-        let build =
-            [&["model", "build", model, "--no-cache", "--push", "-t", &reference], &flags[..]].concat();
-        let push = seconds(Command::new(env!("CARGO_BIN_EXE_ocib")).args(build));
-        let stored = stored_bytes(&reference);
-        let target = memory.path().join("pulled");
-        let pull = seconds(
-            Command::new(env!("CARGO_BIN_EXE_ocib")).args(["model", "pull", &reference]).arg(&target),
-        );
-        fs::remove_dir_all(&target).unwrap();
-        let layout = format!("oci:{}", target.display());
-        let source = format!("docker://{reference}");
-        let copy = ["--insecure-policy", "copy", "--src-tls-verify=false", &source, &layout];
-        let skopeo = seconds(Command::new(require("skopeo", "skopeo")).args(copy));
-        fs::remove_dir_all(&target).unwrap();
-        println!("| {name} | {push:.2} | {:.1} | {pull:.2} | {skopeo:.2} |", stored as f64 / 1e6);
+    if options.wants("hub") {
+        println!("## From the Hub\n\n{}", hub::run(&site, &scale));
     }
-    println!("\nload at the end {}", load());
 }
 
-fn seconds(command: &mut Command) -> f64 {
-    let start = Instant::now();
-    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
-    assert!(status.success(), "{command:?}");
-    start.elapsed().as_secs_f64()
+/// A model that was written, removed when dropped.
+struct Model {
+    directory: PathBuf,
+    bytes: u64,
 }
 
-fn load() -> String {
-    fs::read_to_string("/proc/loadavg").unwrap().split(' ').next().unwrap_or_default().to_owned()
-}
-
-fn stored_bytes(reference: &str) -> u64 {
-    let raw =
-        ocib_testkit::skopeo(&["inspect", "--raw", "--tls-verify=false", &format!("docker://{reference}")]);
-    let manifest: serde_json::Value = serde_json::from_str(&raw).unwrap();
-    manifest["layers"].as_array().unwrap().iter().map(|layer| layer["size"].as_u64().unwrap()).sum()
-}
-
-/// A safetensors file of bf16 numbers that are distributed like weights: a bell with a deviation of 0.02.
-fn bf16_file(path: &Path, seed: u64, bytes: u64) {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let count = bytes / 2;
-    let mut header =
-        format!(r#"{{"weight":{{"dtype":"BF16","shape":[{count}],"data_offsets":[0,{}]}}}}"#, count * 2);
-    header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
-    let mut file = BufWriter::with_capacity(1 << 20, fs::File::create(path).unwrap());
-    file.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
-    file.write_all(header.as_bytes()).unwrap();
-    let block = bf16_block(seed);
-    let mut left = count * 2;
-    while left > 0 {
-        let taken = left.min(block.len() as u64);
-        file.write_all(&block[..taken as usize]).unwrap();
-        left -= taken;
+impl Model {
+    /// BF16 weights in so many shards, and a config.
+    fn new(site: &Site, shards: u64, bytes: u64) -> Self {
+        let directory = site.input("model");
+        fs::create_dir_all(&directory).expect("a directory in /dev/shm");
+        for number in 1..=shards {
+            let name = format!("model-{number:05}-of-{shards:05}.safetensors");
+            weights::safetensors(&directory.join(name), number, bytes / shards).expect("room in /dev/shm");
+        }
+        fs::write(directory.join("config.json"), "{}\n").expect("room in /dev/shm");
+        Self { directory, bytes }
     }
-    file.flush().unwrap();
 }
 
-/// So many bytes of weights, which then repeat: no codec looks back as far.
-fn bf16_block(seed: u64) -> Vec<u8> {
-    const BYTES: usize = 16 << 20;
-    let words = Noise::bytes(seed, BYTES * 4);
-    let weights = words.chunks_exact(8).flat_map(|word| {
-        // The sum of four uniform numbers is a bell to the eye.
-        let sum: i32 =
-            word.chunks_exact(2).map(|pair| i32::from(i16::from_le_bytes([pair[0], pair[1]]))).sum();
-        let weight = sum as f32 / 32768.0 * 0.0173;
-        ((weight.to_bits() >> 16) as u16).to_le_bytes()
-    });
-    weights.collect()
+impl Drop for Model {
+    fn drop(&mut self) {
+        // The directory above it is removed at the end in any case; this frees the memory earlier.
+        let _ = fs::remove_dir_all(&self.directory);
+    }
 }

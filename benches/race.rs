@@ -14,9 +14,9 @@ use serde_json::Value;
 use crate::{
     contenders::{Contender, Kind, Pushed},
     inputs::Input,
-    measure::{Script, Usage},
-    report::{Table, median},
-    site::Site,
+    measure::{self, Script, Usage},
+    report::{Table, median, ratio},
+    site::{Site, bytes_below},
 };
 
 /// A table of all contenders. They take turns, so that a machine that is busy for a while is busy
@@ -59,10 +59,7 @@ fn push(site: &Site, input: &Input, contender: &Contender, verify: bool) -> Run 
 
 impl Contender {
     pub(crate) fn is_present(&self) -> bool {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let is_there =
-            |program: &&str| std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
-        self.needs.iter().all(is_there)
+        measure::are_there(self.needs)
     }
 }
 
@@ -102,16 +99,6 @@ fn files_in(archive: &Path) -> usize {
     listing.lines().filter(|line| !line.ends_with('/')).count()
 }
 
-fn bytes_below(directory: &Path) -> u64 {
-    // A registry that nobody pushed to has made no storage yet.
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let bytes = entries.map(|entry| match entry.metadata() {
-        Ok(metadata) if metadata.is_dir() => bytes_below(&entry.path()),
-        metadata => metadata.map_or(0, |metadata| metadata.len()),
-    });
-    bytes.sum()
-}
-
 fn table(contenders: &[Contender], results: &[Vec<Run>]) -> Table {
     let medians: Vec<Option<Usage>> = results
         .iter()
@@ -141,11 +128,6 @@ fn table(contenders: &[Contender], results: &[Vec<Run>]) -> Table {
         table.row(&cells);
     }
     table
-}
-
-/// Without a peer there is nothing to compare with.
-fn ratio(seconds: f64, best_seconds: f64) -> String {
-    if best_seconds.is_finite() { format!("{:.2}", seconds / best_seconds) } else { "–".to_owned() }
 }
 
 const COLUMNS: [&str; 8] = [

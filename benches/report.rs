@@ -53,6 +53,11 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
+/// Time beside the best peer's. Without a peer there is nothing to compare with.
+pub(crate) fn ratio(seconds: f64, best_seconds: f64) -> String {
+    if best_seconds.is_finite() { format!("{:.2}", seconds / best_seconds) } else { "–".to_owned() }
+}
+
 /// A Markdown table.
 #[derive(Debug)]
 pub(crate) struct Table {

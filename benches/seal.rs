@@ -4,8 +4,10 @@
 //! shows that it works. The floor is the digest of the same bytes alone.
 #![allow(clippy::print_stdout, reason = "the table is the result")]
 
+#[allow(dead_code, reason = "the others have peers")]
 mod report;
 mod text;
+mod weights;
 
 use std::{
     io::{self, Read, Write},
@@ -20,7 +22,8 @@ use ocib_image::{
 use ocib_testkit::Noise;
 use report::{Options, Table};
 use rustix::time::{ClockId, clock_gettime};
-use text::{Text, fraction, next};
+use text::Text;
+use weights::weights;
 
 const MEMORY_BYTES: u64 = 64 << 20;
 const CODECS: [Compression; 4] = [
@@ -79,20 +82,6 @@ impl Scale {
 
 fn contents(bytes: usize) -> [(&'static str, Vec<u8>); 3] {
     [("random", Noise::bytes(1, bytes)), ("text", Text::new(2).take(bytes)), ("weights", weights(3, bytes))]
-}
-
-/// BF16 numbers, normally distributed around 0 with a deviation of 0.02, as trained weights are.
-fn weights(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut noise = Noise::new(seed, u64::MAX);
-    let mut weights = Vec::with_capacity(bytes);
-    while weights.len() < bytes {
-        // The sum of twelve uniform numbers has the variance 1 and needs no logarithm, whose last
-        // bit differs between machines.
-        let sum: f64 = (0..12).map(|_| fraction(next(&mut noise))).sum();
-        let single = ((sum - 6.0) * 0.02) as f32;
-        weights.extend_from_slice(&((single.to_bits() >> 16) as u16).to_le_bytes());
-    }
-    weights
 }
 
 /// A layer of one file that repeats what is in memory.

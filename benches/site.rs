@@ -1,6 +1,9 @@
 //! Where the benchmarks work: memory for what must not be slow, a disk for what is counted.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use ocib_testkit::{Registry, RegistryOptions};
 use tempfile::TempDir;
@@ -56,4 +59,15 @@ impl Work {
     pub(crate) fn memory(&self) -> &Path {
         self.memory.path()
     }
+}
+
+/// Bytes of all files in and below a directory.
+pub(crate) fn bytes_below(directory: &Path) -> u64 {
+    // A registry that nobody pushed to has made no storage yet.
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let bytes = entries.map(|entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => bytes_below(&entry.path()),
+        metadata => metadata.map_or(0, |metadata| metadata.len()),
+    });
+    bytes.sum()
 }

@@ -18,9 +18,23 @@ fn python() -> Command {
     Command::new(python)
 }
 
+/// What `tests/manifests.py` says of manifests that are right.
+pub(crate) fn manifests_checked(files: &[PathBuf]) -> String {
+    run_command(python().arg(checkout().join("tests/manifests.py")).args(files))
+}
+
+/// Blocks of a language, or of none, in a page of the documentation.
+pub(crate) fn blocks(page: &str, language: &str) -> Vec<String> {
+    let text = fs::read_to_string(checkout().join("docs").join(page)).unwrap();
+    // Fences alternate, so every other part lies between two of them.
+    let inside = text.split("```").skip(1).step_by(2);
+    let of_language = inside.filter_map(|block| block.strip_prefix(language)?.strip_prefix('\n'));
+    of_language.map(str::to_owned).collect()
+}
+
 #[test]
 fn manifests_fit_kubernetes_schemas() {
-    let checked = run_command(python().arg(checkout().join("tests/manifests.py")).args(examples()));
+    let checked = manifests_checked(&examples());
     let files: BTreeSet<&str> = checked.lines().filter_map(|line| line.split(": ").next()).collect();
     let expected: Vec<_> = examples();
     assert_eq!(files.len(), expected.len(), "{checked}");
@@ -43,6 +57,8 @@ fn a_manifest_that_is_wrong_is_found() {
         check(&rbac.replace("    name: ocib\n", "    name: nobody\n"))
             .contains("nothing is ('ServiceAccount', 'ci', 'nobody')")
     );
+    let service = &blocks("models.md", "yaml")[0];
+    assert!(check(&service.replace("storageUri:", "storageURI:")).contains("'storageURI' was unexpected"));
     let argo = fs::read_to_string(checkout().join("docs/examples/kubernetes/argo-workflow.yaml")).unwrap();
     assert!(check(&argo.replace("volumeMounts:", "volumeMount:")).contains("'volumeMount' was unexpected"));
 }

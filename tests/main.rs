@@ -24,6 +24,8 @@ mod executor_image;
 mod explain;
 #[cfg(feature = "ecr")]
 mod faults;
+#[cfg(all(feature = "model", feature = "s3"))]
+mod faults_sources;
 mod git;
 mod hostile;
 mod house;
@@ -36,9 +38,22 @@ mod metadata;
 #[cfg(feature = "model")]
 mod model;
 #[cfg(feature = "model")]
+mod model_artifacts;
+#[cfg(feature = "model")]
 mod model_check;
+mod model_guide;
+#[cfg(feature = "model")]
+mod model_images;
+#[cfg(feature = "model")]
+mod model_large;
+#[cfg(feature = "model")]
+mod model_layers;
+#[cfg(feature = "model")]
+mod model_moves;
 #[cfg(feature = "model")]
 mod model_pull;
+#[cfg(feature = "model")]
+mod model_urls;
 mod native_run;
 mod outputs;
 mod page;

@@ -6,7 +6,7 @@ use ocib_testkit::{FaultProxy, Podman, Registry, RegistryOptions, RequestKind, n
 use serde_json::{Value, json};
 
 use crate::{
-    model_pull::{CONFIG, Part, TAR, hostile, layout},
+    model_layers::{CONFIG, Part, TAR, hostile, layout},
     program::{Site, ended, names},
 };
 

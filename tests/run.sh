@@ -25,6 +25,7 @@ main() {
     step "arm64 programs" arm64_programs
     step "moto" moto
     step "Kubernetes' schemas" kubernetes_schemas
+    step "the Hub's client" hub_client
     step "cargo fmt" cargo fmt --all --check
     step "cargo clippy" cargo clippy --workspace --all-targets -- -D warnings
     step "cargo test" cargo test --workspace
@@ -102,25 +103,30 @@ fuzzing() {
     fi
 }
 
-# Schemas of several versions of Kubernetes, and what checks manifests against them (tests/manifests.py).
+# Schemas of several versions of Kubernetes, KServe's own client, and what checks manifests against them
+# (tests/manifests.py).
 kubernetes_schemas() {
-    local environment="$PWD/target/test-data/kubernetes-validate"
-    if "$environment/bin/python" -c 'import kubernetes_validate' 2> /dev/null; then
-        return
-    fi
-    rm -rf "$environment"
-    python3 -m venv "$environment"
-    "$environment/bin/pip" install --quiet --disable-pip-version-check kubernetes-validate==1.37.0 ||
-        fail "kubernetes-validate cannot be fetched from PyPI"
+    local python="$PWD/target/test-data/kubernetes-validate/bin/python"
+    "$python" -c 'import kubernetes_validate, importlib.util; assert importlib.util.find_spec("kserve")' \
+        2> /dev/null && return
+    environment kubernetes-validate kubernetes-validate==1.37.0
+    # Only read: what it needs to run is large.
+    "$python" -m pip install --quiet --disable-pip-version-check --no-deps kserve==0.21.0 ||
+        fail "kserve cannot be fetched from PyPI"
 }
 
-# AWS's APIs as others wrote them down, in a Python environment of its own.
-moto() {
-    local venv="$PWD/target/test-data/moto"
-    [ -x "$venv/bin/moto_server" ] && return
-    rm -rf "$venv"
-    python3 -m venv "$venv" || fail "python3 makes no environment: as root, run: apt-get install python3-venv"
-    "$venv/bin/pip" install -q --disable-pip-version-check "moto[server]==5.*" || fail "moto cannot be installed"
+# The Hugging Face Hub's own client, which judges the stand-in of the Hub.
+hub_client() {
+    [ -x "$PWD/target/test-data/hub/bin/hf" ] || environment hub huggingface_hub==2.4.0
+}
+
+# environment NAME PACKAGE: a Python environment of its own, below target/test-data.
+environment() {
+    local directory="$PWD/target/test-data/$1"
+    rm -rf "$directory"
+    python3 -m venv "$directory" || fail "python3 cannot make a virtual environment"
+    "$directory/bin/python" -m pip install --quiet --disable-pip-version-check "$2" ||
+        fail "$2 cannot be fetched from PyPI"
 }
 
 # A static arm64 program and an emulator that runs it. Both are taken out of their packages: neither
@@ -143,13 +149,7 @@ arm64_programs() {
 
 # A server of S3, from PyPI, with Amazon's client.
 moto() {
-    local venv="$PWD/target/test-data/moto"
-    if [ -x "$venv/bin/moto_server" ]; then
-        return
-    fi
-    rm -rf "$venv"
-    python3 -m venv "$venv" || fail "python3 cannot make a virtual environment"
-    "$venv/bin/python" -m pip install --quiet 'moto[server]==5.2.5' || fail "moto cannot be fetched from PyPI"
+    [ -x "$PWD/target/test-data/moto/bin/moto_server" ] || environment moto 'moto[server]==5.2.5'
 }
 
 # from_package DIR ARCHITECTURE PACKAGE PROGRAM TARGET: with package lists of its own, beneath DIR.

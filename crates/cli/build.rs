@@ -29,19 +29,21 @@ use crate::{
 
 /// Runs the command.
 pub(crate) fn run(build: &args::Build) -> Result<(), Failure> {
-    let outputs = Output::all(build)?;
+    let outputs = Output::all(&build.image)?;
     let prints = !outputs.iter().any(Output::is_stdout);
     let events = progress::watch(build.shared.progress, build.shared.quiet);
     #[cfg(feature = "ecr")]
-    if build.ecr.print_iam_policy {
+    if build.image.ecr.print_iam_policy {
         let (wired, _) = Wired::new(build, events, wiring::http(&build.shared)?, Backoff::default())?;
-        return build.ecr.print_policy(&wired.request, &wired.name, &build.tags, &wired.clients.ecr);
+        let bases = ocib_build::bases(&wired.request).map_err(|error| wired.failure(&error))?;
+        let bases = bases.into_iter().map(|(name, _)| name);
+        return build.image.ecr.print_policy(&build.image.tags, bases, &wired.clients.ecr);
     }
     let published = publish_into(build, events, |wired| {
-        let means = Means::of(build, wired.clients.clone(), wired.sealer(build)?)?;
+        let means = Means::of(&build.image, wired.clients.clone(), wired.sealer(build)?)?;
         let mut sinks = Vec::new();
         for output in outputs {
-            sinks.extend(output.sinks(&build.tags, &means)?);
+            sinks.extend(output.sinks(&build.image.tags, &means)?);
         }
         Ok(sinks.into_iter().map(Arc::from).collect())
     })?;
@@ -111,7 +113,7 @@ impl Wired {
 
     /// What makes the build's layers within the budget that its flags give.
     pub(crate) fn sealer(&self, build: &args::Build) -> Result<Sealer, Failure> {
-        match sources::are_distant(&self.request.dockerfile) {
+        match sources::are_distant(&self.request.dockerfile) || build.run.is_by_bucket() {
             true => wiring::distant_sealer(&build.shared, build.compression),
             false => wiring::sealer(&build.shared, build.compression),
         }
@@ -191,10 +193,10 @@ fn request(
     let warnings = ocib_dockerfile::lint(&dockerfile);
     let found = warnings.iter().map(|found| (found.rule, &*found.message, found.span));
     warn(&dockerfile, &source.name, events, &found.collect::<Vec<_>>())?;
-    if build.platforms.is_empty() {
+    if build.image.platforms.is_empty() {
         events.emit(Event::Note("building for linux/amd64; --platform chooses another"));
     }
-    let epoch = build.source_date_epoch;
+    let epoch = build.image.source_date_epoch;
     let mut request = Request::new(dockerfile);
     request.context = tree;
     request.ignored = ignored;
@@ -202,16 +204,16 @@ fn request(
         let (name, value) = pair("--build-context", text)?;
         request.contexts.insert(name, named_context(&value, places)?);
     }
-    if !build.platforms.is_empty() {
-        request.platforms = build.distinct_platforms();
+    if !build.image.platforms.is_empty() {
+        request.platforms = build.image.distinct_platforms();
     }
     request.build_args = dockerfile::build_args(&build.build_args)?;
     request.target.clone_from(&build.target);
-    request.labels = pairs("--label", &build.labels)?;
-    request.annotations = pairs("--annotation", &build.annotations)?;
+    request.labels = pairs("--label", &build.image.labels)?;
+    request.annotations = pairs("--annotation", &build.image.annotations)?;
     request.compression = build.compression;
     request.epoch = epoch;
-    request.verify_reuse = build.verify_reuse;
+    request.verify_reuse = build.image.verify_reuse;
     request.cache = environment::cache_directory().filter(|_| !build.buildx.no_cache());
     request.timestamps = match build.timestamps {
         args::Timestamps::Epoch => Timestamps::Fixed(Timestamp::from_seconds(epoch)),

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use ocib_build::{Request, bases};
 use ocib_image::{ImageName, Reference};
 use ocib_store::{EcrAuth, EcrHost, Encryption, NewRepository, PolicyOptions, iam_policy};
 
@@ -64,25 +63,22 @@ impl Ecr {
         Ok(Some(new))
     }
 
-    /// Prints the policy of a build of `request` that is pushed under `tags`.
+    /// Prints the policy of what is pushed under `tags` and reads `images`.
     pub(crate) fn print_policy(
         &self,
-        request: &Request,
-        name: &str,
         tags: &[Reference],
+        images: impl IntoIterator<Item = ImageName>,
         auth: &EcrAuth,
     ) -> Result<(), Failure> {
         let place = |reference: &Reference| -> Option<(EcrHost, String)> {
             Some((auth.host(reference.registry())?, reference.repository().to_owned()))
         };
         let pushes: Vec<_> = tags.iter().filter_map(place).collect();
-        let text = || ocib_dockerfile::redacted(&request.dockerfile);
-        let bases = bases(request).map_err(|error| Failure::of_build(&error, name, &text()))?;
-        let of_registry = |(name, _): &(ImageName, _)| match name {
-            ImageName::Registry(reference) => place(reference),
+        let of_registry = |name: ImageName| match name {
+            ImageName::Registry(reference) => place(&reference),
             _ => None,
         };
-        let mut pulls: Vec<_> = bases.iter().filter_map(of_registry).collect();
+        let mut pulls: Vec<_> = images.into_iter().filter_map(of_registry).collect();
         // Everybody may read there.
         pulls.retain(|(host, _)| !host.is_public());
         if pushes.is_empty() && pulls.is_empty() {

@@ -11,7 +11,11 @@ use ocib_store::{
     ArchiveOptions, ArchiveSink, Destination, HashFirst, LayoutSink, PushOptions, RegistrySink,
 };
 
-use crate::{args, diagnostic::Failure, registries::Clients};
+use crate::{
+    args::{self, ImageFlags},
+    diagnostic::Failure,
+    registries::Clients,
+};
 
 /// The layout directory that is written if nothing else is asked for.
 const DEFAULT_LAYOUT: &str = "ocib-out";
@@ -39,38 +43,17 @@ pub(crate) struct Parts {
 }
 
 impl Means {
-    /// As the flags of `build` say.
-    pub(crate) fn of(build: &args::Build, clients: Clients, sealer: Sealer) -> Result<Self, Failure> {
-        let hash_first = hash_first(build.hash_first, build.verify_reuse);
-        let cache_from = build.cache_from.iter().map(|text| cache_from(text)).collect::<Result<_, _>>()?;
+    /// As the flags say.
+    pub(crate) fn of(flags: &ImageFlags, clients: Clients, sealer: Sealer) -> Result<Self, Failure> {
+        let cache_from = flags.cache_from.iter().map(|text| cache_from(text)).collect::<Result<_, _>>()?;
         Ok(Self {
             clients,
             #[cfg(feature = "ecr")]
-            new_repository: build.ecr.new_repository()?,
+            new_repository: flags.ecr.new_repository()?,
             #[cfg(feature = "ecr")]
-            uses_layer_api: build.ecr_layer_api,
+            uses_layer_api: flags.ecr_layer_api,
             sealer,
-            hash_first,
-            cache_from,
-        })
-    }
-
-    /// As the flags of `model build` say.
-    #[cfg(feature = "model")]
-    pub(crate) fn of_model(
-        build: &crate::model::Build,
-        clients: Clients,
-        sealer: Sealer,
-    ) -> Result<Self, Failure> {
-        let cache_from = build.cache_from.iter().map(|text| cache_from(text)).collect::<Result<_, _>>()?;
-        Ok(Self {
-            clients,
-            #[cfg(feature = "ecr")]
-            new_repository: None,
-            #[cfg(feature = "ecr")]
-            uses_layer_api: false,
-            sealer,
-            hash_first: hash_first(build.hash_first, build.verify_reuse),
+            hash_first: hash_first(flags.hash_first, flags.verify_reuse),
             cache_from,
         })
     }
@@ -144,6 +127,21 @@ impl Means {
         RegistrySink::new(push)
     }
 
+    /// The size of the largest layer that all registries of `outputs` take, if one has a limit, and whose it is.
+    #[cfg(feature = "model")]
+    pub(crate) fn layer_bytes_max(&self, outputs: &[Output]) -> Option<(String, u64)> {
+        let references = outputs.iter().filter_map(|output| match output {
+            Output::Registry(references) => Some(references),
+            _ => None,
+        });
+        let pushes = references.flat_map(|references| self.pushes(references));
+        let limits = pushes.filter_map(|push| {
+            let registry = push.repository.registry().to_owned();
+            Some((registry, self.limits(push).layer_bytes_max()?))
+        });
+        limits.min_by_key(|(_, most)| *most)
+    }
+
     /// How layers are cut, if they are sent in parts.
     pub(crate) fn parts(&self) -> Option<Parts> {
         #[cfg(feature = "ecr")]
@@ -198,23 +196,6 @@ fn hash_first(asked: args::HashFirst, verify_reuse: bool) -> HashFirst {
     }
 }
 
-/// The flags that say where an image goes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked<'a> {
-    pub(crate) tags: &'a [Reference],
-    pub(crate) push: bool,
-    pub(crate) outputs: &'a [String],
-    /// How many platforms it has.
-    pub(crate) platforms: usize,
-}
-
-impl<'a> From<&'a args::Build> for Asked<'a> {
-    fn from(build: &'a args::Build) -> Self {
-        let platforms = build.distinct_platforms().len();
-        Self { tags: &build.tags, push: build.push, outputs: &build.outputs, platforms }
-    }
-}
-
 /// One place that the image goes to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Output {
@@ -231,19 +212,23 @@ pub(crate) type ArchiveKind = ArchiveFormat;
 
 impl Output {
     /// All outputs that the flags ask for; the default layout if they ask for none.
-    pub(crate) fn all<'a>(asked: impl Into<Asked<'a>>) -> Result<Vec<Self>, Failure> {
-        let asked = asked.into();
+    pub(crate) fn all(flags: &ImageFlags) -> Result<Vec<Self>, Failure> {
+        Self::of_tags(flags, &flags.tags)
+    }
+
+    /// The same for something that goes there under other names.
+    pub(crate) fn of_tags(flags: &ImageFlags, tags: &[Reference]) -> Result<Vec<Self>, Failure> {
         let mut outputs = Vec::new();
-        for text in asked.outputs {
-            outputs.push(Self::parse(text, asked.tags)?);
+        for text in &flags.outputs {
+            outputs.push(Self::parse(text, tags)?);
         }
-        if asked.push && !outputs.iter().any(|output| matches!(output, Self::Registry(_))) {
-            outputs.push(Self::registry(asked.tags)?);
+        if flags.push && !outputs.iter().any(|output| matches!(output, Self::Registry(_))) {
+            outputs.push(Self::registry(tags)?);
         }
         if outputs.is_empty() {
             outputs.push(Self::Layout(DEFAULT_LAYOUT.into()));
         }
-        let is_single = asked.platforms <= 1;
+        let is_single = flags.distinct_platforms().len() <= 1;
         if !is_single
             && outputs.iter().any(|output| matches!(output, Self::Archive(ArchiveFormat::Docker, _)))
         {

@@ -40,7 +40,7 @@ use ocib_image::{Events, Fetch, ImageName, ImageSource, Platform, RunBackend, Si
 pub use context::Timestamps;
 pub use delegate::Runs;
 pub use error::{Error, Problem};
-pub use execute::{Published, PublishedImage, PublishedLayer};
+pub use execute::{LayerOrigin, Published, PublishedImage, PublishedLayer};
 pub use outline::{
     BaseOutline, DelegatedOutline, FilesFrom, InputOutline, InstructionOutline, JobOutline, LayerOutline,
     LayerSize, Outline, PartOutline, StageOutline, StepOutline, StepSize, TargetOutline,

@@ -55,6 +55,8 @@ const LIMITED_BYTES_MIN: u64 = 8 << 30;
 pub(crate) enum Part {
     /// One of the base's.
     Base(Box<Blob>, DiffId),
+    /// One that a backend made, by the instruction of this text.
+    Ran(Box<Blob>, DiffId, Arc<str>),
     /// One that is made here.
     Made(Arc<Make>),
 }

@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, ffi::OsString, sync::Arc};
 
 use clap::Parser;
-use ocib_build::{Published, PublishedImage};
+use ocib_build::{LayerOrigin, Published, PublishedImage};
 use ocib_image::{Config, Descriptor, Document, Platform, Sink};
 use ocib_store::{Documents, Images, NullSink};
 use serde_json::Value;
@@ -40,8 +40,8 @@ pub(super) fn run(verify: &args::Verify, context: &str) -> Result<(), Failure> {
     let mut build = build(context, &verify.build_flags)?;
     // Where registries are and whom to trust is the same for both.
     build.shared = build.shared.within(&verify.shared);
-    if build.platforms.is_empty() {
-        build.platforms = images.iter().filter_map(|image| image.platform.clone()).collect();
+    if build.image.platforms.is_empty() {
+        build.image.platforms = images.iter().filter_map(|image| image.platform.clone()).collect();
     }
     let mut null = None;
     let events = progress::watch(verify.shared.progress, verify.shared.quiet);
@@ -132,7 +132,7 @@ fn has_other_base(images: &[Built], published: &Published) -> bool {
     published.images.iter().any(|built| {
         let image = images.iter().find(|image| image.platform == built.manifest.platform);
         let mut there = image.into_iter().flat_map(|image| &image.layers);
-        let mut base = built.layers.iter().filter(|layer| layer.made.is_none());
+        let mut base = built.layers.iter().filter(|layer| layer.origin == LayerOrigin::Base);
         image.is_some()
             && base.any(|layer| there.next().map(|there| there.digest) != Some(layer.descriptor.digest))
     })
@@ -167,7 +167,7 @@ fn layers(image: &Built, built: &PublishedImage, config: &[u8]) -> Vec<String> {
     let [there, made] = [&image.config_bytes[..], config].map(diff_ids);
     // A base with more or fewer layers than it had moves those above it.
     let (have, want) = (image.layers.len(), built.layers.len());
-    let bases = built.layers.iter().filter(|layer| layer.made.is_none()).count();
+    let bases = built.layers.iter().filter(|layer| layer.origin == LayerOrigin::Base).count();
     let moved = |number: usize| match number < bases {
         true => Some(number),
         false => (number + have).checked_sub(want),

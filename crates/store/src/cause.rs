@@ -98,6 +98,11 @@ impl Diagnosis {
         Cause::all().find(|cause| cause.fits(&lower)).map(|cause| Self::new(cause, text))
     }
 
+    /// The cause of that id, which somebody found in `text`.
+    pub fn named(id: &str, text: &str) -> Option<Self> {
+        Cause::named(id).map(|cause| Self::new(cause, text))
+    }
+
     /// Every cause that a log speaks of, each once, in the order of its lines; or what all lines
     /// together say, if none of them does.
     pub fn all_of_log(text: &str) -> Vec<Self> {

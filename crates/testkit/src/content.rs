@@ -7,6 +7,8 @@ use std::{
     sync::Arc,
 };
 
+use ocib_image::{LayerError, LayerSource};
+
 /// Bytes that do not compress, the same for the same seed (Marsaglia's xorshift64).
 #[derive(Clone, Debug)]
 pub struct Noise {
@@ -85,6 +87,30 @@ impl Generated {
         Generating { content: self.clone(), at: from, end: until, block: Vec::new() }
     }
 
+    /// Writes a file of the first `bytes` of them.
+    pub fn write(&self, path: &Path, bytes: u64) {
+        let written = create(path).and_then(|mut file| copy(self.range(0, bytes), &mut file));
+        written.unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
+    }
+
+    /// Whether a file holds the first `bytes` of them, and nothing else.
+    pub fn is_in(&self, path: &Path, bytes: u64) -> bool {
+        let read = |reader: &mut dyn Read, buffer: &mut Vec<u8>| {
+            buffer.clear();
+            let read = reader.take(1 << 20).read_to_end(buffer);
+            read.unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()))
+        };
+        let mut file =
+            File::open(path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
+        let (mut expected, mut found, mut content) = (Vec::new(), Vec::new(), self.range(0, bytes));
+        loop {
+            read(&mut file, &mut found);
+            if read(&mut content, &mut expected) == 0 || found != expected {
+                return found == expected;
+            }
+        }
+    }
+
     /// A piece of the table, whose place depends on the block, with the block's number in front.
     fn block(&self, number: u64) -> Vec<u8> {
         let mixed = (number ^ self.seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
@@ -110,6 +136,28 @@ impl Read for Generating {
             self.at += taken as u64;
         }
         Ok(done)
+    }
+}
+
+/// The source of something as large as a layer that is [`Noise`], and so no tar, in no memory.
+pub fn noise_source(bytes: u64) -> Arc<dyn LayerSource> {
+    Arc::new(NoiseSource(bytes))
+}
+
+#[derive(Debug)]
+struct NoiseSource(u64);
+
+impl LayerSource for NoiseSource {
+    fn write(&self, out: &mut dyn Write) -> Result<(), LayerError> {
+        io::copy(&mut Noise::new(1, self.0), out).map(drop).map_err(LayerError::Output)
+    }
+
+    fn bytes(&self) -> Option<u64> {
+        Some(self.0)
+    }
+
+    fn sample(&self, _: &mut dyn FnMut(&[u8])) -> Result<(), LayerError> {
+        Ok(())
     }
 }
 
@@ -148,10 +196,10 @@ fn create(path: &Path) -> io::Result<File> {
     File::create(path)
 }
 
-fn copy(mut noise: Noise, file: &mut File) -> io::Result<()> {
+fn copy(mut content: impl Read, file: &mut File) -> io::Result<()> {
     let mut buffer = vec![0; 256 << 10];
     loop {
-        match noise.read(&mut buffer)? {
+        match content.read(&mut buffer)? {
             0 => return Ok(()),
             got => file.write_all(&buffer[..got])?,
         }
@@ -192,6 +240,14 @@ mod tests {
         }
         assert_ne!(read(0, 100), Generated::new(8).table[..100]);
         assert_eq!(read(9 << 30, (9 << 30) + 3).len(), 3);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b");
+        content.write(&path, 3_000_000);
+        assert!(content.is_in(&path, 3_000_000));
+        for (other, bytes) in [(&content, 2_999_999), (&content, 3_000_001), (&Generated::new(8), 3_000_000)]
+        {
+            assert!(!other.is_in(&path, bytes), "{bytes}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod body;
 mod date;
 mod form;
+mod range;
 mod reply;
 
 use std::{
@@ -25,6 +26,7 @@ use std::{
 use body::Framing;
 pub(crate) use date::{compact, http_date, iso, parse_compact};
 pub(crate) use form::{decoded, encoded, pairs};
+pub(crate) use range::{parse_range, ranged};
 pub(crate) use reply::{Reply, reason};
 
 /// What a stand-in does with a request. Nothing as the answer: close the connection without one.

@@ -6,10 +6,12 @@
 //! - [`EcrEmulator`]: Amazon ECR's dialect, its API, STS and IAM, and faults on request;
 //!   [`GoogleEmulator`]: where Google's tokens come from.
 //! - [`HubServer`]: the Hugging Face Hub and the store behind it, with files of any size.
-//! - [`S3Server`]: S3 by moto, filled by Amazon's own client.
+//! - [`S3Server`]: S3 by moto, filled by Amazon's own client; [`BucketServer`]: objects of any size that nobody
+//!   keeps.
 //! - [`GitServer`]: git's own `http-backend` on a loopback port; [`PackBuilder`] makes what git never sends.
 //! - [`KubeFake`]: a Kubernetes API server whose pods live as a test says, or run real programs.
 //! - [`Executor`]: a stand-in for the executor of Kaniko, as a process or as an image.
+//! - [`FileServer`]: files behind URLs.
 //! - [`ScriptedRegistry`]: a registry that misbehaves as it is told.
 //! - [`skopeo`], [`umoci`], [`Podman`]: other people's readers; [`Buildah`]: another builder.
 //! - [`verify_layout`] and [`rootfs`]: every digest and every file of an image, derived again from
@@ -19,9 +21,11 @@
 //! Nothing here is published. What is missing on the machine makes a test fail with the name of the
 //! Debian package, never pass. Start with [`Registry::start`].
 
+mod bucket;
 mod content;
 mod ecr;
 mod executor;
+mod files;
 mod git;
 mod google;
 mod http;
@@ -39,12 +43,14 @@ mod sinks;
 mod tls;
 mod tunnel;
 
-pub use content::{Generated, Noise, noise_file, safetensors_file, sparse_file};
+pub use bucket::BucketServer;
+pub use content::{Generated, Noise, noise_file, noise_source, safetensors_file, sparse_file};
 pub use ecr::{
     AccessKey, AwsAction, EcrCall, EcrEmulator, EcrFault, EcrOptions, EcrRepository, MissingRepository,
     Policy, SecondPatch, SsoClient, Trust, UploadSession,
 };
 pub use executor::Executor;
+pub use files::{FileServer, Manner};
 pub use git::{GitRequest, GitServer, GitServerOptions, PackBuilder, git, git_answer, git_oid, seal_pack};
 pub use google::GoogleEmulator;
 pub use hub::{HubAccess, HubContent, HubFault, HubServer};

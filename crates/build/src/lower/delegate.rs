@@ -89,7 +89,7 @@ fn key(part: &Delegated, images: &[Input], dockerfile: &Template, context: &[Mem
 /// What layers are. Where nothing is made, what they are made of stands for those that are made.
 fn diff_ids(lowering: &Lowering, parts: &[Part]) -> Result<Vec<DiffId>, Error> {
     let diff_id = |part: &Part| match part {
-        Part::Base(_, diff_id) => Ok(*diff_id),
+        Part::Base(_, diff_id) | Part::Ran(_, diff_id, _) => Ok(*diff_id),
         Part::Made(make) if lowering.only_looks => Ok(DiffId(make.key)),
         Part::Made(make) => make.diff_id().map_err(|error| Problem::Layer(error).at(make.span)),
     };
@@ -98,7 +98,7 @@ fn diff_ids(lowering: &Lowering, parts: &[Part]) -> Result<Vec<DiffId>, Error> {
 
 fn part_bytes(part: &Part) -> u64 {
     match part {
-        Part::Base(blob, _) => blob.descriptor.size.saturating_mul(UNPACKED),
+        Part::Base(blob, _) | Part::Ran(blob, ..) => blob.descriptor.size.saturating_mul(UNPACKED),
         Part::Made(make) => make.files.size().tar_bytes,
     }
 }

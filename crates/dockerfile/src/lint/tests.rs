@@ -345,10 +345,12 @@ fn secret_values() {
 
 #[test]
 fn secrets_are_not_shown() {
-    let text = "ARG A=https://a:b@c\nFROM a\nENV B=x API_KEY=\"y\\\n é\" C=z\nLABEL token=t\n";
+    let text =
+        "ARG A=https://a:b@c\nFROM a\nENV B=x API_KEY=\"y\\\n é\" C=z\nLABEL token=t\nADD http://é:b@h/f /\n";
     let dockerfile = parse(text.as_bytes()).unwrap();
     let redacted = redacted(&dockerfile);
-    let expected = "ARG A=*************\nFROM a\nENV B=x API_KEY=***\n *** C=z\nLABEL token=t\n";
+    let expected =
+        "ARG A=*************\nFROM a\nENV B=x API_KEY=***\n *** C=z\nLABEL token=t\nADD http://****@h/f /\n";
     assert_eq!(redacted, expected);
     assert_eq!(redacted.len(), text.len());
 }
@@ -361,6 +363,8 @@ fn instructions_are_shown_in_one_line_without_secrets() {
         ("ARG TOKEN", "ARG TOKEN"),
         ("RUN TOKEN=abc \\\n  make", "RUN TOKEN=***   make"),
         ("RUN --mount=type=secret,id=token make", "RUN --mount=type=secret,id=token make"),
+        ("ADD https://me:pw@h/a@b https://h:8/c /d/", "ADD https://*****@h/a@b https://h:8/c /d/"),
+        ("RUN curl \"https://pw@h?q=x@y\"", "RUN curl \"https://**@h?q=x@y\""),
     ] {
         let dockerfile = parse(format!("FROM a\n{line}\n").as_bytes()).unwrap();
         assert_eq!(redacted_instruction(&dockerfile.stages[0].instructions[0]), expected);

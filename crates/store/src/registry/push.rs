@@ -187,6 +187,11 @@ impl RegistrySink {
         profile
     }
 
+    /// The size of the largest layer that the registry takes, if it has a limit that is known.
+    pub fn layer_bytes_max(&self) -> Option<u64> {
+        Some(self.profile().blob_bytes_max).filter(|most| *most < u64::MAX)
+    }
+
     /// What is known to be there, asked for once.
     pub(super) async fn present(&self) -> Result<&Present, Error> {
         self.present.get_or_try_init(|| Present::read(&self.options, self.scopes)).await

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{HubAccess, HubFault, STRANGER, State, TOKEN, repository::File, store::ranged};
+use super::{HubAccess, HubFault, STRANGER, State, TOKEN, repository::File, store::sent_part};
 use crate::{
     http::{Incoming, Reply, decoded, encoded, locked},
     registry::Request,
@@ -158,9 +158,8 @@ impl State {
                 .with("location", format!("/api/resolve-cache/models/{}/{commit}/{path}", asked.repository))
                 .with("x-repo-commit", commit.clone())
                 .with("etag", format!("\"{}\"", file.blob)),
-            (None, _) => {
-                ranged(file, request.header("range"), &self.sent).with("etag", format!("\"{}\"", file.blob))
-            }
+            (None, _) => sent_part(file, request.header("range"), &self.sent)
+                .with("etag", format!("\"{}\"", file.blob)),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use super::{HubFault, State, repository::File};
 use crate::{
-    http::{Incoming, Reply, locked},
+    http::{Incoming, Reply, locked, parse_range, ranged},
     registry::Request,
 };
 
@@ -57,12 +57,12 @@ impl State {
         let whole =
             matches!(self.fault(|fault| matches!(fault, HubFault::WholeFile)), Some(HubFault::WholeFile));
         let range = request.header("range").filter(|_| !whole);
-        let reply = ranged(&file, range, &self.sent).with("etag", format!("\"{etag}\""));
+        let reply = sent_part(&file, range, &self.sent).with("etag", format!("\"{etag}\""));
         let rate = locked(&self.options).rate;
         match self.fault(|fault| matches!(fault, HubFault::Cut(_) | HubFault::WrongByte)) {
             Some(HubFault::Cut(bytes)) => reply.cut(Some(bytes)),
             Some(_) => {
-                let (from, until) = parse(range, file.size).unwrap_or((0, file.size));
+                let (from, until) = parse_range(range, file.size).unwrap_or((0, file.size));
                 let wrong = move || -> Box<dyn Read> {
                     let mut content = file.read(from, until);
                     let mut first = [0];
@@ -98,30 +98,10 @@ impl Read for Counted {
     }
 }
 
-/// The part of `file` that a `Range` header asks for (RFC 9110, section 14).
-pub(super) fn ranged(file: &File, range: Option<&str>, sent: &Arc<AtomicU64>) -> Reply {
-    let size = file.size;
-    let (status, from, until) = match (range, parse(range, size)) {
-        (None, _) => (200, 0, size),
-        (Some(_), Some((from, until))) if from < until => (206, from, until),
-        _ => return Reply::new(416).with("content-range", format!("bytes */{size}")),
-    };
+/// The part of `file` that a `Range` header asks for, counted.
+pub(super) fn sent_part(file: &File, range: Option<&str>, sent: &Arc<AtomicU64>) -> Reply {
     let (content, sent) = (file.clone(), Arc::clone(sent));
-    let reply = Reply::new(status)
-        .with("content-type", "application/octet-stream")
-        .with("accept-ranges", "bytes")
-        .made(until - from, move || {
-            Box::new(Counted { content: content.read(from, until), sent: Arc::clone(&sent) })
-        });
-    match status {
-        206 => reply.with("content-range", format!("bytes {from}-{}/{size}", until - 1)),
-        _ => reply,
-    }
-}
-
-fn parse(range: Option<&str>, size: u64) -> Option<(u64, u64)> {
-    let (from, last) = range?.strip_prefix("bytes=")?.split_once('-')?;
-    let from = from.parse().ok()?;
-    let until = if last.is_empty() { size } else { last.parse::<u64>().ok()? + 1 };
-    Some((from, until.min(size)))
+    ranged(range, file.size, move |from, until| {
+        Box::new(Counted { content: content.read(from, until), sent: Arc::clone(&sent) })
+    })
 }

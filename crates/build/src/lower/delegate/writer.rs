@@ -53,11 +53,9 @@ impl<'a> Writer<'a> {
         self.copies.iter().map(part_bytes).chain(by_context).sum()
     }
 
-    /// Whether files reach the backend by its context. Jobs that are only looked at are shown as those with
-    /// images of files, whichever way the files would go.
+    /// Whether files reach the backend by its context.
     pub(super) fn is_by_context(&self) -> bool {
-        !self.lowering.only_looks
-            && self.lowering.backend.is_some_and(|backend| backend.files == RunFiles::Context)
+        self.lowering.backend.is_some_and(|backend| backend.files == RunFiles::Context)
     }
 
     /// The images by number, the Dockerfile that names them, and what is in its context.

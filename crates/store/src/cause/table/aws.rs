@@ -138,6 +138,8 @@ pub(super) const CAUSES: [Cause; 17] = [
         Denied,
         &[
             &["unrecognizedclientexception"],
+            // S3.
+            &["invalidaccesskeyid"],
             &["invalidclienttokenid"],
             &["security token included in the request is invalid"],
         ],
