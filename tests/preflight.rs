@@ -76,7 +76,7 @@ fn all_is_well_and_nothing_is_changed() {
     assert!(asked.with("PATCH", "/v2/").iter().all(|request| request.query.contains("_state=")), "{asked:?}");
     let skopeo = ["list-tags", "--tls-verify=false"];
     let none = ended(Command::new("skopeo").args(skopeo).arg(format!("docker://{}/app", registry.host())));
-    assert!(none.stderr.contains("repository name not known") || none.code() != Some(0), "{}", none.stderr);
+    assert_ne!(none.code(), Some(0), "no repository came into being: {none:?}");
     assert_eq!(site.leftovers(), Vec::<String>::new());
 
     let done = ended(&mut preflight(&site, &["-t", &target])).done();
