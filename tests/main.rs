@@ -41,6 +41,7 @@ mod model;
 mod model_artifacts;
 #[cfg(feature = "model")]
 mod model_check;
+#[cfg(feature = "model")]
 mod model_guide;
 #[cfg(feature = "model")]
 mod model_images;
@@ -54,6 +55,7 @@ mod model_moves;
 mod model_pull;
 #[cfg(feature = "model")]
 mod model_urls;
+mod native_random;
 mod native_run;
 mod outputs;
 mod page;
@@ -67,9 +69,12 @@ mod push;
 mod registry_config;
 mod reproducible;
 mod reuse;
+mod run_failures;
 #[cfg(feature = "kaniko")]
 mod run_kaniko;
 mod run_local;
+mod run_mounts;
+mod runs;
 mod slow;
 mod sources;
 mod stdin;

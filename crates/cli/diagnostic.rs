@@ -13,12 +13,26 @@ use crate::terminal::printable;
 /// Where a cause is explained: what ends a RUN is told where its backend is.
 pub(crate) fn page(cause: &str) -> String {
     const CAUSES: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/causes.md#");
+    const PROGRAMS: &str =
+        concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/run.md#when-it-does-not-end-well");
     const PODS: &str =
         concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/run-kubernetes.md#when-it-does-not-end-well");
     match cause.starts_with("run-") {
+        true if is_of_program(cause) => PROGRAMS.to_owned(),
         true => PODS.to_owned(),
         false => format!("{CAUSES}{cause}"),
     }
+}
+
+/// Whether it is a cause of RUN by a program of this host.
+#[cfg(feature = "local")]
+fn is_of_program(cause: &str) -> bool {
+    ocib_local::Cause::named(cause).is_some()
+}
+
+#[cfg(not(feature = "local"))]
+const fn is_of_program(_: &str) -> bool {
+    false
 }
 
 /// How a run of the program ended if not well; `docs/errors.md` describes them.

@@ -9,6 +9,7 @@ mod context;
 mod kaniko;
 #[cfg(feature = "local")]
 mod local;
+mod secrets;
 
 use std::sync::Arc;
 
@@ -31,6 +32,9 @@ pub(crate) struct RunFlags {
     /// what RUN made [default: the repository of the first tag].
     #[arg(long, value_name = "REPOSITORY")]
     pub(crate) run_repository: Option<Reference>,
+
+    #[command(flatten)]
+    pub(crate) secrets: secrets::SecretFlags,
 
     #[cfg(feature = "local")]
     #[command(flatten)]

@@ -17,7 +17,7 @@ mod dockerfile;
 use std::{collections::BTreeMap, iter, sync::Arc};
 
 use ocib_dockerfile::Span;
-use ocib_image::{Config, ContainerConfig, DiffId, Digest, Image, Platform, Reference};
+use ocib_image::{Config, ContainerConfig, DiffId, Digest, Image, Platform, Reference, RunSecret};
 
 pub(crate) use carry_out::CarryingOut;
 pub use carry_out::Runs;
@@ -43,6 +43,8 @@ pub(crate) struct Wanted {
     pub(crate) dockerfile: Template,
     /// The files that the Dockerfile takes from its context.
     pub(crate) context: Vec<Member>,
+    /// What its mounts are lent by the user: no part of its key, as their contents are nobody's business.
+    pub(crate) secrets: Vec<RunSecret>,
     /// The layers that it begins with.
     pub(crate) before: Vec<DiffId>,
     /// How many lines of history the image has that it begins with.

@@ -7,7 +7,7 @@ use ocib_image::{PlaceError, Progress, RunError, RunJob};
 use crate::{
     claim::Claim,
     cleanup::Removals,
-    context::{ContextAt, ContextStore, ContextWay, PackedContext},
+    context::{ContextAt, ContextError, ContextStore, ContextWay, PackedContext},
 };
 
 /// What was, or is being, brought somewhere. Dropped, it has that removed by a task of its own.
@@ -47,7 +47,7 @@ impl Delivery {
             Place::Claim(claim) => claim.put(&self.name, &mut packed).await,
             Place::Store(store) => store.put(&self.name, &mut packed).await.map(ContextAt::Url),
         };
-        let at = put.map_err(|error| error.error())?;
+        let at = put.map_err(ContextError::error)?;
         let bytes = packed.bytes();
         progress.log(&match &at {
             ContextAt::Url(at) => format!("{bytes} bytes of context are at {}", at.url),

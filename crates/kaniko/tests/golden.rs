@@ -28,6 +28,7 @@ fn job() -> RunJob {
         platform: Platform::linux_amd64(),
         destination: "registry.example/team/app:run-0123".parse().unwrap(),
         context: None,
+        secrets: Vec::new(),
         disk_bytes: 4 << 30,
     }
 }

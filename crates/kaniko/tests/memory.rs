@@ -60,6 +60,7 @@ fn send(kubeconfig: &Path, bytes: u64) {
             platform: Platform::linux_amd64(),
             destination: "127.0.0.1:1/large:run".parse().unwrap(),
             context: Some(noise_source(bytes)),
+            secrets: Vec::new(),
             disk_bytes: bytes,
         };
         backend.run(&job, &Progress::unwatched()).await.unwrap();

@@ -23,7 +23,7 @@ use crate::{
     plan::{Delegated, StagePlan, Within},
     stages::Origin,
 };
-use writer::Writer;
+use writer::{Writer, Written};
 
 /// What a key begins with; changes whenever the same Dockerfile comes to be given to backends otherwise.
 const FORMAT: &str = "ocib-run-1";
@@ -51,7 +51,7 @@ impl Lowering {
             writer.instruction(number, within)?;
         }
         let copied_bytes = writer.copied_bytes();
-        let (images, dockerfile, context) = writer.finish()?;
+        let Written { images, dockerfile, context, secrets } = writer.finish()?;
         let position = |offset| self.request.dockerfile.position(offset).line;
         let span = part.span();
         let name = plan.name.clone().unwrap_or_else(|| format!("stage {}", plan.index));
@@ -66,6 +66,7 @@ impl Lowering {
             images,
             dockerfile,
             context,
+            secrets,
             before,
             lines_before,
             disk_bytes: stage.parts.iter().map(part_bytes).sum::<u64>() + 2 * copied_bytes,

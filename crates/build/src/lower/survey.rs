@@ -221,8 +221,8 @@ fn delegated_outline(delegated: &Delegated, job: Option<JobOutline>) -> Delegate
             Act::Run(run) => {
                 let sources = run.mounts.iter().filter_map(|mount| match &mount.source {
                     MountSource::Nothing => None,
-                    MountSource::Context => Some(FilesFrom::Context),
-                    MountSource::From(origin) => Some(files_from(origin)),
+                    MountSource::Context(_) => Some(FilesFrom::Context),
+                    MountSource::From(origin, _) => Some(files_from(origin)),
                 });
                 distinct(sources)
             }

@@ -251,6 +251,40 @@ fn whole_contexts_before_run() {
 }
 
 #[test]
+fn large_copies_before_run() {
+    let large: &[&str] = &["COPY l /x", "ADD l /x", "COPY --from=a l /x"];
+    for (text, places) in [
+        ("FROM a:1\nCOPY l /x\nRUN b", &["2:1"][..]),
+        ("FROM a:1\nCOPY s /x\nRUN b", &[]),
+        ("FROM a:1\nRUN b\nADD l /x\nRUN c", &["3:1"]),
+        ("FROM a:1\nRUN b\nCOPY l /x", &[]),
+        ("FROM a:1\nCOPY l /x\nRUN mkdir /y", &[]),
+        ("FROM a:1 AS a\nCOPY l /x\nFROM a:1\nRUN b", &[]),
+        ("FROM a:1 AS a\nCOPY l /x\nFROM a:1\nCOPY --from=a l /x\nRUN b", &["4:1"]),
+        // It is in the image that the last stage's RUN begins with.
+        ("FROM a:1 AS a\nRUN b\nCOPY l /x\nFROM a AS c\nFROM c\nRUN d", &["3:1"]),
+        ("FROM a:1 AS a\nCOPY l /x\nRUN b\nFROM a\nRUN c", &["2:1"]),
+        // Nobody needs the stage that runs.
+        ("FROM a:1 AS a\nCOPY l /x\nFROM a AS c\nRUN b\nFROM a", &[]),
+        ("# check=skip=LargeCopyBeforeRun\nFROM a:1\nCOPY l /x\nRUN b", &[]),
+    ] {
+        let dockerfile = parse(text.as_bytes()).unwrap();
+        let instructions = dockerfile.stages.iter().flat_map(|stage| &stage.instructions);
+        let bytes = |span: Span| match large.contains(&&text[span.start..span.end]) {
+            true => 2_147_483_648,
+            false => 99_999_999,
+        };
+        let copied = instructions.map(|instruction| (instruction.span, bytes(instruction.span))).collect();
+        let linter = Linter { copied: Some(&copied), ..Linter::default() };
+        let message = "LargeCopyBeforeRun: 2147483648 bytes are copied before a RUN and go to where that is \
+                       carried out; behind the last RUN they would not";
+        let expected: Vec<_> = places.iter().map(|place| format!("{place} {message}")).collect();
+        assert_eq!(found(text, linter), expected, "{text}");
+        assert_eq!(findings(text), [] as [&str; 0], "{text}");
+    }
+}
+
+#[test]
 fn ignored_sources() {
     let cases: [(&str, &str, &[&str]); 12] = [
         ("*.txt", "COPY a.txt /", &["Copy file \"a.txt\""]),
