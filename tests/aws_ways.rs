@@ -1,8 +1,11 @@
 //! Ways to be somebody for ECR, and names of its hosts, by the built program.
 
-use std::{path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
 
-use ocib_testkit::{AwsAction, ConnectProxy, EcrEmulator, EcrOptions, Policy, TlsFront, Trust, run_command};
+use ocib_testkit::{
+    AwsAction, ConnectProxy, EcrEmulator, EcrOptions, Policy, SsoClient, TlsFront, Trust, run_command,
+};
+use serde_json::Value;
 
 use crate::program::{Ended, Site, ended};
 
@@ -114,6 +117,61 @@ fn a_login_of_sso_is_used_until_its_end() {
             assert_eq!(looked.code(), Some(4), "{looked:?}");
         }
     }
+}
+
+/// What `aws sso login` leaves for a registered client, whose access token is past its end.
+fn cache_renewable(site: &Site, client: &SsoClient, registered_until: &str) {
+    cache_login(site, "corp", "aoaAAAAAGpast", "2020-01-01T00:00:00Z");
+    let path = fs::read_dir(site.path("home/.aws/sso/cache")).unwrap().next().unwrap().unwrap().path();
+    let mut login: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    login["clientId"] = client.id.clone().into();
+    login["clientSecret"] = client.secret.clone().into();
+    login["refreshToken"] = client.refresh_token.clone().into();
+    login["registrationExpiresAt"] = registered_until.into();
+    fs::write(path, login.to_string()).unwrap();
+}
+
+#[test]
+fn a_login_of_sso_is_renewed_by_its_client() {
+    let (emulator, site) = (emulator(), site());
+    let role = emulator.role("developer", Policy::all(), Trust::Account);
+    site.file(
+        "home/.aws/config",
+        format!(
+            "[profile ci]\nsso_session = corp\nsso_account_id = {ACCOUNT}\nsso_role_name = developer\n\
+             [sso-session corp]\nsso_region = eu-west-1\nsso_start_url = https://corp.awsapps.example/start\n"
+        ),
+    );
+    let renewals = || emulator.requests().with("POST", "/token").len();
+
+    // A client that may renew it: nobody has to log in.
+    let client = emulator.sso_client(&role);
+    cache_renewable(&site, &client, "2099-01-01T00:00:00Z");
+    let pushed = push(&site, &emulator, "build").done();
+    let who = format!("logged in as arn:aws:sts::{ACCOUNT}:assumed-role/developer/ada@corp.example");
+    assert!(pushed.stderr.contains(&who), "{}", pushed.stderr);
+    assert_eq!(renewals(), 1);
+    // The new one is kept for the next run, as AWS's own programs do.
+    push(&site, &emulator, "build").done();
+    assert_eq!(renewals(), 1);
+
+    // The refresh token was used up by that, or the client's registration has ended.
+    for (client, registered_until, asked) in
+        [(&client, "2099-01-01T00:00:00Z", 2), (&emulator.sso_client(&role), "2020-01-01T00:00:00Z", 0)]
+    {
+        let before = renewals();
+        cache_renewable(&site, client, registered_until);
+        let said = push(&site, &emulator, "build").failed(4);
+        assert!(said.contains("error[aws-session-expired]: ") && said.contains("`aws sso login`"), "{said}");
+        let looked = push(&site, &emulator, "preflight");
+        assert!(String::from_utf8_lossy(&looked.stdout).contains("[aws-session-expired]"), "{looked:?}");
+        assert_eq!((looked.code(), renewals() - before), (Some(4), asked), "{looked:?}");
+    }
+
+    // Who never logged in.
+    fs::remove_dir_all(site.path("home/.aws/sso")).unwrap();
+    let said = push(&site, &emulator, "build").failed(4);
+    assert!(said.contains("error[aws-sso-cache]: ") && said.contains("`aws sso login`"), "{said}");
 }
 
 /// FIPS and dual-stack names, over TLS with a private CA, as a proxy resolves them.

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf, process::Command};
 use ocib::dockerfile::RULES;
 use serde_json::{Value, json};
 
-use crate::program::{Site, names};
+use crate::program::{Site, ended, names};
 
 /// How `ocib check` ended: exit code, stdout, stderr.
 type Said = (Option<i32>, String, String);
@@ -28,8 +28,44 @@ fn json(site: &Site) -> Value {
     serde_json::from_str(&stdout).unwrap()
 }
 
+/// A file of the context that has only a size.
+fn sparse(site: &Site, name: &str, bytes: u64) {
+    fs::File::create(site.path(format!("context/{name}"))).unwrap().set_len(bytes).unwrap();
+}
+
 fn docs() -> PathBuf {
     ocib_testkit::checkout().join("docs")
+}
+
+/// The bytes are told by every command that reads the Dockerfile, before a base is asked for.
+#[test]
+fn a_large_copy_before_a_run_is_told_with_its_bytes() {
+    let site = Site::new(
+        "FROM scratch AS build\nARG PART=mod\nCOPY small ${PART}el* /models/\nRUN make\nCOPY model-1 /late\n",
+    );
+    sparse(&site, "model-1", 99_999_999);
+    site.file("context/small", "");
+    assert_eq!(json(&site), json!([]));
+    sparse(&site, "model-2", 2 << 30);
+    let message = "2247483647 bytes are copied before a RUN and go to where that is carried out; \
+                   behind the last RUN they would not";
+    let found = json(&site);
+    assert_eq!((&found[0]["rule"], &found[0]["message"]), (&json!("LargeCopyBeforeRun"), &json!(message)));
+    let warning = format!("context/Dockerfile:3: LargeCopyBeforeRun: {message}\n");
+    for command in ["build", "plan"] {
+        let said = ended(&mut site.ocib(&[command, "context"]));
+        assert!(said.stderr.contains(&warning), "{command}: {said:?}");
+    }
+    // What the ignore file hides is not copied; who knows it is not told.
+    site.file("context/.dockerignore", "model-2\n");
+    assert_eq!(json(&site), json!([]));
+    site.file("context/.dockerignore", "");
+    let dockerfile = fs::read_to_string(site.path("context/Dockerfile")).unwrap();
+    site.file("context/Dockerfile", format!("# check=skip=LargeCopyBeforeRun\n{dockerfile}"));
+    assert_eq!(json(&site), json!([]));
+    site.file("context/Dockerfile", format!("# check=error=true\n{dockerfile}"));
+    let said = site.refused(3, &[]);
+    assert!(said.contains("lint violation found for rules: LargeCopyBeforeRun"), "{said}");
 }
 
 /// The text of the first block in `language` behind `heading`.
@@ -51,6 +87,10 @@ fn every_rule_has_a_page_and_its_examples_are_true() {
             let site = Site::new(block(&page, heading, "dockerfile").unwrap());
             if let Some(ignored) = block(&page, "", "dockerignore") {
                 site.file("context/.dockerignore", ignored);
+            }
+            for line in block(&page, "", "files").unwrap_or_default().lines() {
+                let (name, bytes) = line.split_once(' ').unwrap();
+                sparse(&site, name, bytes.parse().unwrap());
             }
             let findings = json(&site);
             let rules = findings.as_array().unwrap().iter().map(|finding| finding["rule"].clone());

@@ -3,6 +3,7 @@
 #
 #   OCIB_TEST_KUBECONFIG=FILE OCIB_TEST_KUBE_REGISTRY=HOST:PORT [OCIB_TEST_KUBE_PATCH=FILE] tests/cluster.sh
 #
+# OCIB_TEST_KUBE_CLAIM is the value of --run-context for a persistent volume claim whose volume is here, too.
 # OCIB_TEST_KUBE_OUTAGE is a command that kills the API server and starts it again: what it is needed for runs last.
 # OCIB_TEST_KUBE_LIFE=NAME runs one life of crates/kaniko/tests/cluster/lives.rs alone; arguments go to
 # `cargo test`, such as the name of a test.
@@ -42,27 +43,38 @@ images() {
     done
 }
 
-# The built program: what is run in a pod is in the image, and is not run again.
+# The built program, with each way for files: what is run in a pod is in the image, and is not run again.
 program() {
+    local way
     mkdir "$work/app"
-    echo before > "$work/app/before"
-    echo after > "$work/app/after"
-    printf 'FROM %s\nCOPY before /\nRUN busybox cat /before > /made; echo "run %s"\nCOPY after /\n' \
-        "$OCIB_TEST_KUBE_REGISTRY/ocib-base:test" "$OCIB_TEST_KUBE_RUN" > "$work/app/Dockerfile"
-    build_app | tee "$work/said"
+    for way in before between after; do
+        echo "$way" > "$work/app/$way"
+    done
+    for way in registry attach ${OCIB_TEST_KUBE_CLAIM:+"$OCIB_TEST_KUBE_CLAIM"}; do
+        app "$way" "${way%%:*}-$OCIB_TEST_KUBE_RUN"
+    done
+    [ -n "${OCIB_TEST_KUBE_CLAIM:-}" ] || echo "OCIB_TEST_KUBE_CLAIM names no claim: no file came on a volume"
+}
+
+# app WAY NAME: under this name the RUN is a new one.
+app() {
+    printf 'FROM %s\nCOPY before /\nRUN busybox cat /before > /made; echo "run %s"\nCOPY between /\nRUN busybox cat /between >> /made\nCOPY after /\n' \
+        "$OCIB_TEST_KUBE_REGISTRY/ocib-base:test" "$2" > "$work/app/Dockerfile"
+    build_app "$1" "$2" | tee "$work/said"
     grep -q "pod .* was created" "$work/said" || fail "no pod was made"
-    grep -q "run $OCIB_TEST_KUBE_RUN" "$work/said" || fail "the log was not shown"
-    build_app | tee "$work/said"
+    grep -q "run $2" "$work/said" || fail "the log was not shown"
+    build_app "$1" "$2" | tee "$work/said"
     ! grep -q "pod .* was created" "$work/said" || fail "what was there was run again"
-    skopeo copy --quiet --src-tls-verify=false "docker://$OCIB_TEST_KUBE_REGISTRY/ocib-app:$OCIB_TEST_KUBE_RUN" "oci:$work/layout:app"
+    rm -rf "$work/layout" "$work/bundle"
+    skopeo copy --quiet --src-tls-verify=false "docker://$OCIB_TEST_KUBE_REGISTRY/ocib-app:$2" "oci:$work/layout:app"
     umoci unpack --rootless --image "$work/layout:app" "$work/bundle"
-    [ "$(cd "$work/bundle/rootfs" && cat before made after)" = $'before\nbefore\nafter' ] || fail "the image is not as it should be"
+    [ "$(cd "$work/bundle/rootfs" && cat before made after)" = $'before\nbefore\nbetween\nafter' ] || fail "the image is not as it should be"
 }
 
 build_app() {
     KUBECONFIG="$OCIB_TEST_KUBECONFIG" target/debug/ocib build "$work/app" --platform linux/amd64 --progress plain \
-        --registry-config "$(insecure)" -t "$OCIB_TEST_KUBE_REGISTRY/ocib-app:$OCIB_TEST_KUBE_RUN" --push \
-        --run kaniko --run-image "$OCIB_TEST_KUBE_REGISTRY/ocib-executor:test" \
+        --registry-config "$(insecure)" -t "$OCIB_TEST_KUBE_REGISTRY/ocib-app:$2" --push \
+        --run kaniko --run-image "$OCIB_TEST_KUBE_REGISTRY/ocib-executor:test" --run-context "$1" \
         ${OCIB_TEST_KUBE_PATCH:+--run-pod-patch "$OCIB_TEST_KUBE_PATCH"} 2>&1
 }
 

@@ -202,3 +202,90 @@ fn larger_parts_take_what_the_guide_says() {
     let encoded = (40_u64 << 30).div_ceil(4200) * 4 / 3;
     assert!(part.unwrap().body_bytes > encoded, "{part:?}");
 }
+
+/// What `ocib build` does for ECR, `ocib model build` does too.
+#[test]
+fn a_model_goes_there_in_parts_into_a_repository_that_is_made() {
+    let emulator = EcrEmulator::start(EcrOptions::default());
+    let key = emulator.user("ci", Policy::all());
+    let site = Site::new("");
+    site.file("model/model.bin", Noise::bytes(1, 12 << 20)).file("model/config.json", "{}");
+    let (tag, ecr_host) =
+        (format!("{}/models/a:1", emulator.host()), format!("{}=123456789012/eu-west-1", emulator.host()));
+    let to = ["model", "build", "model", "--push", "-t", &tag, "--ecr-host", &ecr_host];
+    let build = |flags: &[&str]| {
+        let mut command = site.ocib(&[&to[..], flags].concat());
+        ended(command.envs(emulator.environment(&key)).env("XDG_CACHE_HOME", site.path("cache")))
+    };
+    let said = build(&[]).failed(5);
+    assert!(said.contains("error[ecr-repository-missing]: "), "{said}");
+    let policy =
+        String::from_utf8(build(&["--print-iam-policy", "--ecr-create-repository"]).done().stdout).unwrap();
+    assert!(policy.contains("ecr:CreateRepository") && policy.contains("repository/models/a"), "{policy}");
+    assert_eq!(emulator.count(AwsAction::CreateRepository), 0, "a policy is only printed");
+    let done = build(&["--ecr-create-repository=scan,immutable", "--ecr-layer-api", "--modelpack"]).done();
+    assert_eq!(emulator.count(AwsAction::CreateRepository), 1);
+    let mut tags = emulator.tags("models/a");
+    tags.sort();
+    let names: Vec<&str> = tags.iter().map(|(tag, _)| &**tag).collect();
+    assert_eq!(names, ["1", "1-modelpack"]);
+    assert!(done.references().iter().any(|reference| reference.ends_with(&tags[0].1.to_string())));
+    let parts = emulator.count(AwsAction::UploadLayerPart);
+    assert!(parts >= 3, "{parts} parts");
+}
+
+#[test]
+fn a_file_that_no_layer_of_the_registry_holds_is_refused_before_it_is_read() {
+    let emulator = EcrEmulator::start(EcrOptions::default());
+    emulator.create("models/a");
+    let key = emulator.user("ci", Policy::all());
+    let site = Site::new("");
+    fs::create_dir(site.path("model")).unwrap();
+    sparse_file(&site.path("model/model.bin"), 52_001 << 20);
+    // Its header is no safetensors header: nobody gets to look.
+    fs::rename(site.path("model/model.bin"), site.path("model/model.safetensors")).unwrap();
+    let host = format!("{}=123456789012/eu-west-1", emulator.host());
+    let tag = format!("{}/models/a:1", emulator.host());
+    let mut build = site.ocib(&["model", "build", "model", "--push", "-t", &tag, "--ecr-host", &host]);
+    let said = ended(build.envs(emulator.environment(&key))).failed(5);
+    assert!(said.contains("error[layer-too-large]: model.safetensors, a layer for "), "{said}");
+    assert!(said.contains("save_pretrained(max_shard_size="), "{said}");
+    assert_eq!(emulator.bytes_received(), 0);
+
+    // Layers of several files keep below it whatever is asked for.
+    fs::remove_file(site.path("model/model.safetensors")).unwrap();
+    site.file("model/a.bin", Noise::bytes(1, 1 << 20)).file("model/b.bin", Noise::bytes(2, 1 << 20));
+    let flags =
+        ["model", "build", "model", "--push", "-t", &tag, "--ecr-host", &host, "--layer-size", "100GB"];
+    let done = ended(site.ocib(&flags).envs(emulator.environment(&key))).done();
+    assert!(
+        done.stderr.contains("--layer-size: layers grow up to 54312960000 bytes, as "),
+        "{}",
+        done.stderr
+    );
+}
+
+/// ECR has completed the layer and its answer is lost: it is not sent again.
+#[test]
+fn a_completion_whose_answer_got_lost_is_one() {
+    let ecr = Ecr::new(Policy::all());
+    // The first completion is that of the mark, by the registry; the second the layer's.
+    ecr.emulator.inject(AwsAction::CompleteLayerUpload, 2, EcrFault::LoseAnswer);
+    ecr.pushed();
+    assert_eq!(ecr.emulator.happened(), 1);
+    let calls = ecr.emulator.calls();
+    let api = calls.iter().filter(|call| call.action == Some(AwsAction::UploadLayerPart));
+    assert_eq!(api.filter(|call| call.request.path == "/").count(), 5);
+}
+
+/// A registry that asks for the first part for ever is given up.
+#[test]
+fn parts_that_are_asked_for_again_and_again_have_an_end() {
+    let ecr = Ecr::new(Policy::all());
+    for nth in 1..=40 {
+        ecr.emulator.inject(AwsAction::UploadLayerPart, 1 + nth, EcrFault::Rewind);
+    }
+    let said = ended(&mut ecr.push()).failed(5);
+    assert!(said.contains("it asks again and again for parts that it was sent"), "{said}");
+    assert!(ecr.parts() < 20, "{}", ecr.parts());
+}

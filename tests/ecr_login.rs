@@ -1,5 +1,7 @@
 //! A build into ECR, as the emulator speaks it, with nothing but variables of the environment.
 
+use std::process::Command;
+
 use ocib_testkit::{AccessKey, AwsAction, EcrEmulator, EcrOptions, EcrRepository, Policy};
 
 use crate::program::{Ended, Site, ended};
@@ -149,6 +151,47 @@ fn a_missing_repository_is_created_as_asked() {
     let key = emulator.user("ci", Policy::all());
     let said = run(&site, &emulator, &key, &["--push", "--ecr-create-repository=scam"]).failed(2);
     assert!(said.contains("error: --ecr-create-repository: \"scam\" is no setting"), "{said}");
+}
+
+/// A token that somebody has put into a file, as for pods without an identity: nothing in AWS is asked, and what only AWS
+/// could tell is unknown.
+#[test]
+fn a_token_in_a_file_is_enough() {
+    for alias in [None, Some("corp".to_owned())] {
+        let account = if alias.is_some() { "public" } else { "123456789012/eu-west-1" };
+        let name = if alias.is_some() { "corp/app" } else { "app" };
+        let emulator = EcrEmulator::start(EcrOptions { public_alias: alias, ..EcrOptions::default() });
+        emulator.create(name);
+        let token = emulator.token(&emulator.user("ci", Policy::all()));
+        let host = emulator.host();
+        let site = Site::new("FROM scratch\nCOPY a /\n");
+        site.file("context/a", "a");
+        let login = serde_json::json!({"auths": {&host: {"username": "AWS", "password": token}}});
+        site.file("docker/config.json", login.to_string());
+        let (tag, declared) = (format!("{host}/{name}:1"), format!("{host}={account}"));
+        let run = |command: &[&str]| {
+            let mut program = Command::new(env!("CARGO_BIN_EXE_ocib"));
+            program.args(command).args(["context", "-t", &tag, "--ecr-host", &declared]);
+            site.clean(&mut program);
+            let nobody = [("AWS_EC2_METADATA_DISABLED", "true"), ("AWS_CONFIG_FILE", "/dev/null")];
+            ended(program.envs(nobody).env("DOCKER_CONFIG", site.path("docker")))
+        };
+        run(&["build", "--push"]).done();
+        assert_eq!(emulator.tags(name).len(), 1);
+        let looked = run(&["preflight"]).done();
+        let text = String::from_utf8_lossy(&looked.stdout).into_owned();
+        assert!(text.contains(&format!("{host}: credentials from ")), "{text}");
+        site.file("context/a", "b");
+        let looked = run(&["preflight"]).done();
+        let text = String::from_utf8_lossy(&looked.stdout).into_owned();
+        let unknown = "whether it may be moved cannot be asked without an identity of AWS";
+        assert_eq!(text.contains(unknown), account != "public", "{text}");
+        // Only somebody in AWS can make a repository.
+        let missing = format!("{host}/{name}-2:1");
+        let create = ["build", "--push", "--ecr-create-repository", "-t", &missing];
+        let said = run(&create).failed(4);
+        assert!(said.contains("error[aws-no-identity]: "), "{said}");
+    }
 }
 
 #[test]

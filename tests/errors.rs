@@ -245,8 +245,10 @@ fn a_url_that_is_not_fetched() {
     let site = site(&format!("FROM scratch\nADD {url} /x\n"));
     let said = site.refused(5, &["--quiet"]);
     let expected = format!(
-        "error: cannot fetch: {url} is not fetched: its host is the link-local address 169.254.169.254\n --> context/Dockerfile:2:5\n  |\n2 | ADD {url} /x\n  |     {}\n",
-        "^".repeat(url.len())
+        "error[url-link-local]: cannot fetch: {url} is not fetched: its host is the link-local address 169.254.169.254\n --> \
+         context/Dockerfile:2:5\n  |\n2 | ADD {url} /x\n  |     {}\n  |\nhelp: {}\n",
+        "^".repeat(url.len()),
+        ocib::store::Cause::named("url-link-local").unwrap().general_remedy(),
     );
     assert_eq!(said, expected);
 }

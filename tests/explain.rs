@@ -33,6 +33,10 @@ fn a_message_of_docker() {
     // Words need no quotes, and an id is enough.
     assert_eq!(ended(explain(&[]).args(message.split(' '))).done().stdout, done.stdout);
     assert_eq!(ended(&mut explain(&["token-expired"])).done().stdout, done.stdout);
+    // A flag may come behind it.
+    let [before, after] = [["--json", "token-expired"], ["token-expired", "--json"]]
+        .map(|arguments| ended(&mut explain(&arguments)).done().stdout);
+    assert_eq!(before, after);
 }
 
 #[test]

@@ -16,12 +16,16 @@ mod ecr;
 mod ecr_layers;
 #[cfg(feature = "ecr")]
 mod ecr_login;
+#[cfg(feature = "ecr")]
+mod ecr_public;
 mod errors;
 mod examples;
 mod executor_image;
 mod explain;
 #[cfg(feature = "ecr")]
 mod faults;
+#[cfg(all(feature = "model", feature = "s3"))]
+mod faults_sources;
 mod git;
 mod hostile;
 mod house;
@@ -40,6 +44,8 @@ mod model_check;
 #[cfg(feature = "model")]
 mod model_guide;
 #[cfg(feature = "model")]
+mod model_images;
+#[cfg(feature = "model")]
 mod model_large;
 #[cfg(feature = "model")]
 mod model_layers;
@@ -47,6 +53,9 @@ mod model_layers;
 mod model_moves;
 #[cfg(feature = "model")]
 mod model_pull;
+#[cfg(feature = "model")]
+mod model_urls;
+mod native_random;
 mod native_run;
 mod outputs;
 mod page;
@@ -60,9 +69,12 @@ mod push;
 mod registry_config;
 mod reproducible;
 mod reuse;
+mod run_failures;
 #[cfg(feature = "kaniko")]
 mod run_kaniko;
 mod run_local;
+mod run_mounts;
+mod runs;
 mod slow;
 mod sources;
 mod stdin;

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, process::Command};
 
 use ocib_testkit::{
-    HubContent, HubServer, Podman, Registry, RegistryOptions, require, run_command, safetensors_file,
+    HubContent, HubServer, Podman, Registry, RegistryOptions, require, run_command, safetensors_file, skopeo,
 };
 use serde_json::{Value, json};
 
@@ -107,7 +107,7 @@ fn a_directory_becomes_an_image_of_a_layer_for_each_shard() {
 }
 
 /// Compares two directories; files whose names begin with a dot are no part of a model.
-fn assert_same_files(expected: &Path, actual: &Path) {
+pub(crate) fn assert_same_files(expected: &Path, actual: &Path) {
     run_command(Command::new("diff").args(["-r", "--exclude=.*"]).args([expected, actual]));
 }
 
@@ -123,9 +123,8 @@ fn podman_reads_the_model_as_any_user() {
     site.built(&["--platform", "linux/amd64,linux/arm64", "-o", "type=oci,dest=base,tar=false"]);
     let registry = Registry::start(RegistryOptions::default());
     let tag = format!("{}/model:1", registry.host());
-    let arguments =
-        ["model", "--base", "oci-layout://base", "--platform", "linux/amd64,linux/arm64", "-t", &tag];
-    let (_, metadata) = built(&site, None, &[&arguments[..], &["--push"]].concat());
+    let arguments = ["model", "--base", "oci-layout://base", "-t", &tag, "--push"];
+    let (_, metadata) = built(&site, None, &arguments);
     let index = "application/vnd.oci.image.index.v1+json";
     assert_eq!(metadata["containerimage.descriptor"]["mediaType"], index);
     let podman = Podman::new();
@@ -142,11 +141,57 @@ fn podman_reads_the_model_as_any_user() {
             run_command(Command::new("sha256sum").arg(site.path("model/model-00001-of-00002.safetensors")));
         assert_eq!(sum[..64], own[..64], "{user}");
     }
+    assert_eq!(platforms(&tag), ["linux/amd64", "linux/arm64"]);
     // What KServe's webhook gives the sidecar to run, but for the sleep.
     let link = "ln -sf /proc/$$/root/models /tmp/mnt && cat /tmp/mnt/config.json";
     let volume = ["--user", "1010", "--tmpfs", "/tmp:rw,mode=1777"];
     assert_eq!(podman.run_with(&volume, &id, &["/bin/sh", "-c", link]), CONFIG);
     site.done(&["model", "check", &tag]);
+}
+
+/// The platforms that the index has, or the only one that its manifest is for.
+fn platforms(tag: &str) -> Vec<String> {
+    let root: Value = serde_json::from_str(&skopeo(&[
+        "inspect",
+        "--raw",
+        "--tls-verify=false",
+        &format!("docker://{tag}"),
+    ]))
+    .unwrap();
+    let named = |platform: &Value| {
+        format!("{}/{}", platform["os"].as_str().unwrap(), platform["architecture"].as_str().unwrap())
+    };
+    match root["manifests"].as_array() {
+        Some(manifests) => manifests.iter().map(|manifest| named(&manifest["platform"])).collect(),
+        None => vec![named(&config(&format!("docker://{tag}")))],
+    }
+}
+
+#[test]
+fn a_model_is_for_the_platforms_that_its_base_is_for() {
+    let site = Site::new("FROM scratch\nLABEL a=b\n");
+    write_model(&site, 1);
+    let registry = Registry::start(RegistryOptions::default());
+    let tag = |name: &str| format!("{}/{name}:1", registry.host());
+    site.built(&["--platform", "linux/arm64", "--push", "-t", &tag("arm")]);
+    site.built(&["--platform", "linux/s390x", "--push", "-t", &tag("z")]);
+    site.built(&["--platform", "linux/s390x,linux/arm64", "--push", "-t", &tag("both")]);
+    let expected = [
+        (None, &["linux/amd64", "linux/arm64"][..]),
+        (Some("arm"), &["linux/arm64"]),
+        (Some("both"), &["linux/arm64"]),
+        (Some("z"), &["linux/s390x"]),
+    ];
+    for (base, expected) in expected {
+        let (base, made) = (base.map(tag), tag("model"));
+        let base: Vec<&str> = base.iter().flat_map(|base| ["--base", base]).collect();
+        built(&site, None, &[&["model", "-t", &made, "--push"], &base[..]].concat());
+        assert_eq!(platforms(&made), expected, "{base:?}");
+    }
+    built(&site, None, &["model", "-t", "model:1", "-o", "type=docker,dest=model.tar"]);
+    let asked = ["model", "build", "model", "--base", &tag("both"), "--platform", "linux/amd64"];
+    let said = ended(&mut site.ocib(&[&asked[..], &["-t", &tag("model"), "--push"]].concat())).failed(5);
+    assert!(said.contains("linux/amd64"), "{said}");
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn assert_valid(document: &Path) {
     run_command(Command::new(require("python3", "python3")).args(["-c", judge]).args([&schema, document]));
 }
 
-fn layers_of(manifest: &Value) -> Vec<(String, String)> {
+pub(crate) fn layers_of(manifest: &Value) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let layers = manifest["layers"].as_array().unwrap().iter();
     layers.map(|layer| (text(&layer["mediaType"]), text(&layer["digest"]))).collect()
@@ -47,8 +47,8 @@ fn a_modelpack_manifest_has_the_layers_of_the_image() {
     assert_eq!(types, expected.map(|end| format!("application/vnd.cncf.model.{end}")));
     let own: Vec<String> = layers_of(&pack).into_iter().map(|(_, digest)| digest).collect();
     assert_eq!(own, digests(&metadata));
-    // Five layers and two configs.
-    assert_eq!(registry.requests().since(&before).with("PUT", "/blobs/uploads/").len(), 7);
+    // Five layers, the configs of two platforms and that of the ModelPack.
+    assert_eq!(registry.requests().since(&before).with("PUT", "/blobs/uploads/").len(), 8);
     assert_eq!(
         pack["layers"][0]["annotations"]["org.cncf.model.filepath"],
         "models/model-00001-of-00002.safetensors"
@@ -83,7 +83,7 @@ fn raw_layers_are_the_files_themselves_and_are_asked_for_before_they_are_read() 
 }
 
 /// A model in GGUF: two tensors, a vocabulary of two words.
-fn gguf() -> Vec<u8> {
+pub(crate) fn gguf() -> Vec<u8> {
     let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
     let pair = |key: &str, kind: u32, value: &[u8]| [&text(key)[..], &kind.to_le_bytes(), value].concat();
     let words = [&8_u32.to_le_bytes()[..], &2_u64.to_le_bytes(), &text("a"), &text("b")].concat();

@@ -26,6 +26,10 @@ impl<'a> Part<'a> {
     pub(crate) fn at(self, path: &str) -> Self {
         Self { annotations: json!({"org.cncf.model.filepath": path}), ..self }
     }
+
+    pub(crate) fn titled(self, name: &str) -> Self {
+        Self { annotations: json!({"org.opencontainers.image.title": name}), ..self }
+    }
 }
 
 /// Writes an OCI layout of one manifest with these layers.

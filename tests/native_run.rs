@@ -104,14 +104,14 @@ fn skeleton(files: &Path) {
 }
 
 /// The static busybox with a link for each command.
-fn busybox(files: &Path) {
+pub(crate) fn busybox(files: &Path) {
     skeleton(files);
     fs::copy(require("busybox", "busybox-static"), files.join("bin/busybox")).unwrap();
     COMMANDS.iter().for_each(|name| symlink("busybox", files.join("bin").join(name)).unwrap());
 }
 
 /// This machine's dash and coreutils, with the libraries that they are linked with.
-fn coreutils(files: &Path) {
+pub(crate) fn coreutils(files: &Path) {
     skeleton(files);
     for name in COMMANDS {
         let program = Path::new("/bin").join(if name == "sh" { "dash" } else { name });
@@ -167,7 +167,8 @@ fn site(dockerfile: &str, fill: impl FnOnce(&Path)) -> Site {
     site
 }
 
-const OUT: [&str; 4] = ["--build-context", "base=oci-layout://base", "-o", "type=oci,tar=false,dest=out"];
+pub(crate) const OUT: [&str; 4] =
+    ["--build-context", "base=oci-layout://base", "-o", "type=oci,tar=false,dest=out"];
 
 /// RUNs of their own, which see what those before them made.
 const LATER: [&str; 7] = [
@@ -193,42 +194,62 @@ fn shown(files: &BTreeMap<String, RootfsFile>) -> BTreeMap<String, String> {
     files.iter().map(line).collect()
 }
 
+/// A site with a tree for each of `lines`, and those with the names of their trees in them.
+pub(crate) fn line_site(lines: &[&str], commands: impl FnOnce(&Path)) -> (Site, Vec<String>) {
+    let site = site("", |files| {
+        commands(files);
+        (0..lines.len()).for_each(|number| tree(&files.join(format!("w/{number}"))));
+    });
+    let named = lines.iter().enumerate().map(|(number, line)| line.replace('@', &format!("/w/{number}")));
+    let named = named.collect();
+    (site, named)
+}
+
+/// What ocib and buildah make of their Dockerfiles on the site's base, by layers, with the history of each.
+pub(crate) fn both(site: &Site, ours: &str, theirs: &str) -> [Vec<(String, BTreeMap<String, String>)>; 2] {
+    site.file("context/Dockerfile", ours);
+    site.built(&[&OUT[..], &["--run", "none"]].concat());
+    site.file("Dockerfile.theirs", theirs);
+    Buildah::new().build(&site.path("Dockerfile.theirs"), &site.path("base"), &site.path("theirs"));
+    ["out", "theirs"].map(|name| {
+        let layers = layers_with_history(&site.path(name)).into_iter();
+        layers.map(|(line, files)| (line, shown(&files))).collect()
+    })
+}
+
+/// The lines whose trees differ, with what is in them.
+pub(crate) fn differing(
+    lines: &[String],
+    ours: &BTreeMap<String, String>,
+    theirs: &BTreeMap<String, String>,
+) -> Vec<String> {
+    let of_line = |all: &BTreeMap<String, String>, number: usize| -> Vec<String> {
+        let own = format!("w/{number}");
+        let is_own = |path: &str| {
+            path.strip_prefix(&*own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let gone = format!("w/.wh.{number}");
+        let mine = all.iter().filter(|(path, _)| is_own(path) || **path == gone);
+        mine.map(|(path, file)| format!("{path} {file}")).collect()
+    };
+    let differs = |(number, line): (usize, &String)| {
+        let (ours, theirs) = (of_line(ours, number), of_line(theirs, number));
+        (ours != theirs).then(|| format!("{line}\n  ours   {ours:#?}\n  theirs {theirs:#?}"))
+    };
+    lines.iter().enumerate().filter_map(differs).collect()
+}
+
 /// Builds all lines with ocib and with buildah, and compares what each made.
 fn compare(commands: impl FnOnce(&Path)) {
-    let lines: Vec<String> =
-        LINES.iter().enumerate().map(|(number, line)| line.replace('@', &format!("/w/{number}"))).collect();
+    let (site, lines) = line_site(&LINES, commands);
     let later: String = LATER.iter().map(|line| format!("RUN {line}\n")).collect();
-    let site = site(&format!("FROM base\nRUN {}\n{later}", lines.join(" && \\\n")), |files| {
-        commands(files);
-        (0..LINES.len()).for_each(|number| tree(&files.join(format!("w/{number}"))));
-    });
-    site.built(&[&OUT[..], &["--run", "none"]].concat());
-    Buildah::new().build(&site.path("context/Dockerfile"), &site.path("base"), &site.path("theirs"));
-    let (ours, theirs) = (layers_with_history(&site.path("out")), layers_with_history(&site.path("theirs")));
+    let dockerfile = format!("FROM base\nRUN {}\n{later}", lines.join(" && \\\n"));
+    let [ours, theirs] = both(&site, &dockerfile, &dockerfile);
     assert_eq!((ours.len(), theirs.len()), (LATER.len() + 2, LATER.len() + 2));
-    let (ours_once, theirs_once) = (shown(&ours[1].1), shown(&theirs[1].1));
-    let mut differing = Vec::new();
-    for (number, line) in lines.iter().enumerate() {
-        let own = format!("w/{number}");
-        let of_line = |all: &BTreeMap<String, String>| {
-            let is_own = |path: &str| {
-                path.strip_prefix(&*own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-            };
-            let gone = format!("w/.wh.{number}");
-            all.iter()
-                .filter(|(path, _)| is_own(path) || **path == gone)
-                .map(|(path, file)| format!("{path} {file}"))
-                .collect()
-        };
-        let (ours, theirs): (Vec<String>, Vec<String>) = (of_line(&ours_once), of_line(&theirs_once));
-        if ours != theirs {
-            differing.push(format!("{line}\n  ours   {ours:#?}\n  theirs {theirs:#?}"));
-        }
-    }
+    let differing = differing(&lines, &ours[1].1, &theirs[1].1);
     assert!(differing.is_empty(), "{}", differing.join("\n"));
-    assert_eq!(ours_once, theirs_once);
-    for ((line, ours), (_, theirs)) in ours.iter().zip(&theirs).skip(2) {
-        assert_eq!(shown(ours), shown(theirs), "{line}");
+    for ((line, ours), (_, theirs)) in ours.iter().zip(&theirs).skip(1) {
+        assert_eq!(ours, theirs, "{line}");
     }
 }
 
@@ -325,10 +346,15 @@ fn doubts_are_told() {
         symlink("/bin/busybox", files.join("opt/touch")).unwrap();
         fs::remove_file(files.join("bin/chgrp")).unwrap();
     });
+    site.file("context/passwd", "root:x:0:5::/:/bin/sh\n").file("context/none", "");
     for (dockerfile, why) in [
         ("RUN echo hello", ""),
         ("USER nobody\nRUN mkdir /n", ""),
         ("SHELL [\"/bin/busybox\", \"sh\", \"-c\"]\nRUN mkdir /n", ""),
+        ("USER root\nRUN mkdir /n && mkdir /w", "mkdir /w: /w is there already"),
+        ("COPY passwd /etc/\nUSER root\nRUN mkdir /n", "root is not the superuser here"),
+        ("COPY none /etc/passwd\nUSER root\nRUN mkdir /n", "who root is, is not certain from /etc/passwd"),
+        ("COPY none /etc/group\nUSER root:root\nRUN mkdir /n", "who root is, is not certain from /etc/group"),
         ("RUN mkdir /w", "mkdir /w: /w is there already"),
         ("RUN mkdir /n/o", "mkdir /n/o: the directory of /n/o is not there"),
         ("RUN mkdir -p /w/f/x", "mkdir -p /w/f/x: /w/f is no directory"),
@@ -341,6 +367,7 @@ fn doubts_are_told() {
         ("ENV PATH=bin\nRUN touch /n", "touch /n: PATH has \"bin\", which is no absolute path"),
         ("RUN chmod 755 /w/missing", "chmod 755 /w/missing: /w/missing is not there"),
         ("RUN chmod 700 /w/x", "chmod 700 /w/x: /w/x has hard links"),
+        ("RUN touch /w/ld/a//", "touch /w/ld/a//: /w/ld/a// is no directory"),
         ("RUN touch /w/linked", "touch /w/linked: /w/linked has hard links"),
         ("RUN chmod 755 /w/g", "chmod 755 /w/g: 755 of 2775 differs between commands"),
         ("RUN chmod -R 755 /w/ld", "chmod -R 755 /w/ld: /w/ld is a symbolic link"),

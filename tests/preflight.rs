@@ -1,10 +1,10 @@
 //! `ocib preflight`: what it says when all is well, what it leaves alone, and what it does not know.
 
-use std::process::Command;
+use std::{fs, os::unix::fs::FileExt, process::Command};
 
 use ocib::store::{EcrHost, PolicyOptions, iam_policy};
 use ocib_testkit::{
-    AwsAction, EcrEmulator, EcrOptions, EcrRepository, Policy, Registry, RegistryOptions, sparse_file,
+    AwsAction, EcrEmulator, EcrOptions, EcrRepository, Noise, Policy, Registry, RegistryOptions, sparse_file,
 };
 use serde_json::Value;
 
@@ -62,19 +62,26 @@ fn all_is_well_and_nothing_is_changed() {
             "tag ok",
             "permission ok",
             "permission ok",
-            "permission unknown",
+            "permission ok",
+            "permission ok",
+            "permission ok",
+            "sending unknown",
             "mounts unknown",
         ]
     );
     let asked = registry.requests().since(&before);
     assert!(asked.uploads().iter().all(|request| request.status != 201), "{asked:?}");
-    assert!(asked.with("PUT", "/v2/").is_empty() && asked.with("PATCH", "/v2/").is_empty(), "{asked:?}");
+    assert!(asked.with("PUT", "/v2/").iter().all(|request| request.status == 400), "{asked:?}");
+    assert!(asked.with("PATCH", "/v2/").iter().all(|request| request.query.contains("_state=")), "{asked:?}");
+    let skopeo = ["list-tags", "--tls-verify=false"];
+    let none = ended(Command::new("skopeo").args(skopeo).arg(format!("docker://{}/app", registry.host())));
+    assert!(none.stderr.contains("repository name not known") || none.code() != Some(0), "{}", none.stderr);
     assert_eq!(site.leftovers(), Vec::<String>::new());
 
     let done = ended(&mut preflight(&site, &["-t", &target])).done();
     let expected = format!("ok       tag         {target}: ");
     assert!(text(&done).lines().any(|line| line.starts_with(&expected)), "{}", text(&done));
-    assert!(text(&done).ends_with("14 ok, 0 to mend, 2 unknown\n"), "{}", text(&done));
+    assert!(text(&done).ends_with("17 ok, 0 to mend, 2 unknown\n"), "{}", text(&done));
 }
 
 #[test]
@@ -106,6 +113,38 @@ fn a_layer_that_compression_may_make_small_enough_is_unknown() {
         let done = ended(preflight(&site, &flags).arg(compression));
         assert!(findings(&done).contains(&expected.to_owned()), "{gib} {compression}: {:?}", findings(&done));
     }
+}
+
+/// What is not compressed because that gains nothing is as large as it is, and that is known beforehand: nothing is sent,
+/// not even of the layer before it.
+#[test]
+fn a_layer_that_compression_will_not_make_smaller_is_too_large() {
+    // As many pieces, of this size, are looked at.
+    const PIECES: u64 = 64;
+    const PIECE: usize = 16 << 10;
+    let site = Site::new("FROM scratch\nCOPY a /\nCOPY weights /\n");
+    let (path, bytes) = (site.path("context/weights"), 60 << 30);
+    site.file("context/a", "a");
+    sparse_file(&path, bytes);
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    for at in 0..PIECES {
+        file.write_all_at(&Noise::bytes(at, PIECE), at * (bytes / PIECES)).unwrap();
+    }
+    let emulator = EcrEmulator::start(EcrOptions::default());
+    emulator.create("team/app");
+    let (tag, declared) =
+        (format!("{}/team/app:1", emulator.host()), format!("{}=123456789012/eu-west-1", emulator.host()));
+    let key = emulator.user("ci", Policy::all());
+    let flags = ["-t", &tag, "--ecr-host", &declared];
+    let looked =
+        ended(preflight(&site, &[&["--json"], &flags[..]].concat()).envs(emulator.environment(&key)));
+    assert!(findings(&looked).contains(&"limits problem".to_owned()), "{:?}", findings(&looked));
+    assert!(text(&looked).contains("\"cause\": \"layer-too-large\""), "{}", text(&looked));
+    let tried = emulator.sessions().len();
+    let mut build = site.build(&[&["--push"], &flags[..]].concat());
+    let said = ended(build.envs(emulator.environment(&key))).failed(5);
+    assert!(said.contains("error[layer-too-large]: COPY weights /, a layer for "), "{said}");
+    assert_eq!((emulator.sessions().len(), emulator.bytes_received()), (tried, 0));
 }
 
 #[test]

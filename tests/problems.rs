@@ -8,7 +8,7 @@ use ocib_testkit::checkout;
 use crate::program::Site;
 
 /// Variant, Dockerfile, message, and the text that is pointed at.
-const CASES: [(&str, &str, &str, &str); 32] = [
+const CASES: [(&str, &str, &str, &str); 33] = [
     (
         "Expand",
         "FROM scratch\nCOPY f ${X:?nowhere}\n",
@@ -60,6 +60,12 @@ const CASES: [(&str, &str, &str, &str); 32] = [
         "FROM scratch\nRUN --mount=type=nope true\n",
         "unsupported mount type \"nope\"",
         "type=nope",
+    ),
+    (
+        "BadMountOption",
+        "FROM scratch\nRUN --mount=type=tmpfs,target=/x,uid=1 true\n",
+        "bad mount: a mount of type tmpfs has no option \"uid\"",
+        "type=tmpfs,target=/x,uid=1",
     ),
     (
         "ManyChecksummed",
@@ -160,19 +166,20 @@ const CASES: [(&str, &str, &str, &str); 32] = [
 ];
 
 /// Variants whose cases need more than a Dockerfile: the file and the name of their test.
-const ELSEWHERE: [(&str, &str, &str); 13] = [
-    ("Backend", "tests/run_local.rs", "a_command_that_fails_is_shown_at_its_line_with_its_last_words"),
-    ("BadResult", "tests/run_local.rs", "a_result_that_is_something_else_is_refused"),
-    ("Unsupported", "tests/run_local.rs", "what_a_backend_lacks_is_refused_at_its_line"),
-    ("UnwritableName", "tests/run_local.rs", "a_value_that_no_line_can_hold_is_refused_between_runs"),
-    ("Unwritable", "tests/run_local.rs", "a_value_that_no_line_can_hold_is_refused_between_runs"),
+const ELSEWHERE: [(&str, &str, &str); 14] = [
+    ("Backend", "tests/run_failures.rs", "a_command_that_fails_is_shown_at_its_line_with_its_last_words"),
+    ("BadResult", "tests/run_failures.rs", "a_result_that_is_something_else_is_refused"),
+    ("Unsupported", "tests/run_failures.rs", "what_a_backend_lacks_is_refused_at_its_line"),
+    ("UnwritableName", "tests/run_failures.rs", "a_value_that_no_line_can_hold_is_refused_between_runs"),
+    ("Unwritable", "tests/run_failures.rs", "a_value_that_no_line_can_hold_is_refused_between_runs"),
     ("Base", "tests/errors.rs", "a_registry_that_cannot_be_reached"),
     ("Fetch", "tests/errors.rs", "a_url_that_is_not_fetched"),
     ("Layer", "tests/hostile.rs", "broken_archives_are_refused"),
     ("NoContext", "tests/stdin.rs", "what_is_no_archive_is_the_dockerfile"),
     ("NoFetch", "crates/build/src/plan/tests.rs", "a_url_without_anybody_to_fetch_it"),
     ("NotAnImage", "crates/build/src/plan/tests.rs", "an_artifact_is_no_base"),
-    ("Script", "tests/run_local.rs", "what_a_backend_lacks_is_refused_at_its_line"),
+    ("MissingSecret", "tests/run_mounts.rs", "secrets_are_there_for_their_command_alone"),
+    ("Script", "tests/run_failures.rs", "what_a_backend_lacks_is_refused_at_its_line"),
     ("Source", "tests/errors.rs", "a_file_that_changes_while_it_is_read_fails_its_layer_by_name"),
 ];
 

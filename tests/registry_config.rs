@@ -62,6 +62,15 @@ fn certificates_are_for_their_host_alone() {
     let done = run(&registry.host()).done();
     assert!(done.stderr.is_empty(), "{}", done.stderr);
 
+    // What preflight asks for before anything else goes by the same certificates.
+    let mut look = Command::new(env!("CARGO_BIN_EXE_ocib"));
+    let tag = format!("{}/a:2", registry.host());
+    look.args(["preflight", "context", "-t", &tag, "--registry-config", "config"]);
+    site.clean(&mut look);
+    let looked = ended(look.env("DOCKER_CONFIG", site.path("auth"))).done();
+    let printed = String::from_utf8_lossy(&looked.stdout).into_owned();
+    assert!(printed.contains(&format!("ok       registry    {}: it answers", registry.host())), "{printed}");
+
     // The other registry has another CA of the same name.
     let said = run(&other.host()).failed(5);
     let untrusted = format!(

@@ -50,6 +50,7 @@ step() {
 # What tests start, and the package that has it. `.h` stands for a header file.
 PROGRAMS=(
     docker-registry:docker-registry skopeo:skopeo umoci:umoci podman:podman runc:runc buildah:buildah
+    newuidmap:uidmap
     htpasswd:apache2-utils openssl:openssl setfattr:attr busybox:busybox-static curl:curl git:git tar:tar
     kill:procps python3:python3 xz:xz-utils zstd:zstd bzip2:bzip2 gcc:gcc g++:g++
     /usr/lib/python3/dist-packages/boto3:python3-boto3 /usr/lib/python3/dist-packages/jsonschema:python3-jsonschema

@@ -7,10 +7,15 @@ use std::{
     time::Duration,
 };
 
-use ocib_testkit::{KubeFake, KubeOptions, KubeStep, Registry, RegistryOptions, checkout, require};
+use ocib_testkit::{
+    KubeFake, KubeOptions, KubeStep, Noise, Registry, RegistryOptions, S3Server, arm64_busybox, checkout,
+    require,
+};
 use serde_json::{Value, json};
 
-use crate::program::{Ended, Site, ended, manifest, set_mode, signal, started, tag_digest, until, wait};
+use crate::program::{
+    Ended, Site, ended, manifest, names, set_mode, signal, started, tag_digest, until, wait,
+};
 
 /// A registry with a base that has a shell, a cluster, and a Dockerfile.
 struct Runs {
@@ -32,14 +37,24 @@ impl Runs {
 
     /// The same on a base for these platforms, with the same program for all of them.
     fn on(dockerfile: &str, options: RegistryOptions, cluster: KubeFake, platforms: &str) -> Self {
-        let registry = Registry::start(options);
         let base = Site::new("FROM scratch\nCOPY bin /bin/\n");
         base.file("context/bin/sh", fs::read(require("busybox", "busybox-static")).unwrap());
         set_mode(base.path("context/bin/sh"), 0o755);
         std::os::unix::fs::symlink("sh", base.path("context/bin/cat")).unwrap();
+        Self::based(dockerfile, options, cluster, (&base, platforms))
+    }
+
+    /// The same on a base that is built from there, for these platforms.
+    fn based(
+        dockerfile: &str,
+        options: RegistryOptions,
+        cluster: KubeFake,
+        (base, platforms): (&Site, &str),
+    ) -> Self {
+        let registry = Registry::start(options);
         let name = format!("{}/base:1", registry.host());
         let runs = Self { site: Site::new(&dockerfile.replace("@BASE@", &name)), registry, cluster };
-        login(&runs.registry, &base);
+        login(&runs.registry, base);
         let mut push = base.build(&["--push", "-t", &name, "--platform", platforms]);
         ended(push.env("DOCKER_CONFIG", base.path("docker"))).done();
         login(&runs.registry, &runs.site);
@@ -63,8 +78,12 @@ impl Runs {
 
     /// What a file of the image holds.
     fn file(&self, name: &str) -> String {
+        String::from_utf8(self.bytes(name)).unwrap()
+    }
+
+    fn bytes(&self, name: &str) -> Vec<u8> {
         let image = self.site.unpacked(&format!("docker://{}/app:1", self.registry.host()), "amd64");
-        fs::read_to_string(image.join(name)).unwrap()
+        fs::read(image.join(name)).unwrap()
     }
 }
 
@@ -88,11 +107,29 @@ fn with_files(runs: Runs) -> Runs {
 fn only_what_must_goes_to_a_pod() {
     let cluster = KubeFake::start(KubeOptions::default(), |_| executed());
     let runs = with_files(Runs::new(DOCKERFILE, RegistryOptions::default(), cluster));
-    let first = runs.built(&[]);
+    let first = runs.built(&["--metadata-file", "metadata.json", "--progress", "plain"]);
     assert_eq!(
         (runs.file("made"), runs.file("after")),
         ("before\nbetween\n".to_owned(), "after\n".to_owned())
     );
+    // What RUN made is no base's.
+    let metadata = fs::read(runs.site.path("metadata.json")).unwrap();
+    let metadata: Value = serde_json::from_slice(&metadata).unwrap();
+    let layers = metadata["ocib.layers"][0]["layers"].as_array().unwrap().iter();
+    let titles = layers.map(|layer| (layer["title"].as_str().unwrap(), layer["made"] == "run"));
+    assert_eq!(
+        titles.collect::<Vec<_>>(),
+        [
+            ("base layer", false),
+            ("COPY before /before", false),
+            ("RUN cat /before > /made", true),
+            ("COPY between /between", true),
+            ("RUN cat /between >> /made", true),
+            ("COPY after /after", false),
+        ]
+    );
+    assert!(first.stderr.contains("RUN cat /between >> /made: "), "{}", first.stderr);
+    assert_eq!(metadata["ocib.layers"][0]["layers"][0]["made"], "base");
     let pods = runs.cluster.created();
     assert_eq!(pods.len(), 1);
     let dockerfile = pods[0]["metadata"]["annotations"]["io.github.ocib/dockerfile"].as_str().unwrap();
@@ -137,6 +174,36 @@ fn platforms_run_at_once_and_end_in_one_index() {
     assert_eq!(runs.cluster.left(), Vec::<String>::new());
 }
 
+/// The shell of each platform's base is a program for that platform, which says what it runs on.
+#[test]
+fn each_platform_is_run_on_its_own_architecture() {
+    const BOTH: &str = "linux/amd64,linux/arm64";
+    let base = Site::new("FROM scratch\nARG TARGETARCH\nCOPY $TARGETARCH /bin/\n");
+    for (architecture, busybox) in
+        [("amd64", require("busybox", "busybox-static")), ("arm64", arm64_busybox())]
+    {
+        for name in ["busybox", "sh"] {
+            let path = format!("context/{architecture}/{name}");
+            base.file(&path, fs::read(&busybox).unwrap());
+            set_mode(base.path(&path), 0o755);
+        }
+    }
+    let cluster = KubeFake::start(KubeOptions::default(), |_| executed());
+    let dockerfile =
+        "FROM @BASE@\nCOPY file /\nRUN busybox uname -m > /machine; busybox cat /file >> /machine\n";
+    let runs = Runs::based(dockerfile, RegistryOptions::default(), cluster, (&base, BOTH));
+    runs.site.file("context/file", "copied\n");
+    runs.built(&["--platform", BOTH]);
+    let tag = format!("{}/app:1", runs.registry.host());
+    assert_eq!(manifest(&tag)["manifests"].as_array().unwrap().len(), 2);
+    for (architecture, machine) in [("amd64", "x86_64"), ("arm64", "aarch64")] {
+        let files = runs.site.unpacked(&format!("docker://{tag}"), architecture);
+        let said = fs::read_to_string(files.join("machine")).unwrap();
+        assert_eq!(said, format!("{machine}\ncopied\n"), "{architecture}");
+    }
+    assert_eq!(runs.cluster.left(), Vec::<String>::new());
+}
+
 #[test]
 fn files_over_the_api_server() {
     for kube in [KubeOptions::default(), KubeOptions::v1_20()] {
@@ -148,6 +215,88 @@ fn files_over_the_api_server() {
         assert!(runs.cluster.input_bytes() > 0);
         assert_eq!(runs.cluster.left(), Vec::<String>::new());
     }
+}
+
+#[test]
+fn files_on_a_volume() {
+    let kube = KubeOptions { claims: &[("work", "ReadWriteMany")], ..KubeOptions::default() };
+    let cluster = KubeFake::start(kube, |_| executed());
+    let runs = with_files(Runs::new(DOCKERFILE, RegistryOptions::default(), cluster));
+    // A directory of the volume, as a pod of ocib's would mount it.
+    let here = runs.cluster.volume("work").join("ci");
+    fs::create_dir(&here).unwrap();
+    let way = format!("pvc:work/ci:{}", here.display());
+    runs.built(&["--run-context", &way]);
+    assert_eq!(runs.file("made"), "before\nbetween\n");
+    let pod = &runs.cluster.created()[0];
+    assert_eq!(pod["spec"]["volumes"][1]["persistentVolumeClaim"]["claimName"], "work");
+    assert_eq!(names(&here), Vec::<String>::new());
+
+    // Also after a failure, and where ocib is told to end.
+    let wrong = ["--run-context", &way, "--no-cache", "--run-executor-arg", "--none"];
+    let failed = ended(&mut runs.build(&wrong)).failed(6);
+    assert!(failed.contains("error[run-executor]"), "{failed}");
+    assert_eq!((names(&here), runs.cluster.left()), (Vec::new(), Vec::new()));
+    let missing =
+        ended(&mut runs.build(&["--run-context", "pvc:work:/does/not/exist", "--no-cache"])).failed(3);
+    assert!(missing.contains("error[run-context-put]") && missing.contains("/does/not/exist"), "{missing}");
+}
+
+#[test]
+fn signals_take_the_context_along() {
+    let endless = |_: &Value| vec![KubeStep::Schedule, KubeStep::Running, KubeStep::Pause(600_000)];
+    let kube = KubeOptions { claims: &[("work", "ReadWriteMany")], ..KubeOptions::default() };
+    let cluster = KubeFake::start(kube, endless);
+    let runs = with_files(Runs::new(DOCKERFILE, RegistryOptions::default(), cluster));
+    let here = runs.cluster.volume("work");
+    let mut child = started(&mut runs.build(&["--run-context", &format!("pvc:work:{}", here.display())]));
+    until(&mut child, "a pod", || !runs.cluster.created().is_empty());
+    assert_eq!(names(&here).len(), 1);
+    signal(&child, "INT");
+    assert_eq!(wait(child).code(), Some(130));
+    assert_eq!((names(&here), runs.cluster.left()), (Vec::new(), Vec::new()));
+}
+
+/// Who the pod is in the bucket is its own affair: here a patch says it, on clusters the service account does.
+#[test]
+fn files_by_a_bucket() {
+    let server = S3Server::start();
+    server.put("contexts", &[("other", b"stays")], false);
+    let keys = [("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "planted-key")];
+    let of = |way: &str| {
+        let cluster = KubeFake::start(KubeOptions::default(), |_| executed());
+        let runs = with_files(Runs::new(DOCKERFILE, RegistryOptions::default(), cluster));
+        // More than a part.
+        runs.site.file("context/between", Noise::bytes(3, 9 << 20));
+        runs.site.file("patch.yaml", "spec:\n  containers:\n  - name: kaniko\n    env:\n    - {name: AWS_ACCESS_KEY_ID, value: test}\n    - {name: AWS_SECRET_ACCESS_KEY, value: planted-key}\n");
+        let build = |more: &[&str]| {
+            let mut build = runs.build(&[&["--run-context", way], more].concat());
+            build.envs(keys).env("AWS_ENDPOINT_URL_S3", server.endpoint());
+            ended(&mut build)
+        };
+        let plan =
+            ended(&mut runs.ocib(&["plan", "context", "--run", "kaniko", "--run-context", way])).done();
+        let plan = String::from_utf8(plan.stdout).unwrap();
+        assert!(plan.contains(&format!("to the pod by {way}: 94")), "{plan}");
+        let refused = build(&[]);
+        let built = build(&["--run-pod-patch", "patch.yaml"]).done();
+        assert_eq!(runs.bytes("made").len(), "before\n".len() + (9 << 20));
+        assert_eq!(runs.cluster.left(), Vec::<String>::new());
+        let pod = runs.cluster.created().pop().unwrap();
+        let arguments = pod["spec"]["containers"][0]["args"].as_array().unwrap().clone();
+        assert!(
+            arguments
+                .iter()
+                .any(|argument| argument.as_str().unwrap().starts_with(&format!("--context={way}/ocib-"))),
+            "{arguments:?}"
+        );
+        (refused, built)
+    };
+    let (refused, _) = of("s3://contexts/ci");
+    let refused = refused.failed(3);
+    assert!(refused.contains("error[run-context-read]"), "{refused}");
+    assert!(!refused.contains("planted-key"), "{refused}");
+    assert_eq!(server.keys("contexts"), ["other"]);
 }
 
 /// The registry asks for a login; the pod gets ocib's, and nothing else sees it.
@@ -220,6 +369,12 @@ fn preflight_looks_at_the_cluster() {
         (KubeOptions { pod_security: Some("restricted"), ..KubeOptions::default() }, "run-pod-security", 4),
         (KubeOptions { nodes: &["arm64"], ..KubeOptions::default() }, "run-no-node-of-architecture", 6),
         (KubeOptions { pods_max: Some(0), ..KubeOptions::default() }, "run-quota", 6),
+        (
+            KubeOptions { quota: &[("requests.ephemeral-storage", "1Gi")], ..KubeOptions::default() },
+            "run-quota",
+            6,
+        ),
+        (KubeOptions { quota: &[("limits.memory", "1Gi")], ..KubeOptions::default() }, "run-quota", 6),
     ] {
         let (ended, found) = of(options);
         let problems: Vec<&Value> =
@@ -237,6 +392,37 @@ fn preflight_looks_at_the_cluster() {
         .filter(|found| found["check"] == "cluster" && found["status"] == "unknown")
         .count();
     assert_eq!((code, unknown), (Some(0), 4), "{found:#}");
+}
+
+#[test]
+fn preflight_looks_where_files_would_go() {
+    let of = |claims, way: &dyn Fn(&KubeFake) -> String| {
+        let cluster = KubeFake::start(KubeOptions { claims, ..KubeOptions::default() }, |_| executed());
+        let runs = Runs::new("FROM @BASE@\nRUN true\n", RegistryOptions::default(), cluster);
+        let tag = format!("{}/app:1", runs.registry.host());
+        let way = way(&runs.cluster);
+        let flags = ["preflight", "context", "--run", "kaniko", "-t", &tag, "--json", "--run-context", &way];
+        let mut preflight = runs.ocib(&flags);
+        let ended = ended(preflight.env("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1"));
+        let found: Value = serde_json::from_slice(&ended.stdout).unwrap_or_else(|_| panic!("{ended:?}"));
+        let is_meant = |check: &&Value| {
+            let subject = check["subject"].as_str().unwrap_or_default();
+            ["claim", "contexts"].iter().any(|word| subject.contains(word))
+        };
+        let checks = found["checks"].as_array().unwrap().iter().filter(is_meant);
+        let states =
+            checks.map(|check| format!("{} {}", check["status"], check["cause"])).collect::<Vec<_>>();
+        (ended.code(), states.join(", ").replace('"', ""))
+    };
+    let here = |cluster: &KubeFake| format!("pvc:work:{}", cluster.volume("work").display());
+    let many = &[("work", "ReadWriteMany")][..];
+    assert_eq!(of(many, &here), (Some(0), "ok null, ok null".to_owned()));
+    let once = &[("work", "ReadWriteOnce")];
+    assert_eq!(of(once, &here), (Some(0), "unknown null, ok null".to_owned()));
+    let gone = of(&[], &|_| "pvc:work:/does/not/exist".to_owned());
+    assert_eq!(gone, (Some(3), "problem run-volume, problem run-context-put".to_owned()));
+    let bucket = of(&[], &|_| "s3://contexts".to_owned());
+    assert_eq!(bucket, (Some(6), "problem run-context-put".to_owned()));
 }
 
 #[test]

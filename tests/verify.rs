@@ -196,6 +196,18 @@ fn an_image_on_a_base_is_what_its_context_gives() {
     let (lines, said) = verified(&site, &tag, &["--build-context", &pinned]);
     assert_eq!(lines, [format!("ok     {digest} is what context gives")], "{said}");
 
+    // The same base, compressed anew as some mirrors do: other bytes, the same content.
+    push_base(three, "none");
+    let (lines, said) = verified(&site, &tag, &[]);
+    assert_eq!(lines.len(), 3, "the config says nothing of it: {lines:?}");
+    let end = ": the same content by its config, compressed otherwise";
+    assert!(lines.iter().all(|line| line.contains("(base layer)") && line.ends_with(end)), "{lines:?}");
+    assert!(said.contains("help: the base is not the one that the image was built on"), "{said}");
+    push_base(three, "gzip");
+    let (lines, said) = verified(&site, &tag, &["--compression", "gzip"]);
+    assert!(lines.len() == 1 && lines[0].ends_with(end), "{lines:?}");
+    assert!(said.contains("help: give the --compression that the image was built with after --"), "{said}");
+
     // A base with fewer layers does not make the layers above it other ones.
     push_base("FROM scratch\nCOPY passwd /etc/\nCOPY a /\n", "gzip");
     let (lines, _) = verified(&site, &tag, &[]);

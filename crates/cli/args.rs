@@ -1,5 +1,6 @@
 //! The command line. Names follow `docker buildx build`, so that scripts carry over.
 
+mod image;
 mod images;
 
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ocib_image::{Compression, Platform};
 
+pub(crate) use image::ImageFlags;
 pub(crate) use images::{Copy, Inspect, Tag, Verify};
 
 /// Builds OCI images as a stream: no daemon, no root, no scratch disk.
@@ -63,13 +65,8 @@ pub(crate) struct Build {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
 
-    /// Name of the image, REGISTRY/REPOSITORY[:TAG]; may be given several times.
-    #[arg(short, long = "tag", value_name = "REF")]
-    pub(crate) tags: Vec<ocib_image::Reference>,
-
-    /// Platforms to build for; several give an index [default: linux/amd64, on every host].
-    #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',', env = "DOCKER_DEFAULT_PLATFORM")]
-    pub(crate) platforms: Vec<Platform>,
+    #[command(flatten)]
+    pub(crate) image: ImageFlags,
 
     /// Value of an ARG; without a value it is taken from the environment.
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
@@ -79,31 +76,10 @@ pub(crate) struct Build {
     #[arg(long, value_name = "STAGE")]
     pub(crate) target: Option<String>,
 
-    /// Label of the image.
-    #[arg(long = "label", value_name = "NAME=VALUE")]
-    pub(crate) labels: Vec<String>,
-
-    /// Annotation of the manifests and of the index.
-    #[arg(long = "annotation", value_name = "NAME=VALUE")]
-    pub(crate) annotations: Vec<String>,
-
     /// A name for FROM and --from: a directory, a git repository, docker-image://REF or
     /// oci-layout://DIR[:TAG].
     #[arg(long = "build-context", value_name = "NAME=SOURCE")]
     pub(crate) build_contexts: Vec<String>,
-
-    /// Push to the registries that the tags name.
-    #[arg(long)]
-    pub(crate) push: bool,
-
-    /// Where the image goes: type=registry | type=oci,dest=FILE | type=oci,dest=DIR,tar=false |
-    /// type=docker,dest=FILE. May be given several times; dest=- is stdout.
-    #[arg(short, long = "output", value_name = "TYPE")]
-    pub(crate) outputs: Vec<String>,
-
-    /// Write what was built to this file, as JSON.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) metadata_file: Option<PathBuf>,
 
     /// Write the image's id to this file: the config's digest, or the index's.
     #[arg(long, value_name = "FILE")]
@@ -112,37 +88,6 @@ pub(crate) struct Build {
     /// How layers are stored: auto, none, gzip[:1-9] or zstd[:1-19].
     #[arg(long, value_name = "CODEC", default_value = "auto")]
     pub(crate) compression: Compression,
-
-    /// An image, besides those that the tags name now, whose layers the new one may share; as a
-    /// reference or as type=registry,ref=REF.
-    #[arg(long, value_name = "REF")]
-    pub(crate) cache_from: Vec<String>,
-
-    /// Whether a layer's digest is found out before it is sent, so that nothing is sent that is there:
-    /// where an image that is there or an earlier push makes that likely, always, or never.
-    #[arg(long, value_enum, default_value_t = HashFirst::Auto)]
-    pub(crate) hash_first: HashFirst,
-
-    /// Send layers to ECR through its own API in parts: slower, but an upload that was cut off goes on in
-    /// the next run at its last part. Layers of up to 41 GiB.
-    #[cfg(feature = "ecr")]
-    #[arg(long)]
-    pub(crate) ecr_layer_api: bool,
-
-    /// Make layers although it is remembered what they are, and say so if that was wrong.
-    #[arg(long)]
-    pub(crate) verify_reuse: bool,
-
-    /// The time of config, history and files from the context, in seconds since 1970.
-    #[arg(
-        long,
-        value_name = "SECONDS",
-        env = "SOURCE_DATE_EPOCH",
-        default_value_t = 0,
-        allow_negative_numbers = true,
-        value_parser = clap::value_parser!(i64).range(0..=253_402_300_799)
-    )]
-    pub(crate) source_date_epoch: i64,
 
     /// Times of files from the context: those of --source-date-epoch, or their own.
     #[arg(long, value_enum, default_value_t = Timestamps::Epoch)]
@@ -160,10 +105,6 @@ pub(crate) struct Build {
     /// here, where it is certain what the image's own commands would do.
     #[arg(long, value_enum, default_value_t = NativeRun::Auto)]
     pub(crate) native_run: NativeRun,
-
-    #[cfg(feature = "ecr")]
-    #[command(flatten)]
-    pub(crate) ecr: crate::ecr::Ecr,
 
     #[command(flatten)]
     pub(crate) shared: Shared,
@@ -203,7 +144,7 @@ pub(crate) struct Shared {
 
     /// A registry of ECR under another name: a private DNS name, a proxy. May be given several times.
     #[cfg(feature = "ecr")]
-    #[arg(long = "ecr-host", value_name = "HOST=ACCOUNT/REGION", value_parser = ecr_host)]
+    #[arg(long = "ecr-host", value_name = "HOST=ACCOUNT/REGION|HOST=public", value_parser = ecr_host)]
     pub(crate) ecr_hosts: Vec<(String, ocib_store::EcrHost)>,
 
     /// Mirrors, insecure registries and certificates: a registries.conf, or a directory like
@@ -336,15 +277,8 @@ fn ecr_host(text: &str) -> Result<(String, ocib_store::EcrHost), &'static str> {
     }
 }
 
-impl Build {
-    /// The platforms without repetitions, in the order in which they were given.
-    pub(crate) fn distinct_platforms(&self) -> Vec<Platform> {
-        distinct(&self.platforms)
-    }
-}
-
 /// These platforms without repetitions.
-pub(crate) fn distinct(platforms: &[Platform]) -> Vec<Platform> {
+fn distinct(platforms: &[Platform]) -> Vec<Platform> {
     let mut distinct: Vec<Platform> = Vec::new();
     for platform in platforms {
         if !distinct.contains(platform) {

@@ -7,9 +7,10 @@ use std::{
 };
 
 use ocib_build::{
-    NamedContext, NativeRun, Published, Request, Runs, Supplies, Timestamps, Warning, prepare, publish,
+    NamedContext, NativeRun, Published, Request, Runs, Supplies, Timestamps, Warning, copied, prepare,
+    publish,
 };
-use ocib_dockerfile::{Dockerfile, Span};
+use ocib_dockerfile::{Dockerfile, Linter, Span};
 use ocib_image::{Event, Events, GitReference, ImageName, Sealer, Sink, Timestamp};
 use ocib_net::{Backoff, HttpOptions};
 use ocib_source::{Fetcher, Web};
@@ -29,19 +30,21 @@ use crate::{
 
 /// Runs the command.
 pub(crate) fn run(build: &args::Build) -> Result<(), Failure> {
-    let outputs = Output::all(build)?;
+    let outputs = Output::all(&build.image)?;
     let prints = !outputs.iter().any(Output::is_stdout);
     let events = progress::watch(build.shared.progress, build.shared.quiet);
     #[cfg(feature = "ecr")]
-    if build.ecr.print_iam_policy {
+    if build.image.ecr.print_iam_policy {
         let (wired, _) = Wired::new(build, events, wiring::http(&build.shared)?, Backoff::default())?;
-        return build.ecr.print_policy(&wired.request, &wired.name, &build.tags, &wired.clients.ecr);
+        let bases = ocib_build::bases(&wired.request).map_err(|error| wired.failure(&error))?;
+        let bases = bases.into_iter().map(|(name, _)| name);
+        return build.image.ecr.print_policy(&build.image.tags, bases, &wired.clients.ecr);
     }
     let published = publish_into(build, events, |wired| {
-        let means = Means::of(build, wired.clients.clone(), wired.sealer(build)?)?;
+        let means = Means::of(&build.image, wired.clients.clone(), wired.sealer(build)?)?;
         let mut sinks = Vec::new();
         for output in outputs {
-            sinks.extend(output.sinks(&build.tags, &means)?);
+            sinks.extend(output.sinks(&build.image.tags, &means)?);
         }
         Ok(sinks.into_iter().map(Arc::from).collect())
     })?;
@@ -91,6 +94,9 @@ impl Wired {
         backoff: Backoff,
     ) -> Result<(Self, Runtime), Failure> {
         build.buildx.answer(&*events, build.run.is_given())?;
+        if let Some(flag) = build.run.secrets.given().filter(|_| !build.run.is_given()) {
+            events.emit(Event::Note(&format!("{flag} makes no difference: no --run carries out a RUN")));
+        }
         let scratch = build.scratch_dir.clone().unwrap_or_else(std::env::temp_dir);
         let note = |text: &str| events.emit(Event::Note(text));
         let git = git::git(http.clone(), scratch.clone(), Arc::clone(&events));
@@ -100,7 +106,8 @@ impl Wired {
         let places = Places { scratch: &scratch, note: &note, fetch: &fetch, keeps_git_dir };
         let inputs = Inputs::read(&build.context, build.file.as_deref(), &places)?;
         let name = inputs.source.name.clone();
-        let request = Arc::new(request(build, inputs, &places, &*events)?);
+        let request = Arc::new(request(build, inputs, &places)?);
+        remark(build, &request, &name, &*events)?;
         let clients = Clients::new(&build.shared, &http, backoff, Arc::clone(&events))?;
         let images = Images { registries: clients.registries.clone() };
         let hub = sources::hub(http.clone(), backoff, wiring::read_ahead(&build.shared))?;
@@ -111,7 +118,7 @@ impl Wired {
 
     /// What makes the build's layers within the budget that its flags give.
     pub(crate) fn sealer(&self, build: &args::Build) -> Result<Sealer, Failure> {
-        match sources::are_distant(&self.request.dockerfile) {
+        match sources::are_distant(&self.request.dockerfile) || build.run.is_by_bucket() {
             true => wiring::distant_sealer(&build.shared, build.compression),
             false => wiring::sealer(&build.shared, build.compression),
         }
@@ -179,22 +186,34 @@ fn warn(
         .help("the Dockerfile says check=error=true: mend what the warnings name, or skip their rules there"))
 }
 
-fn request(
+/// What is said of a build before anything is done: what lint finds, and what may not be meant.
+fn remark(
     build: &args::Build,
-    inputs: Inputs,
-    places: &Places<'_>,
+    request: &Arc<Request>,
+    name: &str,
     events: &dyn Events,
-) -> Result<Request, Failure> {
+) -> Result<(), Failure> {
+    let dockerfile = &*request.dockerfile;
+    let target = build.target.as_deref().and_then(|name| dockerfile.stage(name));
+    let linter = Linter { copied: Some(&copied(request)), target, ..Linter::default() };
+    let warnings = linter.check(dockerfile);
+    let found = warnings.iter().map(|found| (found.rule, &*found.message, found.span));
+    warn(dockerfile, name, events, &found.collect::<Vec<_>>())?;
+    if build.image.platforms.is_empty() {
+        events.emit(Event::Note("building for linux/amd64; --platform chooses another"));
+    }
+    for name in request.unused_build_args() {
+        let text = format!("--build-arg {name}: no ARG of the Dockerfile has this name");
+        events.emit(Event::Warning(&text));
+    }
+    Ok(())
+}
+
+fn request(build: &args::Build, inputs: Inputs, places: &Places<'_>) -> Result<Request, Failure> {
     let Inputs { source, tree, ignored } = inputs;
     let dockerfile =
         source.parse().map_err(|error| Failure::of_build(&error.into(), &source.name, &source.text()))?;
-    let warnings = ocib_dockerfile::lint(&dockerfile);
-    let found = warnings.iter().map(|found| (found.rule, &*found.message, found.span));
-    warn(&dockerfile, &source.name, events, &found.collect::<Vec<_>>())?;
-    if build.platforms.is_empty() {
-        events.emit(Event::Note("building for linux/amd64; --platform chooses another"));
-    }
-    let epoch = build.source_date_epoch;
+    let epoch = build.image.source_date_epoch;
     let mut request = Request::new(dockerfile);
     request.context = tree;
     request.ignored = ignored;
@@ -202,16 +221,19 @@ fn request(
         let (name, value) = pair("--build-context", text)?;
         request.contexts.insert(name, named_context(&value, places)?);
     }
-    if !build.platforms.is_empty() {
-        request.platforms = build.distinct_platforms();
+    if !build.image.platforms.is_empty() {
+        request.platforms = build.image.distinct_platforms();
     }
     request.build_args = dockerfile::build_args(&build.build_args)?;
     request.target.clone_from(&build.target);
-    request.labels = pairs("--label", &build.labels)?;
-    request.annotations = pairs("--annotation", &build.annotations)?;
+    request.labels = pairs("--label", &build.image.labels)?;
+    request.annotations = pairs("--annotation", &build.image.annotations)?;
     request.compression = build.compression;
+    if build.run.is_given() {
+        request.secrets = build.run.secrets.read()?;
+    }
     request.epoch = epoch;
-    request.verify_reuse = build.verify_reuse;
+    request.verify_reuse = build.image.verify_reuse;
     request.cache = environment::cache_directory().filter(|_| !build.buildx.no_cache());
     request.timestamps = match build.timestamps {
         args::Timestamps::Epoch => Timestamps::Fixed(Timestamp::from_seconds(epoch)),
@@ -221,10 +243,6 @@ fn request(
         args::NativeRun::Auto => NativeRun::Auto,
         args::NativeRun::Off => NativeRun::Off,
     };
-    for name in request.unused_build_args() {
-        let text = format!("--build-arg {name}: no ARG of the Dockerfile has this name");
-        events.emit(Event::Warning(&text));
-    }
     Ok(request)
 }
 

@@ -43,11 +43,7 @@ pub(crate) struct Buildx {
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     sbom: Option<String>,
     #[arg(long, hide = true)]
-    secret: Vec<String>,
-    #[arg(long, hide = true)]
     shm_size: Option<String>,
-    #[arg(long, hide = true)]
-    ssh: Vec<String>,
     #[arg(long, hide = true)]
     ulimit: Vec<String>,
 }
@@ -104,14 +100,11 @@ impl Buildx {
     }
 
     /// What a command would miss.
-    fn missed_by_run(&self) -> [(&'static str, &'static str, &'static str); 4] {
+    fn missed_by_run(&self) -> [(&'static str, &'static str, &'static str); 2] {
         const MISSED: &str = "backends of RUN are not given it, so a command would miss it";
         let when = |is_given: bool| if is_given { MISSED } else { "" };
         let is_plain = self.network.as_deref().is_none_or(|network| network == "default");
-        let by_copy = "build without it; what a secret is for can be done by ADD, or outside";
         [
-            ("--secret", when(!self.secret.is_empty()), by_copy),
-            ("--ssh", when(!self.ssh.is_empty()), by_copy),
             ("--network", when(!is_plain), "leave the flag out; RUN --network is for single commands"),
             ("--add-host", when(!self.add_host.is_empty()), "leave the flag out"),
         ]
@@ -128,9 +121,7 @@ impl Buildx {
             (self.network.is_some(), "--network", FOR_RUN),
             (!self.no_cache_filter.is_empty(), "--no-cache-filter", NO_CACHE),
             (self.pull, "--pull", "bases are always resolved anew"),
-            (!self.secret.is_empty(), "--secret", FOR_RUN),
             (self.shm_size.is_some(), "--shm-size", FOR_RUN),
-            (!self.ssh.is_empty(), "--ssh", FOR_RUN),
             (!self.ulimit.is_empty(), "--ulimit", FOR_RUN),
         ];
         all.into_iter().filter(|(is_given, ..)| *is_given).map(|(_, flag, why)| (flag, why))

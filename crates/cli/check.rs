@@ -4,8 +4,9 @@ mod github;
 mod json;
 mod sarif;
 
-use std::{collections::BTreeSet, io::IsTerminal};
+use std::{collections::BTreeSet, io::IsTerminal, sync::Arc};
 
+use ocib_build::{Request, copied};
 use ocib_dockerfile::{Dockerfile, Linter, Warning};
 use ocib_image::GitReference;
 use ocib_net::HttpOptions;
@@ -35,22 +36,31 @@ struct Findings {
 /// Runs the command.
 pub(crate) fn run(check: &args::Check) -> Result<(), Failure> {
     let build_args = dockerfile::build_args(&check.build_args)?;
-    let Inputs { source, ignored, .. } = inputs(check)?;
+    let Inputs { source, tree, ignored } = inputs(check)?;
     let dockerfile = match source.parse() {
         Ok(dockerfile) => dockerfile,
         Err(error) => return Err(syntax_error(check.format, source, error)),
     };
     let target = check.target.as_deref().filter(|name| !name.is_empty());
+    let stage = target.map(|name| find_target(&dockerfile, name, &source.name)).transpose()?;
+    let mut request = Request::new(dockerfile);
+    request.context = tree;
+    request.ignored = ignored;
+    request.build_args = build_args;
+    request.target = target.map(str::to_owned);
+    let request = Arc::new(request);
     let linter = Linter {
         advice: true,
-        ignored: Some(&ignored),
-        build_args: Some(&build_args),
-        target: target.map(|name| find_target(&dockerfile, name, &source.name)).transpose()?,
+        ignored: Some(&request.ignored),
+        copied: Some(&copied(&request)),
+        build_args: Some(&request.build_args),
+        target: stage,
     };
-    let found = linter.check(&dockerfile);
-    let findings = Findings { name: source.name, text: ocib_dockerfile::redacted(&dockerfile), found };
+    let dockerfile = &*request.dockerfile;
+    let found = linter.check(dockerfile);
+    let findings = Findings { name: source.name, text: ocib_dockerfile::redacted(dockerfile), found };
     report::result(&findings.show(check.format));
-    let is_error = check.strict || ocib_dockerfile::warnings_are_errors(&dockerfile);
+    let is_error = check.strict || ocib_dockerfile::warnings_are_errors(dockerfile);
     match is_error && !findings.found.is_empty() {
         true => Err(findings.failure()),
         false => Ok(()),

@@ -13,12 +13,26 @@ use crate::terminal::printable;
 /// Where a cause is explained: what ends a RUN is told where its backend is.
 pub(crate) fn page(cause: &str) -> String {
     const CAUSES: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/causes.md#");
+    const PROGRAMS: &str =
+        concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/run.md#when-it-does-not-end-well");
     const PODS: &str =
         concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/run-kubernetes.md#when-it-does-not-end-well");
     match cause.starts_with("run-") {
+        true if is_of_program(cause) => PROGRAMS.to_owned(),
         true => PODS.to_owned(),
         false => format!("{CAUSES}{cause}"),
     }
+}
+
+/// Whether it is a cause of RUN by a program of this host.
+#[cfg(feature = "local")]
+fn is_of_program(cause: &str) -> bool {
+    ocib_local::Cause::named(cause).is_some()
+}
+
+#[cfg(not(feature = "local"))]
+const fn is_of_program(_: &str) -> bool {
+    false
 }
 
 /// How a run of the program ended if not well; `docs/errors.md` describes them.
@@ -85,10 +99,11 @@ impl Failure {
     /// An error of a build, placed in the Dockerfile `name` that reads `text`.
     pub(crate) fn of_build(error: &ocib_build::Error, name: &str, text: &str) -> Self {
         let excerpt = |span| Box::new(Excerpt { name: name.to_owned(), text: text.to_owned(), span });
-        let diagnosis = place_of(error).and_then(Diagnosis::of_place).map(Box::new);
+        let own = place_of(error).and_then(named_by_source).map(|found| found.remedy());
+        let diagnosis = place_of(error).and_then(diagnosis).map(Box::new);
         let run = run_of(error);
         Self {
-            help: error.help().or_else(|| diagnosis.as_ref().map(|found| found.remedy())),
+            help: own.or_else(|| error.help()).or_else(|| diagnosis.as_ref().map(|found| found.remedy())),
             id: run.map(|error| error.cause),
             diagnosis,
             source: error.span().map(excerpt),
@@ -116,7 +131,7 @@ impl Failure {
 
     /// An error of a place that is read or written without a Dockerfile.
     pub(crate) fn of_place(error: &PlaceError) -> Self {
-        let diagnosis = Diagnosis::of_place(error).map(Box::new);
+        let diagnosis = diagnosis(error).map(Box::new);
         let help = diagnosis.as_ref().map(|found| found.remedy());
         Self { help, diagnosis, ..Self::new(exit_of_place(error), with_causes(error)) }
     }
@@ -128,6 +143,11 @@ impl Failure {
         let failure = |exit| Self::new(exit, with_causes(error));
         let failure = match error {
             Error::Place(place) | Error::Layer(LayerError::Place(place)) => return Self::of_place(place),
+            Error::Layer(layer @ LayerError::Changed { .. }) => {
+                let diagnosis = Diagnosis::named("input-changed", &layer.to_string());
+                let help = diagnosis.as_ref().map(Diagnosis::remedy);
+                return Self { help, diagnosis: diagnosis.map(Box::new), ..failure(exit_of_layer(layer)) };
+            }
             Error::Layer(layer) => failure(exit_of_layer(layer)),
             Error::BrokenPromise { .. } => failure(Exit::Remote),
             Error::NotSuited { .. } | Error::BadPrefix { .. } => failure(Exit::Usage),
@@ -335,6 +355,16 @@ pub(crate) fn exit_of_kind(kind: PlaceErrorKind) -> Exit {
         PlaceErrorKind::Local => Exit::Failed,
         _ => Exit::Remote,
     }
+}
+
+/// The cause of an error of any place. Sources know theirs, and what they say may hold names of files.
+fn diagnosis(error: &PlaceError) -> Option<Diagnosis> {
+    named_by_source(error).or_else(|| Diagnosis::of_place(error))
+}
+
+fn named_by_source(error: &PlaceError) -> Option<Diagnosis> {
+    let source = error.story().downcast_ref::<ocib_source::Error>()?;
+    Diagnosis::named(source.cause()?, &source.to_string())
 }
 
 /// The error of a place that `error` comes down to.

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use ocib_build::{Request, bases};
 use ocib_image::{ImageName, Reference};
 use ocib_store::{EcrAuth, EcrHost, Encryption, NewRepository, PolicyOptions, iam_policy};
 
@@ -12,8 +11,8 @@ use crate::{diagnostic::Failure, dockerfile, report};
 /// Flags for ECR.
 #[derive(Args, Debug)]
 pub(crate) struct Ecr {
-    /// Create the repository in ECR if it is missing; with settings: scan (on push), kms[=KEY] (in place of
-    /// AES256), immutable (tags).
+    /// Create the repository in ECR if it is missing; with settings, which ECR Public does not have: scan (on
+    /// push), kms[=KEY] (in place of AES256), immutable (tags).
     #[arg(
         long,
         value_name = "SETTING,…",
@@ -64,27 +63,26 @@ impl Ecr {
         Ok(Some(new))
     }
 
-    /// Prints the policy of a build of `request` that is pushed under `tags`.
+    /// Prints the policy of what is pushed under `tags` and reads `images`.
     pub(crate) fn print_policy(
         &self,
-        request: &Request,
-        name: &str,
         tags: &[Reference],
+        images: impl IntoIterator<Item = ImageName>,
         auth: &EcrAuth,
     ) -> Result<(), Failure> {
         let place = |reference: &Reference| -> Option<(EcrHost, String)> {
             Some((auth.host(reference.registry())?, reference.repository().to_owned()))
         };
         let pushes: Vec<_> = tags.iter().filter_map(place).collect();
-        let text = || ocib_dockerfile::redacted(&request.dockerfile);
-        let bases = bases(request).map_err(|error| Failure::of_build(&error, name, &text()))?;
-        let of_registry = |(name, _): &(ImageName, _)| match name {
-            ImageName::Registry(reference) => place(reference),
+        let of_registry = |name: ImageName| match name {
+            ImageName::Registry(reference) => place(&reference),
             _ => None,
         };
-        let pulls: Vec<_> = bases.iter().filter_map(of_registry).collect();
+        let mut pulls: Vec<_> = images.into_iter().filter_map(of_registry).collect();
+        // Everybody may read there.
+        pulls.retain(|(host, _)| !host.is_public());
         if pushes.is_empty() && pulls.is_empty() {
-            return Err(Failure::usage("the build has nothing to do with ECR")
+            return Err(Failure::usage("the build needs no permission of ECR")
                 .help("name an image there with --tag; --ecr-host declares a registry under another name"));
         }
         let options = PolicyOptions {

@@ -14,7 +14,7 @@ use crate::{
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-docs/causes.md lists all causes, docs/run-kubernetes.md those of RUN in pods.
+docs/causes.md lists all causes, docs/run.md and docs/run-kubernetes.md those of RUN.
 
 Exit codes: 0 a cause was found, 1 none was found, 2 usage.")]
 pub(crate) struct Explain {
@@ -33,12 +33,16 @@ const LOG_BYTES_MAX: u64 = 64 << 20;
 
 /// Runs the command.
 pub(crate) fn run(explain: &Explain) -> Result<(), Failure> {
-    let text = match explain.text.as_slice() {
-        [dash] if dash == "-" => stdin()?,
+    // Words of a message may begin with hyphens, so a flag that comes after it is among them.
+    let (flags, words): (Vec<_>, Vec<_>) =
+        explain.text.iter().map(String::as_str).partition(|word| *word == "--json");
+    let text = match words.as_slice() {
+        [] => return Err(Failure::usage("there is no text to explain")),
+        ["-"] => stdin()?,
         words => words.join(" "),
     };
     let causes = explained(&text);
-    if explain.json {
+    if explain.json || !flags.is_empty() {
         report::result(&format!("{:#}", json(&causes)));
     } else {
         causes.iter().for_each(|found| report::result(&shown(found)));
@@ -72,7 +76,19 @@ fn explained(text: &str) -> Vec<Explained> {
     let found = Diagnosis::all_of_log(text).into_iter();
     let causes =
         found.map(|found| Explained { id: found.cause.id, title: found.cause.title, remedy: found.remedy() });
-    ends(text).chain(causes).collect()
+    of_programs(text).chain(ends(text)).chain(causes).collect()
+}
+
+/// The ends of RUN by a program of this host, which a table of that backend has.
+#[cfg(feature = "local")]
+fn of_programs(text: &str) -> impl Iterator<Item = Explained> {
+    let causes = ocib_local::Cause::all_of_log(text).into_iter();
+    causes.map(|cause| Explained { id: cause.id, title: cause.title, remedy: cause.remedy.to_owned() })
+}
+
+#[cfg(not(feature = "local"))]
+fn of_programs(_: &str) -> impl Iterator<Item = Explained> {
+    std::iter::empty()
 }
 
 /// The ends of RUN in pods, which a table of the backend has.

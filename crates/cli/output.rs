@@ -5,11 +5,17 @@ use std::sync::Arc;
 use std::{collections::BTreeMap, path::PathBuf};
 
 use ocib_image::{ArchiveFormat, Reference, Sealer, Sink};
+#[cfg(feature = "ecr")]
+use ocib_store::EcrHost;
 use ocib_store::{
     ArchiveOptions, ArchiveSink, Destination, HashFirst, LayoutSink, PushOptions, RegistrySink,
 };
 
-use crate::{args, diagnostic::Failure, registries::Clients};
+use crate::{
+    args::{self, ImageFlags},
+    diagnostic::Failure,
+    registries::Clients,
+};
 
 /// The layout directory that is written if nothing else is asked for.
 const DEFAULT_LAYOUT: &str = "ocib-out";
@@ -37,38 +43,17 @@ pub(crate) struct Parts {
 }
 
 impl Means {
-    /// As the flags of `build` say.
-    pub(crate) fn of(build: &args::Build, clients: Clients, sealer: Sealer) -> Result<Self, Failure> {
-        let hash_first = hash_first(build.hash_first, build.verify_reuse);
-        let cache_from = build.cache_from.iter().map(|text| cache_from(text)).collect::<Result<_, _>>()?;
+    /// As the flags say.
+    pub(crate) fn of(flags: &ImageFlags, clients: Clients, sealer: Sealer) -> Result<Self, Failure> {
+        let cache_from = flags.cache_from.iter().map(|text| cache_from(text)).collect::<Result<_, _>>()?;
         Ok(Self {
             clients,
             #[cfg(feature = "ecr")]
-            new_repository: build.ecr.new_repository()?,
+            new_repository: flags.ecr.new_repository()?,
             #[cfg(feature = "ecr")]
-            uses_layer_api: build.ecr_layer_api,
+            uses_layer_api: flags.ecr_layer_api,
             sealer,
-            hash_first,
-            cache_from,
-        })
-    }
-
-    /// As the flags of `model build` say.
-    #[cfg(feature = "model")]
-    pub(crate) fn of_model(
-        build: &crate::model::Build,
-        clients: Clients,
-        sealer: Sealer,
-    ) -> Result<Self, Failure> {
-        let cache_from = build.cache_from.iter().map(|text| cache_from(text)).collect::<Result<_, _>>()?;
-        Ok(Self {
-            clients,
-            #[cfg(feature = "ecr")]
-            new_repository: None,
-            #[cfg(feature = "ecr")]
-            uses_layer_api: false,
-            sealer,
-            hash_first: hash_first(build.hash_first, build.verify_reuse),
+            hash_first: hash_first(flags.hash_first, flags.verify_reuse),
             cache_from,
         })
     }
@@ -103,18 +88,24 @@ impl Means {
         Ok(Box::new(RegistrySink::new(options)))
     }
 
-    /// The sink of a repository of ECR's private registries.
+    /// The sink of a repository of ECR.
     #[cfg(feature = "ecr")]
     fn ecr_sink(&self, options: &PushOptions) -> Result<Option<Box<dyn Sink>>, Failure> {
         let registry = options.repository.registry();
-        if self.clients.ecr.host(registry).is_none_or(|host| host.is_public()) {
-            return match self.uses_layer_api {
-                false => Ok(None),
-                true => Err(Failure::usage(format!(
-                    "--ecr-layer-api: {registry} is no private registry of ECR"
-                ))
-                .help("leave the flag out, or say which registry it is with --ecr-host HOST=ACCOUNT/REGION")),
-            };
+        let host = self.clients.ecr.host(registry);
+        if self.uses_layer_api && host.as_ref().is_none_or(EcrHost::is_public) {
+            let why = format!("--ecr-layer-api: {registry} is no private registry of ECR");
+            return Err(Failure::usage(why).help(
+                "leave the flag out, or say which registry it is with --ecr-host HOST=ACCOUNT/REGION",
+            ));
+        }
+        let Some(host) = host else { return Ok(None) };
+        if host.is_public() && self.new_repository.as_ref().is_some_and(|new| !new.is_plain()) {
+            let why =
+                format!("--ecr-create-repository: {registry} is ECR Public, which has no such settings");
+            return Err(
+                Failure::usage(why).help("give the flag alone, without settings and lifecycle policy")
+            );
         }
         let (auth, new) = (Arc::clone(&self.clients.ecr), self.new_repository.clone());
         let sink = ocib_store::EcrSink::new(options.clone(), auth, new);
@@ -134,6 +125,21 @@ impl Means {
             return RegistrySink::new(push).with_layer_api(api);
         }
         RegistrySink::new(push)
+    }
+
+    /// The size of the largest layer that all registries of `outputs` take, if one has a limit, and whose it is.
+    #[cfg(feature = "model")]
+    pub(crate) fn layer_bytes_max(&self, outputs: &[Output]) -> Option<(String, u64)> {
+        let references = outputs.iter().filter_map(|output| match output {
+            Output::Registry(references) => Some(references),
+            _ => None,
+        });
+        let pushes = references.flat_map(|references| self.pushes(references));
+        let limits = pushes.filter_map(|push| {
+            let registry = push.repository.registry().to_owned();
+            Some((registry, self.limits(push).layer_bytes_max()?))
+        });
+        limits.min_by_key(|(_, most)| *most)
     }
 
     /// How layers are cut, if they are sent in parts.
@@ -190,23 +196,6 @@ fn hash_first(asked: args::HashFirst, verify_reuse: bool) -> HashFirst {
     }
 }
 
-/// The flags that say where an image goes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked<'a> {
-    pub(crate) tags: &'a [Reference],
-    pub(crate) push: bool,
-    pub(crate) outputs: &'a [String],
-    /// How many platforms it has.
-    pub(crate) platforms: usize,
-}
-
-impl<'a> From<&'a args::Build> for Asked<'a> {
-    fn from(build: &'a args::Build) -> Self {
-        let platforms = build.distinct_platforms().len();
-        Self { tags: &build.tags, push: build.push, outputs: &build.outputs, platforms }
-    }
-}
-
 /// One place that the image goes to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Output {
@@ -223,19 +212,23 @@ pub(crate) type ArchiveKind = ArchiveFormat;
 
 impl Output {
     /// All outputs that the flags ask for; the default layout if they ask for none.
-    pub(crate) fn all<'a>(asked: impl Into<Asked<'a>>) -> Result<Vec<Self>, Failure> {
-        let asked = asked.into();
+    pub(crate) fn all(flags: &ImageFlags) -> Result<Vec<Self>, Failure> {
+        Self::of_tags(flags, &flags.tags)
+    }
+
+    /// The same for something that goes there under other names.
+    pub(crate) fn of_tags(flags: &ImageFlags, tags: &[Reference]) -> Result<Vec<Self>, Failure> {
         let mut outputs = Vec::new();
-        for text in asked.outputs {
-            outputs.push(Self::parse(text, asked.tags)?);
+        for text in &flags.outputs {
+            outputs.push(Self::parse(text, tags)?);
         }
-        if asked.push && !outputs.iter().any(|output| matches!(output, Self::Registry(_))) {
-            outputs.push(Self::registry(asked.tags)?);
+        if flags.push && !outputs.iter().any(|output| matches!(output, Self::Registry(_))) {
+            outputs.push(Self::registry(tags)?);
         }
         if outputs.is_empty() {
             outputs.push(Self::Layout(DEFAULT_LAYOUT.into()));
         }
-        let is_single = asked.platforms <= 1;
+        let is_single = flags.distinct_platforms().len() <= 1;
         if !is_single
             && outputs.iter().any(|output| matches!(output, Self::Archive(ArchiveFormat::Docker, _)))
         {

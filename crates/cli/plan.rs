@@ -32,6 +32,8 @@ struct Shown {
     places: Vec<fate::Place>,
     /// Whether there is who carries out RUN.
     has_backend: bool,
+    /// How files that RUN needs get there.
+    files_by: String,
     /// The names of the image, complete.
     names: Vec<String>,
 }
@@ -39,14 +41,14 @@ struct Shown {
 /// Runs the command.
 pub(crate) fn run(plan: &args::Plan) -> Result<(), Failure> {
     let flags = &plan.build;
-    let outputs = Output::all(flags)?;
+    let outputs = Output::all(&flags.image)?;
     let events = progress::watch(flags.shared.progress, flags.shared.quiet);
     let (wired, runtime) = Wired::new(flags, events, wiring::http(&flags.shared)?, Backoff::default())?;
     let backend = run::backend(flags, &wired.clients)?;
     let has_backend = backend.is_some();
     // What a build would refuse before it starts is refused here, too; sinks touch nothing yet.
-    let means = Means::of(flags, wired.clients.clone(), wired.sealer(flags)?)?;
-    outputs.iter().try_for_each(|output| output.clone().sinks(&flags.tags, &means).map(drop))?;
+    let means = Means::of(&flags.image, wired.clients.clone(), wired.sealer(flags)?)?;
+    outputs.iter().try_for_each(|output| output.clone().sinks(&flags.image.tags, &means).map(drop))?;
     let (name, request) = (wired.name.clone(), Arc::clone(&wired.request));
     // Progress is drawn to its end before anything else is said.
     let (outline, places) = wiring::finish(runtime, async move {
@@ -58,8 +60,8 @@ pub(crate) fn run(plan: &args::Plan) -> Result<(), Failure> {
         let places = places.map_err(|failure| wired.clients.explained(failure))?;
         Ok((outline, places))
     })?;
-    let names = flags.tags.iter().map(|tag| tag.clone().or_latest().to_string()).collect();
-    let shown = Shown { name, request, outline, has_backend, places, names };
+    let (names, files_by) = (flags.image.names(), flags.run.files_by());
+    let shown = Shown { name, request, outline, has_backend, files_by, places, names };
     report::result(&if plan.json { json::object(&shown) } else { text::plan(&shown) });
     Ok(())
 }

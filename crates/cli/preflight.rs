@@ -51,7 +51,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Runs the command.
 pub(crate) fn run(preflight: &Preflight) -> Result<(), Failure> {
     let build = &preflight.build;
-    let outputs = Output::all(build)?;
+    let outputs = Output::all(&build.image)?;
     let events = progress::watch(build.shared.progress, true);
     let http = HttpOptions {
         connect_timeout: PATIENCE / 2,
@@ -76,7 +76,7 @@ pub(crate) fn run(preflight: &Preflight) -> Result<(), Failure> {
         Some(wired) => wired.sealer(build),
         None => wiring::sealer(&build.shared, build.compression),
     }?;
-    let means = Means::of(build, clients.clone(), sealer)?;
+    let means = Means::of(&build.image, clients.clone(), sealer)?;
     let findings = wiring::finish(runtime, async move {
         let prepared = match &wired {
             Some(wired) if build.run.is_given() => {
@@ -92,7 +92,7 @@ pub(crate) fn run(preflight: &Preflight) -> Result<(), Failure> {
             None => None,
         };
         // Nothing is pushed without --push, but the names say where it would go.
-        for push in means.pushes(references.as_deref().unwrap_or(&build.tags)) {
+        for push in means.pushes(references.as_deref().unwrap_or(&build.image.tags)) {
             registry::check(&clients, &means, push, prepared.as_ref(), &mut findings).await;
         }
         registry::identities(&clients, &mut findings);

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeSet, fs, io::Write, path::Path};
 
-use ocib_build::{Published, PublishedImage};
-use ocib_image::{Descriptor, Outcome, Reference, Sealing};
+use ocib_build::{LayerOrigin, Published, PublishedImage};
+use ocib_image::{Descriptor, Outcome, Sealing};
 use serde_json::json;
 
 use crate::{
@@ -54,9 +54,8 @@ pub(crate) fn files(build: &args::Build, published: &Published) -> Result<(), Fa
     if let Some(path) = &build.iidfile {
         write(path, &config.unwrap_or(root.digest).to_string())?;
     }
-    if let Some(path) = &build.metadata_file {
-        let names: Vec<String> =
-            build.tags.iter().cloned().map(Reference::or_latest).map(|tag| tag.to_string()).collect();
+    if let Some(path) = &build.image.metadata_file {
+        let names = build.image.names();
         let mut metadata = json!({
             "containerimage.digest": root.digest,
             "containerimage.descriptor": root,
@@ -76,24 +75,26 @@ pub(crate) fn files(build: &args::Build, published: &Published) -> Result<(), Fa
 /// How each layer of an image came to be where it is.
 fn layers(image: &PublishedImage) -> serde_json::Value {
     let layers = image.layers.iter().map(|layer| {
-        let made = match layer.made {
-            None => "base",
-            Some((Sealing::Foreknown, _)) => "remembered",
-            Some((Sealing::HashedFirst(_), _)) => "hashed-first",
-            Some(_) => "streamed",
-        };
-        let stored = match layer.made {
-            None => None,
-            Some((_, Outcome::Present)) => Some("present"),
-            Some((_, Outcome::Mounted)) => Some("mounted"),
-            Some(_) => Some("stored"),
-        };
-        let why = match layer.made {
-            Some((Sealing::HashedFirst(why), _)) => Some(why.to_string()),
-            _ => None,
+        let (made, stored, why) = match &layer.origin {
+            LayerOrigin::Made(sealing, outcome) => {
+                let (made, why) = match sealing {
+                    Sealing::Foreknown => ("remembered", None),
+                    Sealing::HashedFirst(why) => ("hashed-first", Some(why.to_string())),
+                    _ => ("streamed", None),
+                };
+                let stored = match outcome {
+                    Outcome::Present => "present",
+                    Outcome::Mounted => "mounted",
+                    _ => "stored",
+                };
+                (made, Some(stored), why)
+            }
+            LayerOrigin::Ran => ("run", None, None),
+            _ => ("base", None, None),
         };
         let Descriptor { digest, size, .. } = &layer.descriptor;
-        json!({"digest": digest, "size": size, "made": made, "stored": stored, "why": why})
+        let title = &layer.title;
+        json!({"digest": digest, "size": size, "title": title, "made": made, "stored": stored, "why": why})
     });
     let platform = image.manifest.platform.as_ref().map(ToString::to_string);
     json!({"platform": platform, "layers": layers.collect::<Vec<_>>()})

@@ -4,9 +4,12 @@
 //! and a module beside `local.rs` that reads its own flags.
 
 #[cfg(feature = "kaniko")]
+mod context;
+#[cfg(feature = "kaniko")]
 mod kaniko;
 #[cfg(feature = "local")]
 mod local;
+mod secrets;
 
 use std::sync::Arc;
 
@@ -29,6 +32,9 @@ pub(crate) struct RunFlags {
     /// what RUN made [default: the repository of the first tag].
     #[arg(long, value_name = "REPOSITORY")]
     pub(crate) run_repository: Option<Reference>,
+
+    #[command(flatten)]
+    pub(crate) secrets: secrets::SecretFlags,
 
     #[cfg(feature = "local")]
     #[command(flatten)]
@@ -63,6 +69,22 @@ impl RunFlags {
         self.run != Run::None
     }
 
+    /// Whether files go to a bucket on the way, in parts that are in memory meanwhile.
+    pub(crate) fn is_by_bucket(&self) -> bool {
+        #[cfg(feature = "kaniko")]
+        return self.run == Run::Kaniko && matches!(self.kaniko.run_context, context::RunContext::Bucket(_));
+        #[cfg(not(feature = "kaniko"))]
+        false
+    }
+
+    /// How files that RUN needs get to who carries it out.
+    pub(crate) fn files_by(&self) -> String {
+        #[cfg(feature = "kaniko")]
+        return self.kaniko.run_context.to_string();
+        #[cfg(not(feature = "kaniko"))]
+        String::new()
+    }
+
     /// The value of `--run`.
     pub(crate) fn name(&self) -> String {
         self.run.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
@@ -72,11 +94,11 @@ impl RunFlags {
 /// Who carries out RUN, and where what it needs and makes is kept.
 pub(crate) fn runs(build: &args::Build, wired: &Wired) -> Result<Option<Runs>, Failure> {
     let Some(backend) = backend(build, &wired.clients)? else { return Ok(None) };
-    let Some(repository) = build.run.run_repository.as_ref().or(build.tags.first()) else {
+    let Some(repository) = build.run.run_repository.as_ref().or(build.image.tags.first()) else {
         return Err(Failure::usage(format!("--run {} needs a repository", backend.name()))
             .help("name one with --run-repository HOST/REPOSITORY, or give the image a --tag"));
     };
-    let means = Means::of(build, wired.clients.clone(), wired.sealer(build)?)?;
+    let means = Means::of(&build.image, wired.clients.clone(), wired.sealer(build)?)?;
     Ok(Some(Runs {
         backend,
         sink: Arc::from(means.nameless_sink(repository)?),

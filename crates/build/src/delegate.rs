@@ -14,10 +14,10 @@ mod carry_out;
 mod context;
 mod dockerfile;
 
-use std::{collections::BTreeMap, iter};
+use std::{collections::BTreeMap, iter, sync::Arc};
 
 use ocib_dockerfile::Span;
-use ocib_image::{Config, ContainerConfig, DiffId, Digest, Image, Platform, Reference};
+use ocib_image::{Config, ContainerConfig, DiffId, Digest, Image, Platform, Reference, RunSecret};
 
 pub(crate) use carry_out::CarryingOut;
 pub use carry_out::Runs;
@@ -43,6 +43,8 @@ pub(crate) struct Wanted {
     pub(crate) dockerfile: Template,
     /// The files that the Dockerfile takes from its context.
     pub(crate) context: Vec<Member>,
+    /// What its mounts are lent by the user: no part of its key, as their contents are nobody's business.
+    pub(crate) secrets: Vec<RunSecret>,
     /// The layers that it begins with.
     pub(crate) before: Vec<DiffId>,
     /// How many lines of history the image has that it begins with.
@@ -86,31 +88,53 @@ pub(crate) fn correct_history(config: &mut ContainerConfig, layers_of: &LayersOf
 }
 
 /// How many layers each instruction of `part` made, where that is not one for each. `image` is what came back.
+pub(crate) fn layers_of(part: &Delegated, wanted: &Wanted, image: &Image) -> LayersOf {
+    let line = |number: usize| part.instructions[number].history;
+    let counts = counts(part, wanted, image);
+    let lines = counts.into_iter().filter_map(|(number, count)| Some((line(number)?, count)));
+    lines.filter(|(_, count)| *count != 1).collect()
+}
+
+/// The text of the instruction that made each new layer of `image`, which is what came back; without end, the
+/// part's title where no instruction is known.
+pub(crate) fn titles(
+    part: &Delegated,
+    wanted: &Wanted,
+    image: &Image,
+) -> impl Iterator<Item = Arc<str>> + use<> {
+    let of = |(number, count): (usize, usize)| {
+        iter::repeat_n(Arc::<str>::from(part.instructions[number].text.as_str()), count)
+    };
+    let known: Vec<_> = counts(part, wanted, image).into_iter().flat_map(of).collect();
+    known.into_iter().chain(iter::repeat(Arc::from(wanted.title.as_str())))
+}
+
+/// How many layers each instruction of `part` made that should have made one, by its number.
 ///
 /// Backends write a line of history for each instruction of their Dockerfile, so theirs is followed if it has
 /// as many lines and layers as it should. If not, layers belong to the last instructions that should have made
 /// one; surplus ones to the very last.
-pub(crate) fn layers_of(part: &Delegated, wanted: &Wanted, image: &Image) -> LayersOf {
-    let Config::Container(config) = &image.config else { return LayersOf::new() };
+fn counts(part: &Delegated, wanted: &Wanted, image: &Image) -> Vec<(usize, usize)> {
+    let Config::Container(config) = &image.config else { return Vec::new() };
     let made = config.diff_ids.len() - wanted.before.len();
-    let planned: Vec<(usize, usize)> = part
+    let planned: Vec<usize> = part
         .instructions
         .iter()
         .enumerate()
-        .filter(|(_, within)| within.makes_layer())
-        .filter_map(|(number, within)| Some((number, within.history?)))
+        .filter(|(_, within)| within.makes_layer() && within.history.is_some())
+        .map(|(number, _)| number)
         .collect();
     let told = told_by(config, wanted, made);
     let last = planned.len();
-    let counts = planned.iter().enumerate().map(|(at, (number, line))| {
+    let counts = planned.iter().enumerate().map(|(at, number)| {
         let count = match &told {
             Some(told) => told.get(number).copied().unwrap_or(0),
             None if at + 1 == last => made.saturating_sub(last.saturating_sub(1)).max(usize::from(made > 0)),
             None => usize::from(at + made >= last),
         };
-        (*line, count)
+        (*number, count)
     });
-    counts.filter(|(_, count)| *count != 1).collect()
+    counts.collect()
 }
 
 /// How many layers each instruction made, by its number, as the backend's own history has it.

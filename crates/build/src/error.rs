@@ -154,6 +154,20 @@ pub enum Problem {
         /// What was written, expanded.
         kind: String,
     },
+    /// `--mount` of RUN with options that mean nothing together.
+    #[error("bad mount: {why}")]
+    BadMountOption {
+        /// What is wrong with them.
+        why: String,
+    },
+    /// A RUN that is not to run without a secret or an agent, and none is given.
+    #[error("{what} {id:?} is required, and none is given")]
+    MissingSecret {
+        /// `the secret` or `the ssh agent`.
+        what: &'static str,
+        /// What it is called.
+        id: String,
+    },
     /// ADD of something that cannot be fetched.
     #[error("cannot fetch: {source}")]
     Fetch {
@@ -291,6 +305,9 @@ impl Problem {
             Self::BadResult { .. } => {
                 Some("a backend must not squash or replace layers; see how it is configured".to_owned())
             }
+            Self::Unsupported { what, .. } if what.starts_with("--mount=type=s") => Some(
+                "choose --run buildah, podman or docker; without --secret or --ssh for it nothing is mounted".to_owned(),
+            ),
             Self::Unsupported { .. } => Some(
                 "leave it out, or choose another --run; files that a bind mount shows can be copied before the RUN"
                     .to_owned(),
@@ -317,6 +334,12 @@ impl Problem {
             ),
             Self::BadMount { .. } => {
                 Some("the types are bind, cache, tmpfs, secret and ssh; bind is the default".to_owned())
+            }
+            Self::MissingSecret { what: "the secret", id } => {
+                Some(format!("give it with --secret id={id},src=FILE or --secret id={id},env=VARIABLE"))
+            }
+            Self::MissingSecret { id, .. } => {
+                Some(format!("give it with --ssh {id} (the agent of SSH_AUTH_SOCK) or --ssh {id}=SOCKET_OR_KEY"))
             }
             Self::NoFetch => Some("download it into the context first, then COPY it".to_owned()),
             Self::NotFound { is_ignored: true, .. } => {

@@ -45,8 +45,20 @@ pub struct PublishedLayer {
     pub title: String,
     /// What it is.
     pub descriptor: Descriptor,
-    /// How it was made; `None` for a layer of a base.
-    pub made: Option<(Sealing, Outcome)>,
+    /// Where it comes from.
+    pub origin: LayerOrigin,
+}
+
+/// Where a layer of an image comes from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum LayerOrigin {
+    /// It is one of the base's.
+    Base,
+    /// A backend of RUN made it.
+    Ran,
+    /// It was made here: how, and what became of it in the sink.
+    Made(Sealing, Outcome),
 }
 
 /// What layers turned out to be, by [`Make::key`], and the repositories that have them.
@@ -55,7 +67,8 @@ pub(crate) type Made = HashMap<Digest, (Placed, Vec<Reference>)>;
 /// Something that has to be in the sink before any manifest.
 enum Task<'a> {
     Make(&'a Make),
-    Copy(&'a Blob),
+    /// With what it is called.
+    Copy(&'a Blob, String),
 }
 
 /// Puts `targets` into `sink`. `made` is what is known from earlier sinks, and grows.
@@ -114,13 +127,11 @@ pub(crate) fn expected(targets: &[Target], request: &Request, made: &Mutex<Made>
 
 fn expected_image(target: &Target, root: Option<Digest>) -> Expected {
     let layers = target.parts.iter().map(|part| match part {
-        Part::Base(blob, _) => ExpectedLayer {
-            what: format!("base layer {}", blob.descriptor.digest),
-            stored_bytes: Some(blob.descriptor.size),
-            tar_bytes: None,
-        },
+        Part::Base(blob, _) | Part::Ran(blob, ..) => {
+            ExpectedLayer { what: what(part), stored_bytes: Some(blob.descriptor.size), tar_bytes: None }
+        }
         Part::Made(make) => ExpectedLayer {
-            what: make.title.clone(),
+            what: what(part),
             stored_bytes: match make.layer.compression {
                 Compression::Fixed(Codec::Plain) => make.layer.source.bytes(),
                 _ => make.layer.foreknown.layer.as_ref().map(|layer| layer.descriptor.size),
@@ -129,6 +140,15 @@ fn expected_image(target: &Target, root: Option<Digest>) -> Expected {
         },
     });
     Expected { platform: target.platform.clone(), layers: layers.collect(), root }
+}
+
+/// What a layer is called in progress and errors.
+fn what(part: &Part) -> String {
+    match part {
+        Part::Base(blob, _) => format!("base layer {}", blob.descriptor.digest),
+        Part::Ran(_, _, title) => title.to_string(),
+        Part::Made(make) => make.title.clone(),
+    }
 }
 
 /// Layers on their way into a sink.
@@ -158,9 +178,8 @@ impl Putting<'_> {
             async move {
                 match task {
                     Task::Make(make) => Ok(Some((make.key, self.make(make, &progress).await?))),
-                    Task::Copy(blob) => {
-                        let what = format!("base layer {}", blob.descriptor.digest);
-                        progress.started(&what, Some(blob.descriptor.size));
+                    Task::Copy(blob, what) => {
+                        progress.started(what, Some(blob.descriptor.size));
                         self.sink.put_blob(blob, &progress).await?;
                         Ok::<_, Error>(None)
                     }
@@ -226,7 +245,9 @@ fn tasks(targets: &[Target]) -> Vec<Task<'_>> {
     let mut seen = BTreeSet::new();
     for part in targets.iter().flat_map(|target| &target.parts) {
         let (identity, task) = match part {
-            Part::Base(blob, _) => (blob.descriptor.digest, Task::Copy(blob)),
+            Part::Base(blob, _) | Part::Ran(blob, ..) => {
+                (blob.descriptor.digest, Task::Copy(blob, what(part)))
+            }
             Part::Made(make) => (make.key, Task::Make(make)),
         };
         if seen.insert(identity) {
@@ -261,16 +282,20 @@ impl Composed {
     fn of(target: &Target, request: &Request, known: impl Fn(&Make) -> Option<Placed>) -> Option<Self> {
         let (mut layers, mut diff_ids) = (Vec::new(), Vec::new());
         for part in &target.parts {
-            let (title, descriptor, diff_id, made) = match part {
+            let (title, descriptor, diff_id, origin) = match part {
                 Part::Base(blob, diff_id) => {
-                    ("base layer".to_owned(), blob.descriptor.clone(), *diff_id, None)
+                    ("base layer".to_owned(), blob.descriptor.clone(), *diff_id, LayerOrigin::Base)
+                }
+                Part::Ran(blob, diff_id, title) => {
+                    (title.to_string(), blob.descriptor.clone(), *diff_id, LayerOrigin::Ran)
                 }
                 Part::Made(make) => {
                     let Placed { layer, outcome, sealing } = known(make)?;
-                    (make.title.clone(), layer.descriptor, layer.diff_id, Some((sealing, outcome)))
+                    let origin = LayerOrigin::Made(sealing, outcome);
+                    (make.title.clone(), layer.descriptor, layer.diff_id, origin)
                 }
             };
-            layers.push(PublishedLayer { title, descriptor, made });
+            layers.push(PublishedLayer { title, descriptor, origin });
             diff_ids.push(diff_id);
         }
         let mut config = target.config.clone();

@@ -35,12 +35,13 @@ use std::{
 
 use futures_channel::oneshot;
 use futures_util::{TryStreamExt, future::try_join_all, stream::FuturesUnordered};
-use ocib_image::{Events, Fetch, ImageName, ImageSource, Platform, RunBackend, Sink};
+use ocib_dockerfile::Span;
+use ocib_image::{Events, Fetch, Image, ImageName, ImageSource, Platform, RunBackend, Sink};
 
 pub use context::Timestamps;
 pub use delegate::Runs;
 pub use error::{Error, Problem};
-pub use execute::{Published, PublishedImage, PublishedLayer};
+pub use execute::{LayerOrigin, Published, PublishedImage, PublishedLayer};
 pub use outline::{
     BaseOutline, DelegatedOutline, FilesFrom, InputOutline, InstructionOutline, JobOutline, LayerOutline,
     LayerSize, Outline, PartOutline, StageOutline, StepOutline, StepSize, TargetOutline,
@@ -192,6 +193,24 @@ pub async fn outline(
     Ok(Outline { targets: targets.await?, compression, warnings })
 }
 
+/// How many bytes of the build's contexts each COPY and ADD of the first platform takes, by where it stands, as
+/// far as that can be told without asking for an image: what stages begin with is taken for empty, and what a
+/// build would refuse is left out. Blocks while it looks at the headers of files.
+pub fn copied(request: &Arc<Request>) -> BTreeMap<Span, u64> {
+    let copied = || {
+        let stages = Stages::new(request, request.platforms.first()?).ok()?;
+        let mut images = Images::new();
+        for (key, _) in stages.missing(&images).ok()? {
+            let nothing = Image::empty(&key.1);
+            images.insert(key, nothing);
+        }
+        let plan = plan::plan(&stages, &images, &Doubts::new()).ok()?;
+        let lowering = Lowering::new(Arc::clone(request), images, Remotes::new());
+        Some(lowering.only_looking().copied(&plan))
+    };
+    copied().unwrap_or_default()
+}
+
 /// Makes the images in `sink`: layers first, names last. May be called for one sink after another:
 /// layers that an earlier one has need not be made again where the next can tell that it has them too,
 /// or can mount them.
@@ -234,8 +253,8 @@ pub fn bases(request: &Request) -> Result<Vec<(ImageName, Platform)>, Error> {
     Ok(named.into_iter().map(|((name, platform), _)| (name, platform)).collect())
 }
 
-fn missing(request: &Request, images: &Images) -> Result<Vec<(ImageKey, ocib_dockerfile::Span)>, Error> {
-    let mut missing: Vec<(ImageKey, ocib_dockerfile::Span)> = Vec::new();
+fn missing(request: &Request, images: &Images) -> Result<Vec<(ImageKey, Span)>, Error> {
+    let mut missing: Vec<(ImageKey, Span)> = Vec::new();
     for platform in &request.platforms {
         for (key, span) in Stages::new(request, platform)?.missing(images)? {
             if !missing.iter().any(|(known, _)| *known == key) {

@@ -6,6 +6,8 @@
 
 mod blame;
 mod commands;
+mod copied;
+mod copy;
 mod delegate;
 mod stages;
 mod survey;
@@ -15,7 +17,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use ocib_dockerfile::{Patterns, Span, Spanned};
+use ocib_dockerfile::{Patterns, Span};
 use ocib_image::{
     Annotations, Blob, Config, ContainerConfig, DiffId, Digest, Digester, Fetched, Foreknown, Inputs, Layer,
     LayerError, LayerSource, Memory, Platform, RECIPE_ANNOTATION, Remote, RunBackend, RunFeatures, RunFiles,
@@ -26,11 +28,10 @@ use crate::{
     Error, NamedContext, Problem, Request, Timestamps,
     context::Context,
     files::{
-        Archive, Base, Copy, CopyError, Files, FilesLayer, Found, InlineFile, Keys, LayerBuilder, Mode,
-        Owner, OwnerError, Rootfs, copy, expand_wildcards, follow_in, resolve_owner, unpack,
+        Base, FilesLayer, Keys, LayerBuilder, Mode, Owner, OwnerError, Rootfs, follow_in, resolve_owner,
     },
     path,
-    plan::{self, Action, CopyPlan, Doubts, Plan, Source, Step},
+    plan::{self, Action, Doubts, Plan, Step},
     stages::{ImageKey, Images, Origin},
 };
 use blame::Blame;
@@ -46,11 +47,17 @@ pub(crate) struct Target {
     pub(crate) config: ContainerConfig,
 }
 
+/// Places limit layers, none that is known to less than 10 GB: of larger ones it must be known how they are stored to
+/// tell whether they are too large.
+const LIMITED_BYTES_MIN: u64 = 8 << 30;
+
 /// A layer of the image to be.
 #[derive(Clone, Debug)]
 pub(crate) enum Part {
     /// One of the base's.
     Base(Box<Blob>, DiffId),
+    /// One that a backend made, by the instruction of this text.
+    Ran(Box<Blob>, DiffId, Arc<str>),
     /// One that is made here.
     Made(Arc<Make>),
 }
@@ -264,10 +271,18 @@ impl Lowering {
         let title = step.title().to_owned();
         let compression = self.request.compression;
         let files = Arc::clone(&layer);
+        let annotations = recipe_annotation(recipe);
+        let mut layer = Unsealed { source: layer, compression, annotations, foreknown };
+        if layer.foreknown.layer.is_none()
+            && layer.source.bytes().is_some_and(|bytes| bytes >= LIMITED_BYTES_MIN)
+        {
+            // What cannot be read now fails at its instruction when it is made.
+            let _ = layer.settle();
+        }
         Ok(Part::Made(Arc::new(Make {
             title,
             key: same_files,
-            layer: Unsealed { source: layer, compression, annotations: recipe_annotation(recipe), foreknown },
+            layer,
             files,
             span: step.span,
             inputs,
@@ -312,126 +327,6 @@ impl Lowering {
             Action::Copy(plan) => Ok(self.copy(step.span, plan, rootfs, stages)?),
         }
     }
-
-    fn copy(
-        &mut self,
-        span: Span,
-        plan: &CopyPlan,
-        rootfs: &Rootfs,
-        stages: &BTreeMap<usize, Rootfs>,
-    ) -> Result<FilesLayer, Error> {
-        let owned;
-        let from: &dyn Files = match &plan.from {
-            None => {
-                let needs_context = plan.sources.iter().any(|source| matches!(source, Source::Path(_)));
-                match &self.main {
-                    Some(context) => &**context,
-                    None if needs_context => return Err(Problem::NoContext.at(span)),
-                    None => &Rootfs::default(),
-                }
-            }
-            Some(Origin::Stage(index)) => &stages[index],
-            Some(Origin::Tree(name)) => &*self.contexts[name],
-            Some(Origin::Scratch) => &Rootfs::default(),
-            Some(Origin::Image(key)) => {
-                owned = self.image_files(key);
-                &owned
-            }
-        };
-        self.copy_from(span, plan, from, rootfs)
-    }
-
-    fn copy_from(
-        &self,
-        span: Span,
-        plan: &CopyPlan,
-        from: &dyn Files,
-        rootfs: &Rootfs,
-    ) -> Result<FilesLayer, Error> {
-        // A linked layer is made as if nothing was below it.
-        let nothing = Rootfs::default();
-        let below = if plan.link { &nothing } else { rootfs };
-        let owner = plan
-            .chown
-            .as_ref()
-            .map(|written| owner(&written.value, (!plan.link).then_some(rootfs), written.span));
-        let owner = owner.transpose()?;
-        let exclude = patterns(&plan.exclude)?;
-        let mut builder = LayerBuilder::new(below, self.made_time());
-        let fixed_time = match self.request.timestamps {
-            Timestamps::Fixed(time) => Some(time),
-            Timestamps::Keep => None,
-        };
-        for source in &plan.sources {
-            let request = Copy {
-                destination: &plan.destination,
-                owner,
-                mode: &plan.chmod,
-                include: None,
-                exclude: (!exclude.is_empty()).then_some(&exclude),
-                follows_links: true,
-            };
-            match source {
-                Source::Path(path) => self.path(from, &mut builder, path, &request, plan)?,
-                Source::Remote(remote) => self.remote(&mut builder, remote, &request, plan)?,
-            }
-        }
-        for (name, content) in &plan.inline {
-            let file = InlineFile::new(name, content, fixed_time.unwrap_or_else(|| self.made_time()));
-            let request = Copy {
-                destination: &plan.destination,
-                owner,
-                mode: &plan.chmod,
-                include: None,
-                exclude: None,
-                follows_links: false,
-            };
-            let blame = Blame { step_span: span, from: None };
-            copy(&file, &mut builder, name.as_bytes(), &request).map_err(|error| blame.copy(error))?;
-        }
-        Ok(builder.finish()?)
-    }
-
-    fn path(
-        &self,
-        from: &dyn Files,
-        into: &mut LayerBuilder<'_>,
-        source: &Spanned<String>,
-        request: &Copy<'_>,
-        plan: &CopyPlan,
-    ) -> Result<(), Error> {
-        let blame = Blame { step_span: source.span, from: Some((from, &source.value)) };
-        if !plan.parents {
-            let root = format!("/{}", source.value);
-            return copy_all(from, into, &root, request, plan.unpack).map_err(|error| blame.copy(error));
-        }
-        let (root, include) = pivot(source)?;
-        require_plain(from, &root, source).map_err(|error| blame.copy(error))?;
-        let request = Copy { include: Some(&include), ..*request };
-        copy_all(from, into, &root, &request, false).map_err(|error| blame.copy(error))
-    }
-
-    fn remote(
-        &self,
-        into: &mut LayerBuilder<'_>,
-        remote: &Spanned<Remote>,
-        request: &Copy<'_>,
-        plan: &CopyPlan,
-    ) -> Result<(), Error> {
-        let Fetched { tree, file } = &self.remotes[&remote.value];
-        // What a server says of times is part of what it serves, and a commit's is part of the commit.
-        let from = Context::new(Arc::clone(tree), Patterns::default(), Timestamps::Keep);
-        let blame = Blame { step_span: remote.span, from: None };
-        let mut put = || -> Result<(), CopyError> {
-            let place = file.as_deref().unwrap_or_default();
-            let archive = if plan.unpack_remote && file.is_some() { archive(&from, place)? } else { None };
-            match archive {
-                Some(archive) => unpack(&Arc::new(archive), into, request.destination, request.owner),
-                None => copy(&from, into, place, request),
-            }
-        };
-        put().map_err(|error| blame.copy(error))
-    }
 }
 
 fn owner(written: &str, rootfs: Option<&Rootfs>, span: Span) -> Result<Owner, Error> {
@@ -439,63 +334,4 @@ fn owner(written: &str, rootfs: Option<&Rootfs>, span: Span) -> Result<Owner, Er
         OwnerError::NoAccounts => Problem::NoAccounts { owner: written.to_owned() }.at(span),
         OwnerError::Layer(error) => Problem::Layer(error).at(span),
     })
-}
-
-fn patterns(written: &[Spanned<String>]) -> Result<Patterns, Error> {
-    let Some(first) = written.first() else { return Ok(Patterns::default()) };
-    let words = written.iter().map(|word| &word.value);
-    Patterns::new(words).map_err(|error| Problem::BadPattern(error).at(first.span))
-}
-
-/// `--parents`: the directory before `/./` is the source, what follows is included.
-fn pivot(source: &Spanned<String>) -> Result<(String, Patterns), Error> {
-    let (root, pattern) = source.value.split_once("/./").unwrap_or(("", &source.value));
-    let pattern = String::from_utf8_lossy(&path::clean(pattern.as_bytes())).into_owned();
-    // The root itself as a pattern means all of it.
-    let pattern = if pattern.is_empty() { "**".to_owned() } else { pattern };
-    let include = Patterns::new([pattern]).map_err(|error| Problem::BadPattern(error).at(source.span))?;
-    Ok((format!("/{root}"), include))
-}
-
-/// A source of `--parents` without a wildcard has to be there; links in it are not followed.
-fn require_plain(from: &dyn Files, root: &str, source: &Spanned<String>) -> Result<(), CopyError> {
-    let pattern = source.value.split_once("/./").map_or(&*source.value, |(_, pattern)| pattern);
-    let clean = path::clean(pattern.as_bytes());
-    if ocib_dockerfile::glob::has_wildcard(&clean) || clean.is_empty() {
-        return Ok(());
-    }
-    for root in expand_wildcards(from, root)? {
-        let place = path::join(&follow_in(from, &root)?, &clean);
-        if from.find(&place)?.is_none() {
-            return Err(CopyError::NotFound(format!("/{}", String::from_utf8_lossy(&place))));
-        }
-    }
-    Ok(())
-}
-
-/// Copies all that `source` names; of archives, what is in them if `unpacks`. A wildcard that matches
-/// nothing copies nothing, not even the destination.
-fn copy_all(
-    from: &dyn Files,
-    into: &mut LayerBuilder<'_>,
-    source: &str,
-    request: &Copy<'_>,
-    unpacks: bool,
-) -> Result<(), CopyError> {
-    for place in expand_wildcards(from, source)? {
-        match if unpacks { archive(from, &place)? } else { None } {
-            Some(archive) => unpack(&Arc::new(archive), into, request.destination, request.owner)?,
-            None => copy(from, into, &place, request)?,
-        }
-    }
-    Ok(())
-}
-
-fn archive(from: &dyn Files, place: &[u8]) -> Result<Option<Archive>, LayerError> {
-    let is_file = |found: &Found| matches!(found.node.kind, ocib_image::NodeKind::File { .. });
-    let place = follow_in(from, place)?;
-    match (from.find(&place)?, from.tree()) {
-        (Some(found), Some(tree)) if is_file(&found) => Archive::at(&tree, &place),
-        _ => Ok(None),
-    }
 }

@@ -126,6 +126,8 @@ pub struct JobOutline {
     pub dockerfile: Vec<String>,
     /// What would be put there.
     pub inputs: Vec<InputOutline>,
+    /// For backends that are handed files: how many bytes of them as an uncompressed tar.
+    pub context_bytes: Option<u64>,
 }
 
 /// An image that a delegated part begins with or copies from.

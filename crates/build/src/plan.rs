@@ -13,6 +13,7 @@ mod delegated;
 mod expose;
 mod history;
 mod metadata;
+mod mount;
 mod print;
 mod simple;
 mod transfer;
@@ -22,7 +23,8 @@ use std::{collections::BTreeMap, mem};
 use ocib_dockerfile::{Command, Expander, Instruction, Span, Spanned, redacted_instruction};
 use ocib_image::{Config, ContainerConfig, History, Platform, Remote};
 
-pub(crate) use delegated::{Act, Around, Delegated, MountPlan, MountSource, RunPlan, Script, Start, Within};
+pub(crate) use delegated::{Act, Around, Delegated, RunPlan, Script, Start, Within};
+pub(crate) use mount::{MountKind, MountPlan, MountSource, Owner};
 pub(crate) use simple::{SimpleRun, mode_after};
 
 use crate::{

@@ -7,7 +7,7 @@ use std::{
 };
 
 use ocib_dockerfile::{Dockerfile, Patterns};
-use ocib_image::{Annotations, Compression, ImageName, Platform, Tree};
+use ocib_image::{Annotations, Compression, ImageName, Platform, RunSecret, Tree};
 
 use crate::Timestamps;
 
@@ -36,6 +36,8 @@ pub struct Request {
     pub compression: Compression,
     /// `--native-run`: whether simple RUNs are carried out without a container.
     pub native_run: NativeRun,
+    /// `--secret` and `--ssh`: what `RUN --mount` may ask for; the last of an id counts.
+    pub secrets: Vec<RunSecret>,
     /// SOURCE_DATE_EPOCH: the time in config and history, in seconds since 1970.
     pub epoch: i64,
     /// The times of files out of contexts.
@@ -82,6 +84,7 @@ impl Request {
             annotations: Annotations::new(),
             compression: Compression::Auto,
             native_run: NativeRun::Auto,
+            secrets: Vec::new(),
             epoch: 0,
             timestamps: Timestamps::Fixed(ocib_image::Timestamp::from_seconds(0)),
             cache: None,

@@ -1,11 +1,10 @@
 //! The flags of `ocib model`.
 
-use std::path::PathBuf;
-
 use clap::{Args, Subcommand, ValueEnum};
-use ocib_image::{Compression, Platform, Reference};
+use ocib_image::{Compression, Platform};
+use ocib_source::HubFiles;
 
-use crate::args::{HashFirst, Shared};
+use crate::args::{ImageFlags, Shared};
 
 #[derive(Args, Debug)]
 pub(crate) struct Model {
@@ -34,10 +33,30 @@ pub(crate) enum ModelPack {
     Raw,
 }
 
-/// Whether `text` names files that a model can be made of; else it is an image.
-pub(super) fn is_source(text: &str) -> bool {
-    let schemes = ["hf://", "s3://", "gs://", "http://", "https://"];
-    schemes.iter().any(|scheme| text.starts_with(scheme)) || std::path::Path::new(text).is_dir()
+/// Which files of a source are the model.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Selection {
+    /// The revision of a hub's model, in place of what its name says; of other sources, what to call it.
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) revision: Option<String>,
+
+    /// Take only files that match; * is any characters, slashes too. May be given several times.
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) include: Vec<String>,
+
+    /// Leave out files that match. May be given several times.
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) exclude: Vec<String>,
+
+    /// The part of an ordinary image that is the model; artifacts are taken whole.
+    #[arg(long, value_name = "PATH", default_value = "/models")]
+    pub(crate) path: String,
+}
+
+impl Selection {
+    pub(crate) fn files(&self) -> HubFiles {
+        HubFiles { include: self.include.clone(), exclude: self.exclude.clone() }
+    }
 }
 
 #[derive(Args, Debug)]
@@ -48,7 +67,8 @@ manifest alone is read; of others, the headers of plain layers.
 Exit codes: 0 done, 2 usage, 3 a model that cannot be read, 4 authentication or permission,
 5 registry, hub or network, 130 interrupted.")]
 pub(crate) struct Inspect {
-    /// A directory, hf://ORG/NAME[@REVISION][/PATH], s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, or an image.
+    /// A directory, hf://ORG/NAME[@REVISION][/PATH], s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, the URL of a
+    /// file, or an image.
     #[arg(value_name = "MODEL")]
     pub(crate) model: String,
 
@@ -60,17 +80,8 @@ pub(crate) struct Inspect {
     #[arg(long, value_name = "OS/ARCH")]
     pub(crate) platform: Option<Platform>,
 
-    /// The revision of a hub's model, in place of what MODEL says.
-    #[arg(long, value_name = "REVISION")]
-    pub(crate) revision: Option<String>,
-
-    /// Look only at files that match.
-    #[arg(long, value_name = "PATTERN")]
-    pub(crate) include: Vec<String>,
-
-    /// Leave out files that match.
-    #[arg(long, value_name = "PATTERN")]
-    pub(crate) exclude: Vec<String>,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
 
     #[command(flatten)]
     pub(crate) shared: Shared,
@@ -81,37 +92,28 @@ pub(crate) struct Inspect {
 Files whose names begin with a dot are left out. Without --push and --output the image is an OCI layout
 in ./ocib-out. The digest-pinned references go to stdout, all else to stderr.
 
+Without --platform the image is for linux/amd64 and linux/arm64, as far as the base is; a docker archive is for
+linux/amd64.
+
 Exit codes: 0 done, 1 a file could not be written, 2 usage, 3 a model that cannot be packaged,
 4 authentication or permission, 5 registry, hub or network, 130 interrupted.")]
 pub(crate) struct Build {
-    /// Where the model is: a directory, hf://ORG/NAME[@REVISION][/PATH], s3://BUCKET/PREFIX or
-    /// gs://BUCKET/PREFIX.
-    #[arg(value_name = "SOURCE")]
-    pub(crate) source: String,
+    /// Where the model is: a directory, hf://ORG/NAME[@REVISION][/PATH], s3://BUCKET/PREFIX,
+    /// gs://BUCKET/PREFIX, https://HOST/FILE[#sha256=DIGEST] (of which there may be several), or an image or
+    /// artifact as oci://REGISTRY/REPOSITORY[:TAG], oci-layout://DIR, oci-archive://FILE or
+    /// docker-archive://FILE.
+    #[arg(value_name = "SOURCE", required = true)]
+    pub(crate) sources: Vec<String>,
 
-    /// Name of the image, REGISTRY/REPOSITORY[:TAG]; may be given several times.
-    #[arg(short, long = "tag", value_name = "REF")]
-    pub(crate) tags: Vec<Reference>,
-
-    /// Push to the registries that the tags name.
-    #[arg(long)]
-    pub(crate) push: bool,
-
-    /// Where the image goes: type=registry | type=oci,dest=FILE | type=oci,dest=DIR,tar=false |
-    /// type=docker,dest=FILE. May be given several times; dest=- is stdout.
-    #[arg(short, long = "output", value_name = "TYPE")]
-    pub(crate) outputs: Vec<String>,
+    #[command(flatten)]
+    pub(crate) image: ImageFlags,
 
     /// An image to put the model on, such as one with sh, ln and sleep for KServe's sidecar [default: none].
     #[arg(long, value_name = "IMAGE")]
     pub(crate) base: Option<String>,
 
-    /// Platforms of the image; several give an index of images with the same layers [default: linux/amd64].
-    #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',', env = "DOCKER_DEFAULT_PLATFORM")]
-    pub(crate) platforms: Vec<Platform>,
-
-    /// Put several weight files into a layer, up to about this size. Files are never divided [default: each
-    /// file of 1 MiB or more has a layer of its own, as long as there are no more than 96].
+    /// What layers of several files grow up to; no file is divided. If it is given, weights share layers, too
+    /// [default: 4GB, and each file of 1 MiB or more has a layer of its own, as long as there are no more than 96].
     #[arg(long, value_name = "SIZE")]
     pub(crate) layer_size: Option<bytesize::ByteSize>,
 
@@ -137,60 +139,16 @@ pub(crate) struct Build {
     #[arg(long, value_name = "TAG", requires = "docker_model")]
     pub(crate) docker_model_tag: Option<String>,
 
-    /// The revision of a hub's model, in place of what SOURCE says; of a directory, what to call it.
-    #[arg(long, value_name = "REVISION")]
-    pub(crate) revision: Option<String>,
-
-    /// Take only files that match; * is any characters, slashes too. May be given several times.
-    #[arg(long, value_name = "PATTERN")]
-    pub(crate) include: Vec<String>,
-
-    /// Leave out files that match. May be given several times.
-    #[arg(long, value_name = "PATTERN")]
-    pub(crate) exclude: Vec<String>,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
 
     /// The directory of the image that the files are put in.
     #[arg(long, value_name = "DIR", default_value = "/models")]
     pub(crate) prefix: String,
 
-    /// Label of the image.
-    #[arg(long = "label", value_name = "NAME=VALUE")]
-    pub(crate) labels: Vec<String>,
-
-    /// Annotation of the manifests.
-    #[arg(long = "annotation", value_name = "NAME=VALUE")]
-    pub(crate) annotations: Vec<String>,
-
-    /// Write what was built to this file, as JSON.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) metadata_file: Option<PathBuf>,
-
-    /// An image, besides those that the tags name now, whose layers the new one may share.
-    #[arg(long, value_name = "REF")]
-    pub(crate) cache_from: Vec<String>,
-
-    /// Whether a layer's digest is found out before it is sent, so that nothing is sent that is there:
-    /// where an image that is there or an earlier push makes that likely, always, or never.
-    #[arg(long, value_enum, default_value_t = HashFirst::Auto)]
-    pub(crate) hash_first: HashFirst,
-
-    /// Make layers although it is known what they are, and say so if that was wrong.
-    #[arg(long)]
-    pub(crate) verify_reuse: bool,
-
     /// Remember nothing of local files, and do not use what is remembered.
     #[arg(long)]
     pub(crate) no_cache: bool,
-
-    /// The time of files, config and history, in seconds since 1970.
-    #[arg(
-        long,
-        value_name = "SECONDS",
-        env = "SOURCE_DATE_EPOCH",
-        default_value_t = 0,
-        value_parser = clap::value_parser!(i64).range(0..=253_402_300_799)
-    )]
-    pub(crate) source_date_epoch: i64,
 
     #[command(flatten)]
     pub(crate) shared: Shared,

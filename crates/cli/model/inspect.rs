@@ -1,18 +1,17 @@
 //! `ocib model inspect`: what a model is, from headers or from what its image says.
 
-use std::fmt::Write;
+use std::{fmt::Write, sync::Arc};
 
 use bytesize::ByteSize;
-use ocib_image::{Document, Manifest};
+use ocib_image::{Document, Manifest, Platform};
 use ocib_model::{FACTS_ANNOTATION, Facts, FileKind, Model, Options, pull_index};
 use ocib_net::Backoff;
-use ocib_source::HubFiles;
 use ocib_store::Images;
 use serde_json::{Value, json};
 
 use super::{
-    flags::{Inspect, is_source},
-    source::Sources,
+    flags::Inspect,
+    source::{self, Sources},
 };
 use crate::{diagnostic::Failure, places, progress, registries::Clients, report, terminal, wiring};
 
@@ -20,19 +19,21 @@ use crate::{diagnostic::Failure, places, progress, registries::Clients, report, 
 pub(super) fn run(inspect: &Inspect) -> Result<(), Failure> {
     let events = progress::watch(inspect.shared.progress, inspect.shared.quiet);
     let http = wiring::http(&inspect.shared)?;
-    let found = match is_source(&inspect.model) {
+    let clients = Clients::new(&inspect.shared, &http, Backoff::default(), Arc::clone(&events))?;
+    let (images, platform) = (Images { registries: clients.registries.clone() }, inspect.platform.clone());
+    let found = match source::is_tree(&inspect.model) {
         true => {
-            let files = HubFiles { include: inspect.include.clone(), exclude: inspect.exclude.clone() };
-            let ahead = wiring::read_ahead(&inspect.shared);
-            let sources = Sources { http, ahead, files: files.clone(), revision: inspect.revision.clone() };
+            let (ahead, selection) = (wiring::read_ahead(&inspect.shared), inspect.selection.clone());
+            let platform = platform.unwrap_or_else(Platform::linux_amd64);
+            let sources = Sources { http, ahead, images, events, platform, selection };
             let text = inspect.model.clone();
-            wiring::run(async move { of_source(sources, files, &text).await })?
+            wiring::run(async move { of_source(sources, &text).await })?
         }
         false => {
-            let clients = Clients::new(&inspect.shared, &http, Backoff::default(), events)?;
-            let name = places::name(&inspect.model)?;
-            let (images, platform) =
-                (Images { registries: clients.registries.clone() }, inspect.platform.clone());
+            let name = match source::image(&inspect.model)? {
+                Some(name) => name,
+                None => places::name(&inspect.model)?,
+            };
             wiring::run(async move {
                 of_image(&images, &name, platform).await.map_err(|failure| clients.explained(failure))
             })?
@@ -54,9 +55,9 @@ struct Found {
     layers: Vec<(String, Option<&'static str>, u64, Option<String>)>,
 }
 
-async fn of_source(sources: Sources, files: HubFiles, text: &str) -> Result<Found, Failure> {
-    let source = sources.open(text).await?;
-    let options = Options { selection: files, ..Options::default() };
+async fn of_source(sources: Sources, text: &str) -> Result<Found, Failure> {
+    let options = Options { selection: sources.selection.files(), ..Options::default() };
+    let source = sources.open(&[text.to_owned()]).await?;
     let model = Model::open(source.tree, options).await.map_err(|error| Failure::of_model(&error))?;
     let facts = model.facts().await.map_err(|error| Failure::of_model(&error))?;
     let layer = |layer: &ocib_model::ModelLayer| {

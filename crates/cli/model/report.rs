@@ -18,7 +18,7 @@ pub(super) fn metadata(
     let image = published.iter().rev().find(|(artifact, _)| artifact.is_none());
     let Some((_, image)) = image else { return Ok(()) };
     let root = image.root.descriptor();
-    let names: Vec<String> = build.tags.iter().map(|tag| tag.clone().or_latest().to_string()).collect();
+    let names = build.image.names();
     let artifacts = published.iter().filter_map(|(artifact, published)| {
         let name = match (*artifact)? {
             Artifact::ModelPackTar | Artifact::ModelPackRaw => "modelpack",

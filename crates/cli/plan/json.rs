@@ -112,7 +112,8 @@ fn job(job: &JobOutline) -> Value {
             "baseBytes": input.base_bytes,
         })
     };
-    json!({"dockerfile": job.dockerfile, "inputs": job.inputs.iter().map(input).collect::<Value>()})
+    let inputs = job.inputs.iter().map(input).collect::<Value>();
+    json!({"dockerfile": job.dockerfile, "inputs": inputs, "contextBytes": job.context_bytes})
 }
 
 fn layer(shown: &Shown, layer: &LayerOutline) -> Value {

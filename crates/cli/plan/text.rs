@@ -100,12 +100,12 @@ fn delegated_part(out: &mut String, shown: &Shown, part: &DelegatedOutline) {
         }
     }
     match &part.job {
-        Some(job) => job_of(out, job),
+        Some(job) => job_of(out, shown, job),
         None => item(out, 2, "as a Dockerfile of its own once other parts are carried out"),
     }
 }
 
-fn job_of(out: &mut String, job: &JobOutline) {
+fn job_of(out: &mut String, shown: &Shown, job: &JobOutline) {
     item(out, 2, "as a Dockerfile of its own:");
     job.dockerfile.iter().for_each(|line| item(out, 3, line));
     for input in &job.inputs {
@@ -113,6 +113,13 @@ fn job_of(out: &mut String, job: &JobOutline) {
         let made = format!("{} made here, {} as tar", counted(*made_layers, "layer"), bytes_of(*tar_bytes));
         let bases = format!("{} of bases, {}", counted(*base_layers, "layer"), bytes_of(*base_bytes));
         item(out, 2, &format!("to the run repository, unless it is there: {name}, {made}; {bases}"));
+    }
+    if let Some(bytes) = job.context_bytes {
+        item(
+            out,
+            2,
+            &format!("to the pod by {}: {} as tar, before compression", shown.files_by, bytes_of(bytes)),
+        );
     }
 }
 

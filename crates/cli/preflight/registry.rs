@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use ocib_build::Prepared;
 use ocib_image::{Digest, Expected, ExpectedLayer, Reference, Sink};
-use ocib_store::{Cause, PushOptions, Tagged, Write};
+use ocib_store::{Cause, PushOptions, Tagged, Tried, Write};
 
 use super::{
     findings::{Finding, Findings},
@@ -19,6 +19,10 @@ use crate::{
 const SKEW_MAX: Duration = Duration::from_secs(300);
 /// An identity that ends sooner may not see the end of a build.
 const SOON: Duration = Duration::from_secs(15 * 60);
+
+/// Why ECR's API is not asked, though a token in a file is enough to push.
+#[cfg(feature = "ecr")]
+const NOBODY: &str = "without an identity of AWS";
 
 /// One repository that is to be pushed to.
 struct Place<'a> {
@@ -49,6 +53,10 @@ pub(super) async fn check(
             place.repository.name(),
             "the registry could not be asked",
         ));
+        return;
+    }
+    if let Some(error) = place.nobody_in_public().await {
+        findings.add(Finding::refused("permission", place.repository.name(), error));
         return;
     }
     let exists = place.tags(means.creates_repositories(), findings).await;
@@ -174,19 +182,42 @@ impl Place<'_> {
     }
 
     fn missing(&self, creates: bool) -> Finding {
-        let (name, registry) =
-            (self.repository.repository().to_owned(), self.repository.registry().to_owned());
         match creates {
             true => {
                 let detail = "it will be created; whether that is allowed shows only when it is done";
+                let service = if self.is_public() { "ecr-public" } else { "ecr" };
                 Finding::unknown("repository", self.repository.name(), detail)
-                    .remedy("ecr:CreateRepository is needed; --print-iam-policy prints all")
+                    .remedy(format!("{service}:CreateRepository is needed; --print-iam-policy prints all"))
             }
-            false => {
-                let error = ocib_store::Error::NoRepository { name, registry };
-                Finding::refused("repository", self.repository.name(), error)
-            }
+            false => Finding::refused("repository", self.repository.name(), self.no_repository()),
         }
+    }
+
+    /// Whether it is in ECR Public.
+    fn is_public(&self) -> bool {
+        #[cfg(feature = "ecr")]
+        return self.clients.ecr.public(self.repository.registry()).is_some();
+        #[cfg(not(feature = "ecr"))]
+        false
+    }
+
+    fn no_repository(&self) -> ocib_store::Error {
+        #[cfg(feature = "ecr")]
+        return self.clients.ecr.missing(&self.repository);
+        #[cfg(not(feature = "ecr"))]
+        ocib_store::Error::NoRepository {
+            name: self.repository.repository().to_owned(),
+            registry: self.repository.registry().to_owned(),
+        }
+    }
+
+    /// Why there is no token of ECR Public, which everybody may read from, so that only a push needs one.
+    async fn nobody_in_public(&self) -> Option<ocib_store::Error> {
+        #[cfg(feature = "ecr")]
+        if self.is_public() && matches!(self.clients.credentials.find(&self.repository).await, Ok(None)) {
+            return self.clients.ecr.demand(self.repository.registry()).await.err();
+        }
+        None
     }
 
     /// Whether a tag that is there may be moved.
@@ -205,9 +236,13 @@ impl Place<'_> {
     #[cfg(feature = "ecr")]
     async fn immutable(&self, name: &Reference, there: Digest, wanted: Option<Digest>) -> Option<Finding> {
         use ocib_store::Known;
-        let api = self.clients.ecr.api(self.repository.registry()).await?;
         let tag = name.tag().unwrap_or_default();
         let unknown = |detail: String| Some(Finding::unknown("tag", name.to_string(), detail));
+        let registry = self.repository.registry();
+        let Some(api) = self.clients.ecr.api(registry).await else {
+            let why = format!("it names {there} now; whether it may be moved cannot be asked {NOBODY}");
+            return self.clients.registries.has_rights_of_ecr(registry).then(|| unknown(why)).flatten();
+        };
         match api.repository(self.repository.repository()).await {
             Err(error) => Some(Finding::refused("tag", name.to_string(), error)),
             Ok(Known::Unknown(denial)) => unknown(format!(
@@ -235,35 +270,42 @@ impl Place<'_> {
     /// Each permission by a question that changes nothing.
     async fn permissions(&self, findings: &mut Findings) {
         let (registries, repository) = (&self.clients.registries, &self.repository);
-        let name = repository.name();
-        let mut tell = |what: &str, result: Result<(), ocib_store::Error>| {
+        let (name, registry) = (repository.name(), repository.registry());
+        let (is_private_ecr, is_ecr) = (
+            registries.has_rights_of_ecr(registry),
+            registries.has_rights_of_ecr(registry) || self.is_public(),
+        );
+        let mut tell = |what: &str, right: &str, result: Result<Tried, ocib_store::Error>| {
+            let what = if is_ecr { format!("{what} ({right})") } else { what.to_owned() };
             findings.add(match result {
-                Ok(()) => Finding::ok("permission", &name, format!("{what}: allowed")),
+                Ok(Tried::Allowed) => Finding::ok("permission", &name, format!("{what}: allowed")),
+                Ok(Tried::Unclear(answer)) => Finding::unknown(
+                    "permission",
+                    &name,
+                    format!("{what}: shows only when it is done; tried with nothing: {answer}"),
+                ),
                 Err(error) => Finding::refused("permission", &name, error),
             });
         };
-        let asked = self.ask_for_layers().await;
-        tell("ask for layers (BatchCheckLayerAvailability)", asked);
-        tell("begin an upload (InitiateLayerUpload)", registries.try_write(repository, Write::Begin).await);
-        if registries.judges_permissions_first(repository.registry()) {
-            tell("read layers (GetDownloadUrlForLayer)", registries.try_read(repository).await);
-            tell("send parts (UploadLayerPart)", registries.try_write(repository, Write::Append).await);
-            tell(
-                "complete an upload (CompleteLayerUpload)",
-                registries.try_write(repository, Write::Complete).await,
-            );
+        let asked = self.ask_for_layers().await.map(|()| Tried::Allowed);
+        tell("ask for layers", "BatchCheckLayerAvailability", asked);
+        let begun = registries.try_write(repository, Write::Begin).await;
+        let has_begun = begun.is_ok();
+        tell("begin an upload", "InitiateLayerUpload", begun);
+        if is_private_ecr {
+            let read = registries.try_read(repository).await.map(|()| Tried::Allowed);
+            tell("read layers", "GetDownloadUrlForLayer", read);
         }
-        if !registries.judges_permissions_first(repository.registry()) {
-            let detail = "send layers and name an image: shows only when it is done";
-            findings.add(Finding::unknown("permission", &name, detail));
-            return;
+        // Both begin an upload themselves.
+        if has_begun {
+            if registries.takes_streams(registry) {
+                let sent = registries.try_write(repository, Write::Append).await;
+                tell("send parts", "UploadLayerPart", sent);
+            }
+            let completed = registries.try_write(repository, Write::Complete).await;
+            tell("complete an upload", "CompleteLayerUpload", completed);
         }
-        let put = "name an image (PutImage)";
-        findings.add(match registries.try_name(repository).await {
-            Ok(true) => Finding::ok("permission", &name, format!("{put}: allowed")),
-            Ok(false) => Finding::unknown("permission", &name, format!("{put}: shows only when it is done")),
-            Err(error) => Finding::refused("permission", &name, error),
-        });
+        tell("name an image", "PutImage", registries.try_name(repository).await);
         // Layers that are larger than what was looked at, key policies, quotas, connections.
         let detail = "whether all of it arrives and is taken shows only when it is done";
         findings.add(Finding::unknown("sending", &name, detail));
@@ -297,6 +339,11 @@ impl Place<'_> {
                 Err(error) => Finding::refused("mounts", registry, error),
             });
             return;
+        }
+        #[cfg(feature = "ecr")]
+        if self.clients.registries.has_rights_of_ecr(registry) {
+            let detail = format!("they cannot be asked for {NOBODY}");
+            return findings.add(Finding::unknown("mounts", registry, detail));
         }
         findings.add(match self.clients.registries.asks_to_mount(registry) {
             true => Finding::unknown(

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, fs, path::PathBuf, sync::Arc, time::Duration};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use futures_core::future::BoxFuture;
 use ocib_image::{
     Credentials, Descriptor, Progress, Reference, RunBackend, RunError, RunErrorKind, RunFiles, RunJob,
@@ -11,6 +11,7 @@ use ocib_kaniko::{Access, Cluster, Kaniko, Options, Patience, RegistryAccess, To
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
+use super::context::RunContext;
 use crate::{args, diagnostic::Failure, dockerfile, environment, registries::Clients};
 
 /// Which cluster and which namespace: what every command that looks at pods takes.
@@ -52,9 +53,10 @@ pub(crate) struct KanikoFlags {
     #[arg(long, help_heading = HEADING)]
     run_share_credentials: bool,
 
-    /// How files that RUN needs reach the pod: by the registry, or over the API server.
-    #[arg(long, value_enum, default_value_t = RunContext::Registry, help_heading = HEADING)]
-    run_context: RunContext,
+    /// How files that RUN needs reach the pod: by the registry; over the API server (attach); on a volume that
+    /// ocib sees, too (pvc:CLAIM[/PATH]:DIRECTORY); or by a bucket (s3://BUCKET[/PREFIX], gs://…).
+    #[arg(long, value_name = "WAY", default_value = "registry", help_heading = HEADING)]
+    pub(super) run_context: RunContext,
 
     /// What the container asks for, such as cpu=2; ephemeral-storage is computed from the plan.
     #[arg(long = "run-resource", value_name = "NAME=QUANTITY", value_parser = pair, help_heading = HEADING)]
@@ -76,7 +78,7 @@ pub(crate) struct KanikoFlags {
     #[arg(long = "run-label", value_name = "NAME=VALUE", value_parser = pair, help_heading = HEADING)]
     run_labels: Vec<(String, String)>,
 
-    /// A strategic merge patch of the pods, in JSON. Their one container is called kaniko.
+    /// A strategic merge patch of the pods, in YAML or JSON. Their one container is called kaniko.
     #[arg(long, value_name = "FILE", help_heading = HEADING)]
     run_pod_patch: Option<PathBuf>,
 
@@ -102,14 +104,6 @@ pub(crate) struct KanikoFlags {
 }
 
 const HEADING: &str = "RUN in pods (--run kaniko)";
-
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-enum RunContext {
-    /// As layers of small images beside the result.
-    Registry,
-    /// As the input of the container, through the API server.
-    Attach,
-}
 
 fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
@@ -146,10 +140,7 @@ impl KanikoFlags {
                 None => RegistryAccess::Ambient,
             },
             service_account: self.run_service_account.clone(),
-            files: match self.run_context {
-                RunContext::Registry => RunFiles::Registry,
-                RunContext::Attach => RunFiles::Context,
-            },
+            context: self.run_context.way(&build.shared)?,
             requests: map(&self.run_resources),
             limits: map(&self.run_limits),
             node_selector: map(&self.run_node_selectors),
@@ -186,9 +177,9 @@ impl KanikoFlags {
 fn patch(path: &PathBuf) -> Result<Value, Failure> {
     let read =
         fs::read(path).map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?;
-    serde_json::from_slice(&read).map_err(|error| {
+    ocib_kaniko::pod_patch(&read).map_err(|error| {
         Failure::usage(format!("--run-pod-patch {}: {error}", path.display()))
-            .help("a strategic merge patch of a Pod, in JSON: docs/run-kubernetes.md has examples")
+            .help("a strategic merge patch of a Pod, in YAML or JSON: docs/run-kubernetes.md has examples")
     })
 }
 
@@ -274,7 +265,7 @@ impl RunBackend for Pods {
     }
 
     fn files(&self) -> RunFiles {
-        self.options.files
+        self.options.context.files()
     }
 
     fn run<'a>(

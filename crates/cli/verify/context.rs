@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, ffi::OsString, sync::Arc};
 
 use clap::Parser;
-use ocib_build::{Published, PublishedImage};
+use ocib_build::{LayerOrigin, Published, PublishedImage};
 use ocib_image::{Config, Descriptor, Document, Platform, Sink};
 use ocib_store::{Documents, Images, NullSink};
 use serde_json::Value;
@@ -40,8 +40,8 @@ pub(super) fn run(verify: &args::Verify, context: &str) -> Result<(), Failure> {
     let mut build = build(context, &verify.build_flags)?;
     // Where registries are and whom to trust is the same for both.
     build.shared = build.shared.within(&verify.shared);
-    if build.platforms.is_empty() {
-        build.platforms = images.iter().filter_map(|image| image.platform.clone()).collect();
+    if build.image.platforms.is_empty() {
+        build.image.platforms = images.iter().filter_map(|image| image.platform.clone()).collect();
     }
     let mut null = None;
     let events = progress::watch(verify.shared.progress, verify.shared.quiet);
@@ -63,12 +63,14 @@ pub(super) fn run(verify: &args::Verify, context: &str) -> Result<(), Failure> {
         }
         false => {
             let message = format!("{} is {root}, but {context} gives {made}", verify.image);
-            Err(Failure::new(Exit::Failed, message).help(match has_other_base(&images, published) {
-                true => {
-                    "the base is not the one that the image was built on; name that one after --, such as \
-                         -- --build-context BASE:TAG=docker-image://BASE@DIGEST"
-                }
-                false => "give the flags that the image was built with after --, such as -- --build-arg A=b",
+            let is_stored_otherwise = differences.iter().any(|line| line.ends_with(STORED_OTHERWISE));
+            Err(Failure::new(Exit::Failed, message).help(if has_other_base(&images, published) {
+                "the base is not the one that the image was built on; name that one after --, such as -- \
+                 --build-context BASE:TAG=docker-image://BASE@DIGEST"
+            } else if is_stored_otherwise {
+                "give the --compression that the image was built with after --"
+            } else {
+                "give the flags that the image was built with after --, such as -- --build-arg A=b"
             }))
         }
     }
@@ -130,7 +132,7 @@ fn has_other_base(images: &[Built], published: &Published) -> bool {
     published.images.iter().any(|built| {
         let image = images.iter().find(|image| image.platform == built.manifest.platform);
         let mut there = image.into_iter().flat_map(|image| &image.layers);
-        let mut base = built.layers.iter().filter(|layer| layer.made.is_none());
+        let mut base = built.layers.iter().filter(|layer| layer.origin == LayerOrigin::Base);
         image.is_some()
             && base.any(|layer| there.next().map(|there| there.digest) != Some(layer.descriptor.digest))
     })
@@ -146,38 +148,44 @@ fn compare(images: &[Built], published: &Published, null: &NullSink) -> Vec<Stri
             lines.push(format!("differs platform {platform} is not in the image"));
             continue;
         };
-        lines.extend(layers(image, built));
+        let config = null.config(built.config.digest).unwrap_or_default();
+        lines.extend(layers(image, built, &config));
         if image.config.digest != built.config.digest {
-            let made = null.config(built.config.digest).unwrap_or_default();
             lines.push(format!(
                 "differs config {} is {} of the build: {}",
                 image.config.digest,
                 built.config.digest,
-                fields(&image.config_bytes, &made)
+                fields(&image.config_bytes, &config)
             ));
         }
     }
     lines
 }
 
-fn layers(image: &Built, built: &PublishedImage) -> Vec<String> {
+fn layers(image: &Built, built: &PublishedImage, config: &[u8]) -> Vec<String> {
     let mut lines = Vec::new();
+    let [there, made] = [&image.config_bytes[..], config].map(diff_ids);
     // A base with more or fewer layers than it had moves those above it.
     let (have, want) = (image.layers.len(), built.layers.len());
-    let bases = built.layers.iter().filter(|layer| layer.made.is_none()).count();
+    let bases = built.layers.iter().filter(|layer| layer.origin == LayerOrigin::Base).count();
     let moved = |number: usize| match number < bases {
         true => Some(number),
         false => (number + have).checked_sub(want),
     };
-    for (number, made) in built.layers.iter().enumerate() {
-        let there = moved(number).and_then(|number| image.layers.get(number)).map(|layer| layer.digest);
-        if there != Some(made.descriptor.digest) {
-            let there = there.map_or_else(|| "not there".to_owned(), |digest| digest.to_string());
-            let digest = made.descriptor.digest;
+    for (number, layer) in built.layers.iter().enumerate() {
+        let at = moved(number);
+        let digest = at.and_then(|at| image.layers.get(at)).map(|layer| layer.digest);
+        if digest != Some(layer.descriptor.digest) {
+            let is = digest.map_or_else(|| "not there".to_owned(), |digest| digest.to_string());
+            // Its config vouches for that, whose diff IDs are what the build's layers were found to hold.
+            let is_stored_otherwise =
+                at.and_then(|at| there.get(at)).is_some_and(|diff_id| made.get(number) == Some(diff_id));
+            let why = if is_stored_otherwise { STORED_OTHERWISE } else { "" };
             lines.push(format!(
-                "differs layer {} ({}) is {there}, the build's {digest}",
+                "differs layer {} ({}) is {is}, the build's {}{why}",
                 number + 1,
-                made.title
+                layer.title,
+                layer.descriptor.digest
             ));
         }
     }
@@ -185,6 +193,16 @@ fn layers(image: &Built, built: &PublishedImage) -> Vec<String> {
         lines.push(format!("differs the image has {have} layers, the build {want}"));
     }
     lines
+}
+
+/// What is said of a layer whose bytes differ and whose content, by the image's config, does not.
+const STORED_OTHERWISE: &str = ": the same content by its config, compressed otherwise";
+
+/// The diff IDs that a config names, base first.
+fn diff_ids(config: &[u8]) -> Vec<String> {
+    let config: Value = serde_json::from_slice(config).unwrap_or_default();
+    let all = config["rootfs"]["diff_ids"].as_array().into_iter().flatten();
+    all.filter_map(|diff_id| Some(diff_id.as_str()?.to_owned())).collect()
 }
 
 /// The fields in which two configs differ, as paths.

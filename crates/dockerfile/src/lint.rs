@@ -77,6 +77,8 @@ pub struct Linter<'a> {
     pub advice: bool,
     /// The context's ignore file. Without it no source is known to be ignored.
     pub ignored: Option<&'a Patterns>,
+    /// How many bytes each COPY and ADD takes, by the instruction's span. Without it none is known to be large.
+    pub copied: Option<&'a BTreeMap<Span, u64>>,
     /// Build args by name; without them all ARGs have their defaults.
     pub build_args: Option<&'a BTreeMap<String, String>>,
     /// The number of the stage that is to be built: only what it needs is looked at.
@@ -94,7 +96,7 @@ impl Linter<'_> {
         comments::check(dockerfile, &mut warnings);
         values::check(dockerfile, &mut warnings);
         bases::check(dockerfile, self.build_args, &mut warnings);
-        copies::check(dockerfile, self.ignored, &mut warnings);
+        copies::check(dockerfile, self, &mut warnings);
         overwrites::check(dockerfile, &mut warnings);
         let options = CheckOptions::of(dockerfile, &mut warnings);
         warnings.retain(|warning| options.shows(warning.rule, self.advice));

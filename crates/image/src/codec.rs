@@ -63,9 +63,12 @@ impl Codec {
 /// Reads the tar inside a stored layer; of what was compressed not more comes out than
 /// [`ExpansionLimit::LAYER`] allows.
 pub fn decode(media_type: &MediaType, stored: Box<dyn Read + Send>) -> Result<Box<dyn Read + Send>, Error> {
-    let oci = media_type.to_oci();
-    limit_expansion(stored, ExpansionLimit::LAYER, |stored| match oci {
+    limit_expansion(stored, ExpansionLimit::LAYER, |stored| match media_type.to_oci() {
         MediaType::LayerTar => Ok(stored),
+        // Docker calls a layer that the registry has by this name too if it is a plain tar, and looks itself.
+        MediaType::LayerGzip if *media_type == MediaType::DockerLayerGzip => {
+            Ok(Box::new(DockerLayer::Unread(stored)))
+        }
         MediaType::LayerGzip => Ok(Box::new(flate2::read::MultiGzDecoder::new(stored))),
         MediaType::LayerZstd => {
             let decoder = zstd::Decoder::new(stored);
@@ -74,6 +77,34 @@ pub fn decode(media_type: &MediaType, stored: Box<dyn Read + Send>) -> Result<Bo
         _ => Err(Error::UnknownLayer { media_type: media_type.clone() }),
     })
 }
+
+/// A layer of Docker's one media type, compressed or not (Docker, `archive.DecompressStream`).
+enum DockerLayer {
+    Unread(Box<dyn Read + Send>),
+    Read(Box<dyn Read + Send>),
+}
+
+impl Read for DockerLayer {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Self::Unread(stored) = self {
+            let mut start = Vec::new();
+            stored.by_ref().take(GZIP_MAGIC.len() as u64).read_to_end(&mut start)?;
+            let is_compressed = start == GZIP_MAGIC;
+            let stored = std::mem::replace(stored, Box::new(io::empty()));
+            let whole = io::Cursor::new(start).chain(stored);
+            *self = Self::Read(match is_compressed {
+                true => Box::new(flate2::read::MultiGzDecoder::new(whole)),
+                false => Box::new(whole),
+            });
+        }
+        match self {
+            Self::Unread(stored) | Self::Read(stored) => stored.read(buffer),
+        }
+    }
+}
+
+/// What every gzip stream begins with (RFC 1952, 2.3.1).
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// Compresses one stream. Compressed pieces come out of [`Encoder::write`] and [`Encoder::finish`]
 /// in their order, as the workers are done with them.
@@ -364,6 +395,21 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn docker_calls_plain_layers_compressed_too() {
+        use std::io::Write;
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(b"a tar").unwrap();
+        for stored in [b"a tar".to_vec(), encoder.finish().unwrap()] {
+            let mut text = String::new();
+            let stored = Box::new(io::Cursor::new(stored));
+            decode(&MediaType::DockerLayerGzip, stored).unwrap().read_to_string(&mut text).unwrap();
+            assert_eq!(text, "a tar");
+        }
+        let plain = decode(&MediaType::LayerGzip, Box::new(&b"a tar"[..]));
+        assert!(plain.unwrap().read_to_end(&mut Vec::new()).is_err());
     }
 
     #[test]

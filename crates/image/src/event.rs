@@ -152,6 +152,11 @@ impl Progress {
         self.events.emit(Event::Restarted { task: self.task, why });
     }
 
+    /// There is something about the work that the user should look at.
+    pub fn warned(&self, text: &str) {
+        self.events.emit(Event::Warning(text));
+    }
+
     /// The work said something.
     pub fn log(&self, line: &str) {
         self.events.emit(Event::Log { task: self.task, line });

@@ -140,6 +140,13 @@ impl Unsealed {
         Ok(Layer { descriptor, diff_id: DiffId(diff_id) })
     }
 
+    /// Decides how the layer is stored, if that is left to its content; reads a sample of it, and blocks. What is
+    /// stored stays the same.
+    pub fn settle(&mut self) -> Result<(), LayerError> {
+        self.compression = Compression::Fixed(self.codec()?);
+        Ok(())
+    }
+
     /// The codec that the layer will be stored with.
     fn codec(&self) -> Result<Codec, LayerError> {
         match self.compression {

@@ -63,7 +63,9 @@ pub use place::{
 };
 pub use platform::Platform;
 pub use reference::Reference;
-pub use run::{RunBackend, RunError, RunErrorKind, RunFeatures, RunFiles, RunJob};
+pub use run::{
+    RunBackend, RunDialect, RunError, RunErrorKind, RunFeatures, RunFiles, RunJob, RunSecret, RunSecretSource,
+};
 pub use tar::{TarWriter, archive_bytes, encode_header};
 pub use tree::{Identity, LinkGroup, Node, NodeKind, Tree};
 pub use untar::{ArchiveCodec, ExpansionLimit, TarEntry, TarReader, decode_archive, is_archive};

@@ -262,22 +262,22 @@ impl Document {
 fn declared_type(raw: &[u8]) -> Result<MediaType, &'static str> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Outline {
+    struct Shape {
         schema_version: Option<u64>,
         media_type: Option<MediaType>,
         manifests: Option<serde::de::IgnoredAny>,
         config: Option<serde::de::IgnoredAny>,
     }
     const NEITHER: &str = "it is no manifest and no index";
-    let outline: Outline = serde_json::from_slice(raw).map_err(|_| NEITHER)?;
-    if outline.schema_version == Some(1) {
+    let shape: Shape = serde_json::from_slice(raw).map_err(|_| NEITHER)?;
+    if shape.schema_version == Some(1) {
         return Err(
             "it is a manifest of Docker's schema 1, which registries and runtimes have given up: push \
                     the image again from Docker 1.10 or later",
         );
     }
-    let declared = outline.media_type.filter(|media_type| media_type.is_index() || media_type.is_manifest());
-    let looks = match (outline.manifests, outline.config) {
+    let declared = shape.media_type.filter(|media_type| media_type.is_index() || media_type.is_manifest());
+    let looks = match (shape.manifests, shape.config) {
         (Some(_), None) => Some(MediaType::Index),
         (None, Some(_)) => Some(MediaType::Manifest),
         _ => None,

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use futures_core::{Stream, future::BoxFuture};
 
 use crate::{
-    Config, Descriptor, Digest, Document, Error, HashReason, Layer, Manifest, MediaType, Outcome, PlaceError,
-    Platform, Progress, Reference, Unsealed,
+    Annotations, Config, ContainerConfig, Descriptor, Digest, Document, Error, HashReason, Layer, Manifest,
+    MediaType, Outcome, PlaceError, Platform, Progress, Reference, Unsealed,
 };
 
 /// Bytes of a blob as they arrive. Dropping the stream ends the transfer.
@@ -231,6 +231,17 @@ pub struct Image {
     pub layers: Vec<Blob>,
     /// The name with the digest of what it resolved to: the index, if there is one.
     pub pinned: String,
+}
+
+impl Image {
+    /// An image for `platform` with nothing in it, which is nowhere.
+    pub fn empty(platform: &Platform) -> Self {
+        let config = ContainerConfig::scratch(platform);
+        let descriptor = Blob::in_memory(MediaType::Config, config.to_bytes()).descriptor;
+        let manifest = Manifest::new(descriptor, Vec::new(), Annotations::new());
+        let pinned = manifest.descriptor().digest.to_string();
+        Self { manifest, config: Config::Container(Box::new(config)), layers: Vec::new(), pinned }
+    }
 }
 
 /// A place that images are read from.

@@ -1,6 +1,6 @@
 //! Running: what only a container can do is handed to a backend as a small build of its own.
 
-use std::{error::Error as StdError, fmt, sync::Arc};
+use std::{error::Error as StdError, fmt, path::PathBuf, sync::Arc};
 
 use futures_core::future::BoxFuture;
 
@@ -26,9 +26,39 @@ pub struct RunJob {
     /// The files that `dockerfile` takes from its context, as an uncompressed tar; `None` if it takes none,
     /// as for backends that want files [by the registry](RunFiles::Registry).
     pub context: Option<Arc<dyn LayerSource>>,
+    /// What its RUNs mount of what the user lends them. Nothing of it may get into a layer, a log or an error.
+    pub secrets: Vec<RunSecret>,
     /// About how many bytes the build will hold on its disk: bases unpacked, files copied. What its RUNs
     /// make comes on top.
     pub disk_bytes: u64,
+}
+
+/// What a RUN may see while it runs, by the name that its `--mount` asks for. This says where it is and never
+/// holds it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RunSecret {
+    /// What the Dockerfile calls it.
+    pub id: String,
+    /// Where it is.
+    pub source: RunSecretSource,
+}
+
+/// Where a [`RunSecret`] is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RunSecretSource {
+    /// A file's content.
+    File(PathBuf),
+    /// The value of a variable of this process's environment.
+    Variable(String),
+    /// A socket of an ssh agent, or keys for one, as files.
+    Agent(Vec<PathBuf>),
+}
+
+impl RunSecret {
+    /// Whether it is for `--mount=type=ssh`; else it is for `type=secret`.
+    pub const fn is_agent(&self) -> bool {
+        matches!(self.source, RunSecretSource::Agent(_))
+    }
 }
 
 /// How the files that a job copies reach the backend.
@@ -51,12 +81,30 @@ pub struct RunFeatures {
     pub network: bool,
     /// Whether `RUN --security` does.
     pub security: bool,
+    /// In which words `RUN --mount` says it.
+    pub dialect: RunDialect,
+}
+
+/// How options of `RUN --mount` are written, where builders differ.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum RunDialect {
+    /// BuildKit's.
+    #[default]
+    BuildKit,
+    /// Buildah's: `tmpfs-size`; caches are one job's, so they are not shared; no secrets as variables.
+    Buildah,
 }
 
 impl RunFeatures {
     /// Features with the given types of mounts, and whether `--network` and `--security` are understood.
     pub const fn new(mounts: &'static [&'static str], network: bool, security: bool) -> Self {
-        Self { mounts, network, security }
+        Self { mounts, network, security, dialect: RunDialect::BuildKit }
+    }
+
+    /// The same in these words.
+    pub const fn in_words_of(self, dialect: RunDialect) -> Self {
+        Self { dialect, ..self }
     }
 }
 

@@ -5,35 +5,27 @@
 //! pod's, and a clock. Only standard input is attached, as the other streams would block it.
 
 use std::{
-    io::{self, Write},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use flate2::{Compression, write::GzEncoder};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api,
     api::{AttachParams, AttachedProcess},
 };
 use ocib_image::{LayerError, LayerSource, Progress, RunError};
-use tokio::{
-    io::AsyncWriteExt as _,
-    sync::{mpsc, watch::Receiver},
-};
+use tokio::{io::AsyncWriteExt as _, sync::watch::Receiver};
 
 use crate::{
     cluster::{REQUEST, Refused, timed},
+    context::{ContextError, PackedContext},
     ends::End,
     options::Patience,
     pod::CONTAINER,
     state::Observed,
 };
 
-/// A piece of the stream; [`PIECES`] of them wait between the thread that makes them and the connection.
-const PIECE_BYTES: usize = 64 << 10;
-const PIECES: usize = 4;
 /// kube's own pipe to the connection, 1 KiB by default.
 const PIPE_BYTES: usize = 256 << 10;
 const PAUSE: Duration = Duration::from_millis(300);
@@ -50,17 +42,10 @@ pub(crate) async fn send(
     patience: &Patience,
 ) -> Result<Option<AttachedProcess>, RunError> {
     let Some(mut attached) = attach(pods, name, &observed, patience).await? else { return Ok(None) };
-    let (pieces, mut incoming) = mpsc::channel(PIECES);
-    let source = Arc::clone(context);
-    let making = tokio::task::spawn_blocking(move || make(&*source, pieces));
-    match pump(&mut attached, &mut incoming, &mut observed, progress, patience).await {
-        // All of it was sent, or making it failed.
-        Pumped::Whole => {
-            match making.await.unwrap_or_else(|panic| Err(LayerError::Output(io::Error::other(panic)))) {
-                Ok(()) => Ok(Some(attached)),
-                Err(error) => Err(End::Source.error(error.to_string()).because(error)),
-            }
-        }
+    let mut packed = PackedContext::new(context, progress);
+    match pump(&mut attached, &mut packed, &mut observed, patience).await {
+        Pumped::Whole => Ok(Some(attached)),
+        Pumped::Unread(error) => Err(ContextError::from(error).error()),
         Pumped::Over => Ok(None),
         Pumped::Cut(bytes) => cut(bytes, observed, patience).await.map(|()| None),
         Pumped::Stalled(bytes) => Err(End::ContextStalled
@@ -121,6 +106,8 @@ async fn attach(
 enum Pumped {
     /// There is nothing more to send.
     Whole,
+    /// There would be more, but it cannot be read.
+    Unread(LayerError),
     /// The pod ended.
     Over,
     /// The connection ended, after so many bytes.
@@ -131,16 +118,20 @@ enum Pumped {
 
 async fn pump(
     attached: &mut AttachedProcess,
-    incoming: &mut mpsc::Receiver<Bytes>,
+    packed: &mut PackedContext,
     observed: &mut Receiver<Observed>,
-    progress: &Progress,
     patience: &Patience,
 ) -> Pumped {
     let mut stdin = attached.stdin().expect("it was asked for");
     // Its end is the connection's, however that comes.
     let mut status = Box::pin(attached.take_status().expect("it is taken once"));
     let mut sent = 0;
-    while let Some(piece) = incoming.recv().await {
+    loop {
+        let piece = match packed.next().await {
+            Ok(Some(piece)) => piece,
+            Ok(None) => break,
+            Err(error) => return Pumped::Unread(error),
+        };
         let length = piece.len() as u64;
         tokio::select! {
             written = stdin.write_all(&piece) => if written.is_err() { return Pumped::Cut(sent) },
@@ -149,7 +140,6 @@ async fn pump(
             () = tokio::time::sleep(patience.stall) => return Pumped::Stalled(sent),
         }
         sent += length;
-        progress.advanced(length);
     }
     // Dropping it would not end the input. What kube still holds must be taken first.
     let whole = async {
@@ -172,44 +162,5 @@ async fn cut(bytes: u64, mut observed: Receiver<Observed>, patience: &Patience) 
     match tokio::time::timeout(patience.settle, ended).await {
         Ok(_) => Ok(()),
         Err(_) => Err(End::ContextCut.error(format!("after {bytes} bytes"))),
-    }
-}
-
-/// Makes the stream, on a thread that may block.
-fn make(source: &dyn LayerSource, pieces: mpsc::Sender<Bytes>) -> Result<(), LayerError> {
-    let out = Pieces { pieces, piece: Vec::with_capacity(PIECE_BYTES) };
-    // The network inside a cluster is faster than a higher level.
-    let mut gzip = GzEncoder::new(out, Compression::fast());
-    let written = source.write(&mut gzip);
-    let finished =
-        written.and_then(|()| gzip.finish().and_then(|mut out| out.flush()).map_err(LayerError::Output));
-    match finished {
-        // Whoever took the bytes has an end of its own.
-        Err(LayerError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        finished => finished,
-    }
-}
-
-struct Pieces {
-    pieces: mpsc::Sender<Bytes>,
-    piece: Vec<u8>,
-}
-
-impl Write for Pieces {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let taken = bytes.len().min(PIECE_BYTES - self.piece.len());
-        self.piece.extend_from_slice(&bytes[..taken]);
-        if self.piece.len() == PIECE_BYTES {
-            self.flush()?;
-        }
-        Ok(taken)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if self.piece.is_empty() {
-            return Ok(());
-        }
-        let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE_BYTES));
-        self.pieces.blocking_send(piece.into()).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }

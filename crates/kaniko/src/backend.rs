@@ -11,7 +11,9 @@ use std::{
 use futures_core::future::BoxFuture;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::ListParams};
-use ocib_image::{Descriptor, Digest, MediaType, Progress, RunBackend, RunError, RunFiles, RunJob, Secret};
+use ocib_image::{
+    Descriptor, Digest, LayerSource, MediaType, Progress, RunBackend, RunError, RunFiles, RunJob, Secret,
+};
 use tokio::{
     sync::watch::{self, Receiver},
     time::Instant,
@@ -21,7 +23,9 @@ use crate::{
     attach,
     cleanup::{Guard, Removals},
     cluster::{Cluster, REQUEST, timed},
-    create::{create, create_again, create_secret},
+    context::ContextAt,
+    create::{Creation, create_secret},
+    delivery::Delivery,
     ends::End,
     logs::{self, Log},
     options::{Options, RegistryAccess},
@@ -97,16 +101,45 @@ impl Kaniko {
         }
     }
 
-    async fn attempt(&self, job: &RunJob, progress: &Progress, attempt: usize) -> Result<Digest, RunError> {
+    /// Gives the job to one pod after the other, as long as that may help.
+    async fn attempts(
+        &self,
+        job: &RunJob,
+        context: &ContextAt,
+        progress: &Progress,
+    ) -> Result<Digest, RunError> {
+        let mut attempt = 1;
+        loop {
+            match Box::pin(self.attempt(job, context, progress, attempt)).await {
+                Err(error) if attempt < ATTEMPTS && End::named(error.cause).is_some_and(End::is_retried) => {
+                    progress.restarted(&error.message);
+                    attempt += 1;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        job: &RunJob,
+        context: &ContextAt,
+        progress: &Progress,
+        attempt: usize,
+    ) -> Result<Digest, RunError> {
         let names = self.names(job, attempt);
-        let json = pod(job, &self.options, &names)?;
+        let json = pod(job, context, &self.options, &names)?;
         let mut guard = Guard::new(&self.cluster, &names, self.options.patience, &self.removals);
         let result = async {
             let patience = &self.options.patience;
-            let uid = match attempt {
-                1 => create(&self.cluster, &names, &json, patience).await?,
-                _ => create_again(&self.cluster, &names, &json, patience).await?,
+            let creation = Creation {
+                cluster: &self.cluster,
+                names: &names,
+                pod: &json,
+                patience,
+                is_again: attempt > 1,
             };
+            let uid = creation.create().await?;
             let shared = match &self.options.registry {
                 RegistryAccess::Shared { config_json, .. } => Some(config_json),
                 _ => None,
@@ -116,7 +149,7 @@ impl Kaniko {
             if let Some(config_json) = shared {
                 create_secret(&self.cluster, &names, &uid, config_json.reveal()).await?;
             }
-            self.live(job, progress, &names, &uid).await
+            self.live(job, context, progress, &names, &uid).await
         }
         .await;
         if self.options.keep {
@@ -132,6 +165,7 @@ impl Kaniko {
     async fn live(
         &self,
         job: &RunJob,
+        context: &ContextAt,
         progress: &Progress,
         names: &Names,
         uid: &str,
@@ -142,7 +176,8 @@ impl Kaniko {
         let log = Log::new(progress, self.secrets());
         let life = async {
             self.start(&names.name, observed.clone(), progress).await?;
-            self.work(job, &pods, &names.name, observed.clone(), &log, progress).await
+            let context = job.context.as_ref().filter(|_| *context == ContextAt::Input);
+            self.work(context, &pods, &names.name, observed.clone(), &log, progress).await
         };
         let result = tokio::select! {
             result = life => result,
@@ -270,7 +305,7 @@ impl Kaniko {
     /// Sends the context, tells the log, and waits for the executor's end.
     async fn work(
         &self,
-        job: &RunJob,
+        context: Option<&Arc<dyn LayerSource>>,
         pods: &Api<Pod>,
         name: &str,
         observed: Receiver<Observed>,
@@ -281,7 +316,7 @@ impl Kaniko {
         let mut follower = pin!(logs::follow(pods, name, observed.clone(), log, patience));
         let mut is_told = false;
         let ending = async {
-            let _connection = match &job.context {
+            let _connection = match context {
                 Some(context) => {
                     attach::send(pods, name, context, observed.clone(), progress, patience).await?
                 }
@@ -378,7 +413,7 @@ impl RunBackend for Kaniko {
     }
 
     fn files(&self) -> RunFiles {
-        self.options.files
+        self.options.context.files()
     }
 
     fn tidied(&self) -> BoxFuture<'_, ()> {
@@ -391,19 +426,17 @@ impl RunBackend for Kaniko {
         progress: &'a Progress,
     ) -> BoxFuture<'a, Result<Descriptor, RunError>> {
         Box::pin(async move {
-            let mut attempt = 1;
-            let digest = loop {
-                match Box::pin(self.attempt(job, progress, attempt)).await {
-                    Ok(digest) => break digest,
-                    Err(error)
-                        if attempt < ATTEMPTS && End::named(error.cause).is_some_and(End::is_retried) =>
-                    {
-                        progress.restarted(&error.message);
-                        attempt += 1;
-                    }
-                    Err(error) => return Err(error),
-                }
-            };
+            let name = self.names(job, 0).name;
+            let mut delivery = Delivery::new(&self.options.context, &name, &self.removals);
+            let made = Box::pin(async {
+                let context = delivery.bring(job, progress).await?;
+                self.attempts(job, &context, progress).await
+            });
+            let made = made.await;
+            if let Err(left) = delivery.remove().await {
+                progress.log(&format!("the context {name} is left: {left}"));
+            }
+            let digest = made?;
             // A pod says its digest and no more; type and size are the registry's to tell.
             Ok(Descriptor::new(MediaType::Manifest, digest, 0))
         })

@@ -1,6 +1,6 @@
 //! Removing what was made, whatever happens: when a job ended, and when its future is dropped in the midst.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use kube::api::{DeleteParams, Preconditions};
 use tokio::{runtime::Handle, sync::watch, time::Instant};
@@ -21,6 +21,18 @@ pub(crate) struct Removals(Arc<watch::Sender<usize>>);
 impl Removals {
     pub(crate) fn none() -> Self {
         Self(Arc::new(watch::Sender::new(0)))
+    }
+
+    /// Has something removed by a task of its own; nobody is left who could be told how that ends.
+    pub(crate) fn begin(&self, removal: impl Future + Send + 'static) {
+        // Without a runtime nobody can be asked; the pod's deadline and `ocib run-pods` remain.
+        let Ok(runtime) = Handle::try_current() else { return };
+        let count = Arc::clone(&self.0);
+        count.send_modify(|count| *count += 1);
+        runtime.spawn(async move {
+            removal.await;
+            count.send_modify(|count| *count -= 1);
+        });
     }
 
     /// Waits until none is under way.
@@ -87,16 +99,9 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let Some(objects) = self.objects.take() else { return };
-        // Without a runtime nobody can be asked; the pod's deadline and `ocib run-pods` remain.
-        let Ok(runtime) = Handle::try_current() else { return };
-        let count = Arc::clone(&self.removals.0);
-        count.send_modify(|count| *count += 1);
-        runtime.spawn(async move {
-            // Nobody is left who could be told.
-            let _ = objects.remove().await;
-            count.send_modify(|count| *count -= 1);
-        });
+        if let Some(objects) = self.objects.take() {
+            self.removals.begin(async move { objects.remove().await });
+        }
     }
 }
 

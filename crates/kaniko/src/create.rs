@@ -23,59 +23,47 @@ use crate::{
 
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Creates the pod, and returns its uid. An answer that is lost, or an "already exists" after one, is no
-/// reason to make another: names are ours alone, so the label of this run tells whether the pod that is
-/// there is ours.
-pub(crate) async fn create(
-    cluster: &Cluster,
-    names: &Names,
-    pod: &Value,
-    patience: &Patience,
-) -> Result<String, RunError> {
-    let begun = Instant::now();
-    loop {
-        let refused = match timed(REQUEST, post(cluster, names, pod)).await {
-            Ok(pod) => return Ok(pod.metadata.uid.unwrap_or_default()),
-            Err(refused @ Refused::Passing(_)) => refused,
-            Err(refused) if refused.is_conflict() => refused,
-            Err(refused) => return Err(refused.error()),
-        };
-        match timed(REQUEST, cluster.pods(&names.namespace).get_opt(&names.name)).await {
-            Ok(Some(pod)) if is_ours(&pod, names) => return Ok(pod.metadata.uid.unwrap_or_default()),
-            Ok(Some(_)) => return Err(End::NameTaken.error(&names.name)),
-            // A conflict that is not about the name: of a quota, for one.
-            Ok(None) | Err(Refused::Passing(_)) => {}
-            Err(refused) => return Err(refused.error()),
-        }
-        if begun.elapsed() > patience.api {
-            return Err(match refused {
-                Refused::Status { message, .. } => End::Unreachable.error(message),
-                refused => refused.error(),
-            });
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
+/// A pod that is to be made.
+pub(crate) struct Creation<'a> {
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) names: &'a Names,
+    pub(crate) pod: &'a Value,
+    pub(crate) patience: &'a Patience,
+    /// Whether such a pod could be made before: a server that forbids it now may just have been started anew.
+    pub(crate) is_again: bool,
 }
 
-/// The same where a pod was made before: a server that forbids it now may just have been started anew.
-pub(crate) async fn create_again(
-    cluster: &Cluster,
-    names: &Names,
-    pod: &Value,
-    patience: &Patience,
-) -> Result<String, RunError> {
-    let begun = Instant::now();
-    loop {
-        match create(cluster, names, pod, patience).await {
-            Err(error) if is_denial(&error) && begun.elapsed() < patience.api => {}
-            made => return made,
+impl Creation<'_> {
+    /// Creates the pod, and returns its uid. An answer that is lost, or an "already exists" after one, is no
+    /// reason to make another: names are ours alone, so the label of this run tells whether the pod that is
+    /// there is ours.
+    pub(crate) async fn create(&self) -> Result<String, RunError> {
+        let Self { cluster, names, .. } = self;
+        let may_pass = |refused: &Refused| refused.is_passing() || self.is_again && refused.is_denial();
+        let begun = Instant::now();
+        loop {
+            let refused = match timed(REQUEST, post(cluster, names, self.pod)).await {
+                Ok(pod) => return Ok(pod.metadata.uid.unwrap_or_default()),
+                Err(refused) if may_pass(&refused) || refused.is_conflict() => refused,
+                Err(refused) => return Err(refused.error()),
+            };
+            match timed(REQUEST, cluster.pods(&names.namespace).get_opt(&names.name)).await {
+                Ok(Some(pod)) if is_ours(&pod, names) => return Ok(pod.metadata.uid.unwrap_or_default()),
+                Ok(Some(_)) => return Err(End::NameTaken.error(&names.name)),
+                // A conflict that is not about the name: of a quota, for one.
+                Ok(None) => {}
+                Err(refused) if may_pass(&refused) => {}
+                Err(refused) => return Err(refused.error()),
+            }
+            if begun.elapsed() > self.patience.api {
+                return Err(match refused {
+                    Refused::Status { message, code: 409 } => End::Unreachable.error(message),
+                    refused => refused.error(),
+                });
+            }
+            tokio::time::sleep(PAUSE).await;
         }
-        tokio::time::sleep(PAUSE).await;
     }
-}
-
-fn is_denial(error: &RunError) -> bool {
-    [End::Forbidden.cause(), End::Unauthenticated.cause()].contains(&error.cause)
 }
 
 /// The pod is sent as it is: fields of a patch that this program does not know reach the server, which

@@ -82,7 +82,7 @@ ends! {
         "run the build again: each build has names of its own";
     Patch "run-pod-patch" Input
         "the pod patch cannot be applied"
-        "write it as a strategic merge patch of a Pod, in JSON, without lists where the pod has objects";
+        "write it as a strategic merge patch of a Pod, in YAML or JSON, without lists where the pod has objects";
     DockerfileTooLarge "run-dockerfile-too-large" Input
         "the delegated Dockerfile is too large for the pod's annotations"
         "move long scripts into files of the context that RUN starts";
@@ -167,6 +167,12 @@ ends! {
     ContextStalled "run-context-stalled" Backend
         "the executor stopped taking the context"
         "check the node's disk and the API server's load, or use --run-context registry";
+    ContextPut "run-context-put" Backend
+        "the context cannot be put where the pods shall read it"
+        "let ocib write and remove there, or send files by the registry: --run-context registry";
+    ContextRead "run-context-read" Input
+        "the executor cannot read the context where it was put"
+        "let the pods read there (--run-service-account), or send files by the registry: --run-context registry";
     Source "run-context-source" Input
         "the context cannot be read"
         "leave the files alone while the build runs, and make them readable";
@@ -274,6 +280,7 @@ const WORDS: &[(&[&str], End)] = &[
     (&["error checking push permissions"], End::Push),
     (&["exec format error"], End::Architecture),
     (&["error resolving source context", "unexpected EOF"], End::ContextCut),
+    (&["error resolving source context"], End::ContextRead),
     (&["waiting for process to exit: exit status"], End::Command),
     (&["waiting for process to exit: signal"], End::CommandKilled),
 ];

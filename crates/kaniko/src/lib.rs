@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  RunJob ── pod (pure) ──▶ create ──▶ watch ─┬─ waiting too long, refused, lost ──▶ an End, by name
-//!                                             ├─ attach: the context, if the job has one
+//!     └─ context: a volume, a bucket          ├─ or attach: the context
 //!                                             ├─ logs: told as progress, never believed
 //!                                             └─ the executor's own end ──▶ digest or End
 //!                                                                            then the pod is removed
@@ -22,23 +22,30 @@
 
 mod attach;
 mod backend;
+mod claim;
 mod cleanup;
 mod cluster;
+mod context;
 mod create;
 mod credentials;
+mod delivery;
 mod ends;
 mod logs;
 mod options;
 mod patch;
 mod pod;
 pub mod preflight;
+mod quota;
 pub mod run_pods;
 mod state;
 mod verdict;
 mod watch;
 
 pub use backend::Kaniko;
+pub use claim::Claim;
 pub use cluster::{Access, Cluster};
+pub use context::{ContextAt, ContextError, ContextStore, ContextUrl, ContextWay, PackedContext};
 pub use ends::End;
 pub use options::{DEFAULT_IMAGE, Options, Patience, RegistryAccess, Toleration};
+pub use patch::pod_patch;
 pub use pod::{Names, Owner, pod};

@@ -2,8 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use ocib_image::{Reference, RunFiles, Secret};
+use ocib_image::{Reference, Secret};
 use serde_json::Value;
+
+use crate::context::ContextWay;
 
 /// The maintained fork of Kaniko, whose flags are a superset of those used here.
 pub const DEFAULT_IMAGE: &str = "ghcr.io/osscontainertools/kaniko:v1.28.3";
@@ -22,7 +24,7 @@ pub struct Options {
     /// The service account of the pod. Its token is only mounted if one is named.
     pub service_account: Option<String>,
     /// How the files that a job copies get there.
-    pub files: RunFiles,
+    pub context: ContextWay,
     /// What the container asks for besides what is computed, such as `cpu` → `2`.
     pub requests: BTreeMap<String, String>,
     /// What the container may use at most.
@@ -148,7 +150,7 @@ impl Default for Options {
             pull_secrets: Vec::new(),
             registry: RegistryAccess::default(),
             service_account: None,
-            files: RunFiles::default(),
+            context: ContextWay::default(),
             requests: BTreeMap::new(),
             limits: BTreeMap::new(),
             node_selector: BTreeMap::new(),

@@ -15,6 +15,27 @@ const KEYS: [(&str, &str); 9] = [
     ("ownerReferences", "uid"),
 ];
 
+/// Reads a strategic merge patch of a pod out of a file in YAML or JSON (which is YAML, too).
+///
+/// ```
+/// let patch = ocib_kaniko::pod_patch(b"spec:\n  priorityClassName: builds\n").unwrap();
+/// assert_eq!(patch["spec"]["priorityClassName"], "builds");
+/// ```
+///
+/// # Errors
+/// What is wrong with the file, and where in it.
+pub fn pod_patch(file: &[u8]) -> Result<Value, String> {
+    // `no` is a word, but 0644 is a mode, as kubectl reads it.
+    let options =
+        serde_saphyr::options! { strict_booleans: true, legacy_octal_numbers: true, with_snippet: false };
+    let read: Value =
+        serde_saphyr::from_slice_with_options(file, options).map_err(|error| error.to_string())?;
+    match read {
+        Value::Object(_) => Ok(read),
+        _ => Err("expected an object".to_owned()),
+    }
+}
+
 /// `target` with `patch` merged into it: objects field by field, named elements of lists one by one, other
 /// values replaced; null removes, and so does an element with `$patch: delete`.
 pub(crate) fn merged(mut target: Value, patch: &Value) -> Result<Value, String> {
@@ -128,6 +149,31 @@ mod tests {
             },
         });
         assert_eq!(merged(pod, &patch), Ok(expected));
+    }
+
+    #[test]
+    fn yaml_says_the_same_as_json() {
+        let json = r#"{"spec": {"priorityClassName": "no", "containers": [{"name": "kaniko", "env": [
+            {"name": "A", "value": "1"}, {"name": "B", "$patch": "delete"}], "resources": null}], "hostNetwork": true}}"#;
+        let yaml = "# A comment.\n---\nspec:\n  priorityClassName: no\n  containers:\n  - name: kaniko\n    env:\n    \
+            - {name: A, value: \"1\"}\n    - name: B\n      $patch: delete\n    resources: null\n  hostNetwork: true\n";
+        assert_eq!(pod_patch(yaml.as_bytes()), pod_patch(json.as_bytes()));
+        assert_eq!(pod_patch(json.as_bytes()).unwrap(), serde_json::from_str::<Value>(json).unwrap());
+    }
+
+    #[test]
+    fn says_what_is_no_patch() {
+        for (text, expected) in [("- a\n", "expected an object"), ("", "expected an object")] {
+            assert_eq!(pod_patch(text.as_bytes()), Err(expected.to_owned()), "{text}");
+        }
+        for (text, says) in [
+            ("spec: {a: 1\n", "line 1"),
+            ("spec:\n  a: 1\n  a: 2\n", "line 3"),
+            ("a: 1\n---\nb: 2\n", "line"),
+        ] {
+            let error = pod_patch(text.as_bytes()).unwrap_err();
+            assert!(error.contains(says) && !error.contains('\n'), "{text:?}: {error}");
+        }
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! The pod of a job: a pure function of the job and the options.
 
+use std::collections::BTreeMap;
+
 use ocib_image::{Platform, RunError, RunJob};
 use serde_json::{Map, Value, json};
 
 use crate::{
+    claim::ARCHIVE,
+    context::{ContextAt, ContextUrl},
     ends::End,
     options::{Options, RegistryAccess, Toleration},
     patch,
@@ -24,6 +28,8 @@ const CA_BUNDLE: &str = "io.github.ocib/ca-bundle";
 const ANNOTATIONS_BYTES_MAX: usize = 256 << 10;
 /// Where the executor finds what the pod brings. Kaniko leaves mounts out of images, and `/kaniko` anyway.
 const JOB_DIRECTORY: &str = "/kaniko/ocib";
+/// Where it finds a context that lies on a volume.
+const CONTEXT_DIRECTORY: &str = "/kaniko/ocib-context";
 /// What `chown`, `chmod`, package managers and unpacking layers with any owner, mode or file capability
 /// need. Without the first five Kaniko itself fails; all are of Pod Security's level `baseline`.
 const CAPABILITIES: [&str; 11] = [
@@ -66,8 +72,9 @@ pub struct Owner {
     pub uid: String,
 }
 
-/// The pod that builds `job`, as JSON. Fails if the Dockerfile is too large or a patch does not fit.
-pub fn pod(job: &RunJob, options: &Options, names: &Names) -> Result<Value, RunError> {
+/// The pod that builds `job`, whose context is at `context`, as JSON. Fails if the Dockerfile is too large or a
+/// patch does not fit.
+pub fn pod(job: &RunJob, context: &ContextAt, options: &Options, names: &Names) -> Result<Value, RunError> {
     let annotations = annotations(job, options)?;
     let mut metadata = json!({
         "name": names.name,
@@ -83,7 +90,7 @@ pub fn pod(job: &RunJob, options: &Options, names: &Names) -> Result<Value, RunE
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": metadata,
-        "spec": spec(job, options, names),
+        "spec": spec(job, context, options, names),
     });
     let pod = match &options.patch {
         Some(patch) => patch::merged(pod, patch).map_err(|why| End::Patch.error(why))?,
@@ -139,8 +146,9 @@ fn annotations(job: &RunJob, options: &Options) -> Result<Value, RunError> {
     Ok(annotations.into())
 }
 
-fn spec(job: &RunJob, options: &Options, names: &Names) -> Value {
-    let (volumes, mounts) = volumes(options, names);
+fn spec(job: &RunJob, context: &ContextAt, options: &Options, names: &Names) -> Value {
+    let (volumes, mounts) = volumes(context, options, names);
+    let has_input = *context == ContextAt::Input;
     let mut spec = json!({
         "restartPolicy": "Never",
         "activeDeadlineSeconds": options.patience.deadline.as_secs().max(1),
@@ -152,11 +160,11 @@ fn spec(job: &RunJob, options: &Options, names: &Names) -> Value {
         "containers": [{
             "name": CONTAINER,
             "image": options.image,
-            "args": arguments(job, options),
-            "stdin": job.context.is_some(),
-            "stdinOnce": job.context.is_some(),
+            "args": arguments(job, context, options),
+            "stdin": has_input,
+            "stdinOnce": has_input,
             "tty": false,
-            "resources": { "requests": requests(job, options), "limits": options.limits },
+            "resources": { "requests": requests(job.disk_bytes, options), "limits": options.limits },
             "securityContext": {
                 "allowPrivilegeEscalation": false,
                 "capabilities": { "drop": ["ALL"], "add": CAPABILITIES },
@@ -168,6 +176,12 @@ fn spec(job: &RunJob, options: &Options, names: &Names) -> Value {
         }],
         "volumes": volumes,
     });
+    if let ContextAt::Url(ContextUrl { environment, .. }) = context
+        && !environment.is_empty()
+    {
+        let variable = |(name, value): &(String, String)| json!({ "name": name, "value": value });
+        spec["containers"][0]["env"] = environment.iter().map(variable).collect();
+    }
     if let Some(account) = &options.service_account {
         spec["serviceAccountName"] = account.as_str().into();
     }
@@ -209,18 +223,18 @@ fn node_selector(platform: &Platform, options: &Options) -> Value {
 }
 
 /// What is asked for: disk for all that is unpacked and, a quarter more, what Kaniko keeps of it.
-fn requests(job: &RunJob, options: &Options) -> Value {
-    let disk_bytes = job.disk_bytes + job.disk_bytes / 4 + DISK_HEADROOM_BYTES;
+pub(crate) fn requests(disk_bytes: u64, options: &Options) -> BTreeMap<String, String> {
+    let disk_bytes = disk_bytes + disk_bytes / 4 + DISK_HEADROOM_BYTES;
     let mut requests = options.requests.clone();
     requests
         .entry("ephemeral-storage".to_owned())
         .or_insert_with(|| format!("{}Mi", disk_bytes.div_ceil(1 << 20)));
-    json!(requests)
+    requests
 }
 
 /// What the pod brings. Everything is mounted below `/kaniko`: files that a RUN writes below any other
 /// mount would silently be missing in the image.
-fn volumes(options: &Options, names: &Names) -> (Vec<Value>, Vec<Value>) {
+fn volumes(context: &ContextAt, options: &Options, names: &Names) -> (Vec<Value>, Vec<Value>) {
     let field = |path: &str, annotation: &str| {
         let annotation = format!("metadata.annotations['{annotation}']");
         json!({ "path": path, "fieldRef": { "fieldPath": annotation } })
@@ -235,6 +249,12 @@ fn volumes(options: &Options, names: &Names) -> (Vec<Value>, Vec<Value>) {
         }));
     }
     let mut volumes = vec![json!({ "name": "job", "downwardAPI": { "items": items } })];
+    if let ContextAt::Volume { claim, directory } = context {
+        volumes.push(json!({ "name": "context", "persistentVolumeClaim": { "claimName": claim } }));
+        mounts.push(json!({
+            "name": "context", "mountPath": CONTEXT_DIRECTORY, "subPath": directory, "readOnly": true,
+        }));
+    }
     let secret = match &options.registry {
         RegistryAccess::Ambient => None,
         RegistryAccess::Named(name) => Some(name),
@@ -250,10 +270,12 @@ fn volumes(options: &Options, names: &Names) -> (Vec<Value>, Vec<Value>) {
     (volumes, mounts)
 }
 
-fn arguments(job: &RunJob, options: &Options) -> Vec<String> {
-    let context = match &job.context {
-        Some(_) => "tar://stdin".to_owned(),
-        None => format!("dir://{JOB_DIRECTORY}"),
+fn arguments(job: &RunJob, context: &ContextAt, options: &Options) -> Vec<String> {
+    let context = match context {
+        ContextAt::Nowhere => format!("dir://{JOB_DIRECTORY}"),
+        ContextAt::Input => "tar://stdin".to_owned(),
+        ContextAt::Volume { .. } => format!("tar://{CONTEXT_DIRECTORY}/{ARCHIVE}"),
+        ContextAt::Url(ContextUrl { url, .. }) => url.clone(),
     };
     let mut arguments = vec![
         format!("--dockerfile={JOB_DIRECTORY}/Dockerfile"),

@@ -4,19 +4,22 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::{
     authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
-    core::v1::{Namespace, Node, ResourceQuota, Secret, ServiceAccount},
+    core::v1::{LimitRange, Namespace, Node, PersistentVolumeClaim, ResourceQuota, Secret, ServiceAccount},
 };
 use kube::{
     Api,
     api::{ListParams, PostParams},
 };
-use ocib_image::{Platform, RunFiles};
+use ocib_image::Platform;
 
 use crate::{
+    claim::Claim,
     cluster::{Cluster, REQUEST, Refused, timed},
+    context::ContextWay,
     ends::End,
     options::{Options, RegistryAccess},
     pod::architecture,
+    quota::{self, Judged},
 };
 
 /// One thing that was looked at.
@@ -84,8 +87,9 @@ pub async fn check(cluster: &Cluster, options: &Options, platforms: &[Platform])
     findings.extend(rights(cluster, options, namespace).await);
     findings.push(pod_security(cluster, namespace).await);
     findings.extend(nodes(cluster, platforms).await);
-    findings.extend(quotas(cluster, namespace).await);
+    findings.extend(quotas(cluster, options, namespace).await);
     findings.extend(named(cluster, options, namespace).await);
+    findings.extend(context(cluster, options, namespace).await);
     findings
 }
 
@@ -111,7 +115,7 @@ async fn rights(cluster: &Cluster, options: &Options, namespace: &str) -> Vec<Fi
     for (resource, subresource, verb, need) in RIGHTS {
         let is_needed = match need {
             Need::Always | Need::Explaining => true,
-            Need::Attach => options.files == RunFiles::Context,
+            Need::Attach => matches!(options.context, ContextWay::Attach),
             Need::Secret => matches!(options.registry, RegistryAccess::Shared { .. }),
         };
         if !is_needed {
@@ -208,30 +212,64 @@ async fn nodes(cluster: &Cluster, platforms: &[Platform]) -> Vec<Finding> {
     wanted.iter().map(find).collect()
 }
 
-async fn quotas(cluster: &Cluster, namespace: &str) -> Vec<Finding> {
+async fn quotas(cluster: &Cluster, options: &Options, namespace: &str) -> Vec<Finding> {
     let quotas: Api<ResourceQuota> = Api::namespaced(cluster.client.clone(), namespace);
     let what = format!("quotas of {namespace}");
-    let listed = match timed(REQUEST, quotas.list(&ListParams::default())).await {
+    let quotas = match timed(REQUEST, quotas.list(&ListParams::default())).await {
         Ok(listed) => listed.items,
         Err(refused) => return vec![unknown(what, refused.error().message)],
     };
-    let full = listed.iter().flat_map(|quota| {
-        let status = quota.status.clone().unwrap_or_default();
-        let (hard, used) = (status.hard.unwrap_or_default(), status.used.unwrap_or_default());
-        let name = quota.metadata.name.clone().unwrap_or_default();
-        hard.into_iter().filter_map(move |(resource, hard)| {
-            let is_counted = matches!(resource.as_str(), "pods" | "count/pods");
-            let number = |text: &str| text.parse::<u64>().ok();
-            let used = used.get(&resource)?;
-            let is_full = is_counted && number(&used.0)? >= number(&hard.0)?;
-            is_full.then(|| format!("{name}: {resource} {} of {}", used.0, hard.0))
-        })
-    });
-    let full: Vec<String> = full.collect();
-    match (full.is_empty(), listed.len()) {
-        (true, 0) => vec![good(what, "none")],
-        (true, count) => vec![good(what, format!("{count}, with room for pods"))],
-        (false, _) => vec![bad(what, End::Quota, full.join(", "))],
+    let ranges: Api<LimitRange> = Api::namespaced(cluster.client.clone(), namespace);
+    let ranges = timed(REQUEST, ranges.list(&ListParams::default())).await;
+    let known = ranges.as_ref().map(|listed| listed.items.as_slice()).unwrap_or_default();
+    vec![match quota::judge(options, &quotas, known) {
+        Judged::Fits if quotas.is_empty() => good(what, "none"),
+        Judged::Fits => good(what, format!("{}, with room for a pod", quotas.len())),
+        Judged::Refused(why) if ranges.is_err() && why.iter().all(|why| why.ends_with("must be named")) => {
+            unknown(what, format!("{}, unless a LimitRange does, and those cannot be read", why.join(", ")))
+        }
+        Judged::Refused(why) => bad(what, End::Quota, why.join(", ")),
+    }]
+}
+
+/// Where contexts are put, if that is neither the registry nor the pod itself.
+async fn context(cluster: &Cluster, options: &Options, namespace: &str) -> Vec<Finding> {
+    let put = |what: String, checked: Result<String, ocib_image::PlaceError>| match checked {
+        Ok(seen) => good(what, seen),
+        Err(error) => bad(what, End::ContextPut, error.to_string()),
+    };
+    match &options.context {
+        ContextWay::Registry | ContextWay::Attach => Vec::new(),
+        ContextWay::Store(store) => vec![put("place of contexts".to_owned(), store.check().await)],
+        ContextWay::Claim(claim) => {
+            let seen = format!("{} takes files", claim.directory().display());
+            let checked = claim.check().await.map(|()| seen);
+            vec![
+                volume(cluster, claim, namespace).await,
+                put(format!("volume of the claim {} here", claim.name()), checked),
+            ]
+        }
+    }
+}
+
+/// Whether pods on any node can mount the claim while this program does.
+async fn volume(cluster: &Cluster, claim: &Claim, namespace: &str) -> Finding {
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(cluster.client.clone(), namespace);
+    let what = format!("persistent volume claim {namespace}/{}", claim.name());
+    let found = match timed(REQUEST, claims.get(claim.name())).await {
+        Ok(found) => found,
+        Err(refused) if refused.is_not_found() => return bad(what, End::Volume, "it does not exist"),
+        Err(refused) => return unknown(what, refused.error().message),
+    };
+    let modes = found.spec.and_then(|spec| spec.access_modes).unwrap_or_default();
+    let has = |mode: &str| modes.iter().any(|known| known == mode);
+    match () {
+        () if has("ReadWriteMany") => good(what, "ReadWriteMany: pods of every node can mount it"),
+        () if has("ReadWriteOnce") => unknown(
+            what,
+            "ReadWriteOnce: only pods on the node that ocib runs on can mount it; ReadWriteMany is needed for others",
+        ),
+        () => bad(what, End::Volume, format!("{}, expected ReadWriteMany", modes.join(", "))),
     }
 }
 

@@ -77,7 +77,7 @@ fn by_container(ended: &Ended) -> Option<RunError> {
 }
 
 /// Signs in what the executor says last, in the order in which they are looked for.
-const SIGNS: [(&[&str], End); 13] = [
+const SIGNS: [(&[&str], End); 14] = [
     (&["error pushing image"], End::Push),
     (&["error checking push permissions"], End::Push),
     (&["checking push permission for"], End::Push),
@@ -85,6 +85,7 @@ const SIGNS: [(&[&str], End); 13] = [
     (&["no space left on device"], End::DiskFull),
     (&["gzip: invalid header"], End::ContextCut),
     (&["unexpected EOF", "context"], End::ContextCut),
+    (&["error resolving source context"], End::ContextRead),
     (&["waiting for process to exit: exit status"], End::Command),
     (&["waiting for process to exit: signal"], End::CommandKilled),
     (&["operation not permitted"], End::Capability),
@@ -188,6 +189,7 @@ mod tests {
             (1, "error building image: chown /a: operation not permitted", "run-capability"),
             (1, "error building image: fork/exec /bin/sh: exec format error", "run-exec-format"),
             (1, "Error: error resolving source context: unexpected EOF", "run-context-cut"),
+            (1, "Error: error resolving source context: operation error S3: GetObject", "run-context-read"),
             (1, "Error: unknown flag: --compressed-caching", "run-executor"),
             (137, "", "run-killed"),
         ] {

@@ -7,11 +7,12 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::Arc,
     time::Duration,
 };
 
 use ocib_image::{Credential, Digest, Platform, RunJob, Secret};
-use ocib_kaniko::{Names, Options, Owner, Patience, RegistryAccess, pod};
+use ocib_kaniko::{ContextAt, ContextUrl, Names, Options, Owner, Patience, RegistryAccess, pod};
 use ocib_testkit::{checkout, file_layer, run_command};
 use serde_json::json;
 
@@ -27,6 +28,7 @@ fn job() -> RunJob {
         platform: Platform::linux_amd64(),
         destination: "registry.example/team/app:run-0123".parse().unwrap(),
         context: None,
+        secrets: Vec::new(),
         disk_bytes: 4 << 30,
     }
 }
@@ -72,20 +74,35 @@ fn pods() {
     let credential = Credential::Basic { user: "ci".to_owned(), password: Secret::new("never seen") };
     let owner = Some(Owner { name: "ci-job".to_owned(), uid: "1-2-3".to_owned() });
     let source = file_layer("a", Vec::new(), ocib_image::Compression::Auto).source;
-    let arm =
-        |job: RunJob| RunJob { platform: "linux/arm/v7".parse().unwrap(), context: Some(source), ..job };
-    for (name, job, options, names) in [
-        ("plain", job(), Options::default(), names()),
-        ("everything", job(), everything(), Names { owner, ..names() }),
+    let with_context = |job: RunJob| RunJob { context: Some(Arc::clone(&source)), ..job };
+    let arm = |job: RunJob| RunJob { platform: "linux/arm/v7".parse().unwrap(), ..with_context(job) };
+    let volume = ContextAt::Volume { claim: "work".to_owned(), directory: "ci/ocib-0123".to_owned() };
+    let bucket = ContextAt::Url(ContextUrl {
+        url: "s3://contexts/ci/ocib-0123.tar.gz".to_owned(),
+        environment: vec![("AWS_REGION".to_owned(), "eu-central-1".to_owned())],
+    });
+    for (name, job, context, options, names) in [
+        ("plain", job(), ContextAt::Nowhere, Options::default(), names()),
+        ("everything", job(), ContextAt::Nowhere, everything(), Names { owner, ..names() }),
         (
             "context",
             arm(job()),
+            ContextAt::Input,
             Options { registry: RegistryAccess::Named("login".to_owned()), ..Options::default() },
+            names(),
+        ),
+        ("volume", with_context(job()), volume, Options::default(), names()),
+        (
+            "bucket",
+            with_context(job()),
+            bucket,
+            Options { service_account: Some("reader".to_owned()), ..Options::default() },
             names(),
         ),
         (
             "shared",
             job(),
+            ContextAt::Nowhere,
             Options {
                 registry: RegistryAccess::shared([("registry.example", &credential)]),
                 ..Options::default()
@@ -93,7 +110,7 @@ fn pods() {
             names(),
         ),
     ] {
-        let made = format!("{:#}\n", pod(&job, &options, &names).unwrap());
+        let made = format!("{:#}\n", pod(&job, &context, &options, &names).unwrap());
         let file = directory().join(format!("{name}.json"));
         if std::env::var_os("OCIB_UPDATE_GOLDEN").is_some() {
             fs::write(&file, &made).unwrap();

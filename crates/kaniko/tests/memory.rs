@@ -2,17 +2,11 @@
 //! server's memory does not count. Prints what it measured.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that prints a figure")]
 
-use std::{
-    fs,
-    io::{self, Write},
-    path::Path,
-    process::Command,
-    sync::Arc,
-};
+use std::{fs, path::Path, process::Command};
 
-use ocib_image::{Digest, LayerError, LayerSource, Platform, Progress, RunBackend as _, RunFiles, RunJob};
-use ocib_kaniko::{Access, Cluster, Kaniko, Options};
-use ocib_testkit::{KubeFake, KubeOptions, KubeStep, Noise, Stdin, is_full};
+use ocib_image::{Digest, Platform, Progress, RunBackend as _, RunJob};
+use ocib_kaniko::{Access, Cluster, ContextWay, Kaniko, Options};
+use ocib_testkit::{KubeFake, KubeOptions, KubeStep, Stdin, is_full, noise_source};
 
 /// What may be resident at most.
 const RSS_MIB_MAX: u64 = 96;
@@ -56,7 +50,7 @@ fn send(kubeconfig: &Path, bytes: u64) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let access = Access { kubeconfig: Some(kubeconfig.to_owned()), context: None };
-        let options = Options { files: RunFiles::Context, ..Options::default() };
+        let options = Options { context: ContextWay::Attach, ..Options::default() };
         let backend = Kaniko::new(Cluster::connect(&access).await.unwrap(), options);
         let job = RunJob {
             key: Digest::of(b"large"),
@@ -65,7 +59,8 @@ fn send(kubeconfig: &Path, bytes: u64) {
             lines: vec![1, 2],
             platform: Platform::linux_amd64(),
             destination: "127.0.0.1:1/large:run".parse().unwrap(),
-            context: Some(Arc::new(Bytes(bytes))),
+            context: Some(noise_source(bytes)),
+            secrets: Vec::new(),
             disk_bytes: bytes,
         };
         backend.run(&job, &Progress::unwatched()).await.unwrap();
@@ -74,22 +69,4 @@ fn send(kubeconfig: &Path, bytes: u64) {
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     let kib: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
     println!("{}", kib.div_ceil(1024));
-}
-
-/// So many bytes that do not compress.
-#[derive(Debug)]
-struct Bytes(u64);
-
-impl LayerSource for Bytes {
-    fn write(&self, out: &mut dyn Write) -> Result<(), LayerError> {
-        io::copy(&mut Noise::new(1, self.0), out).map(drop).map_err(LayerError::Output)
-    }
-
-    fn bytes(&self) -> Option<u64> {
-        Some(self.0)
-    }
-
-    fn sample(&self, _: &mut dyn FnMut(&[u8])) -> Result<(), LayerError> {
-        Ok(())
-    }
 }

@@ -5,16 +5,17 @@
 //! removed by name.
 
 use std::{
+    ffi::OsString,
     fs,
     path::{Path, PathBuf},
     process::Stdio,
 };
 
-use ocib_image::{RunError, RunErrorKind, RunJob};
+use ocib_image::{RunError, RunJob, RunSecret, RunSecretSource};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::{LocalOptions, Tool};
+use crate::{LocalOptions, Tool, cause::NO_SCRATCH};
 
 /// A directory for one job. Dropping it removes it with all that is in it.
 #[derive(Debug)]
@@ -22,26 +23,37 @@ pub(crate) struct Workspace<'a> {
     options: &'a LocalOptions,
     job: &'a RunJob,
     dir: Option<TempDir>,
+    /// Where podman keeps locks and sockets, if that has to be elsewhere.
+    short: Option<TempDir>,
 }
+
+/// Podman refuses a longer path for its locks and sockets (`specified runroot is longer than 50 characters`).
+const RUN_ROOT_BYTES_MAX: usize = 50;
 
 impl<'a> Workspace<'a> {
     pub(crate) fn new(options: &'a LocalOptions, job: &'a RunJob) -> Result<Self, RunError> {
         let failed = |error: std::io::Error| {
             let scratch = options.scratch.display();
-            RunError::new(
-                RunErrorKind::Input,
-                "run-no-scratch",
-                format!("{} needs room on a disk, and {scratch} cannot be written to", options.tool.name()),
-                "name a directory with --scratch-dir",
-            )
-            .because(error)
+            let tool = options.tool.name();
+            NO_SCRATCH
+                .error(format!("{tool} needs room on a disk, and {scratch} cannot be written to"))
+                .because(error)
         };
         let dir = TempDir::with_prefix_in("ocib-run-", &options.scratch).map_err(failed)?;
         for name in ["context", "tmp"] {
             fs::create_dir(dir.path().join(name)).map_err(failed)?;
         }
         fs::write(dir.path().join("Dockerfile"), &job.dockerfile).map_err(failed)?;
-        Ok(Self { options, job, dir: Some(dir) })
+        let is_long = dir.path().join("runroot").as_os_str().len() > RUN_ROOT_BYTES_MAX;
+        let short = match options.tool == Tool::Podman && is_long {
+            true => Some(TempDir::with_prefix("ocib-run-").map_err(failed)?),
+            false => None,
+        };
+        Ok(Self { options, job, dir: Some(dir), short })
+    }
+
+    fn run_root(&self) -> PathBuf {
+        self.short.as_ref().map_or_else(|| self.path("runroot"), |short| short.path().to_owned())
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -57,12 +69,16 @@ impl<'a> Workspace<'a> {
         let destination = self.job.destination.to_string();
         command.arg("build");
         if self.options.tool == Tool::Docker {
-            command.args(["--progress", "plain"]);
+            // The old builder of docker below 23 knows neither mounts nor progress.
+            command.args(["--progress", "plain"]).env("DOCKER_BUILDKIT", "1");
         } else {
             // A layer for each instruction, as BuildKit has them.
             command.args(["--layers", "--isolation", &self.options.isolation]);
             command.args(["--pull-always", "--format", "oci"]);
             self.registry(&mut command);
+        }
+        for secret in &self.job.secrets {
+            command.args(lent(secret));
         }
         command.args(["--platform", &self.job.platform.to_string()]);
         command.arg("--file").arg(self.path("Dockerfile"));
@@ -102,7 +118,7 @@ impl<'a> Workspace<'a> {
         let mut command = Command::new(&self.options.program);
         command.stdin(Stdio::null());
         if self.options.tool != Tool::Docker {
-            command.arg("--root").arg(self.path("root")).arg("--runroot").arg(self.path("runroot"));
+            command.arg("--root").arg(self.path("root")).arg("--runroot").arg(self.run_root());
             command.args(["--storage-driver", &self.options.storage_driver]);
             command.env("TMPDIR", self.path("tmp"));
         }
@@ -127,15 +143,41 @@ impl<'a> Workspace<'a> {
     }
 }
 
+/// What lends a secret: where it is, never what it is.
+fn lent(secret: &RunSecret) -> [OsString; 2] {
+    let id = &secret.id;
+    let joined = |start: String, paths: &[PathBuf]| {
+        let mut text = OsString::from(start);
+        for (number, path) in paths.iter().enumerate() {
+            text.push(if number > 0 { "," } else { "" });
+            text.push(path);
+        }
+        text
+    };
+    match &secret.source {
+        RunSecretSource::File(path) => {
+            ["--secret".into(), joined(format!("id={id},src="), std::slice::from_ref(path))]
+        }
+        RunSecretSource::Variable(name) => ["--secret".into(), format!("id={id},env={name}").into()],
+        RunSecretSource::Agent(paths) => ["--ssh".into(), joined(format!("{id}="), paths)],
+    }
+}
+
 impl Drop for Workspace<'_> {
     fn drop(&mut self) {
-        let Some(dir) = self.dir.take() else { return };
-        let path = dir.keep();
+        for dir in [self.dir.take(), self.short.take()].into_iter().flatten() {
+            self.remove(&dir.keep());
+        }
+    }
+}
+
+impl Workspace<'_> {
+    fn remove(&self, path: &Path) {
         // Plain removal is all that root needs; in a user namespace files belong to users that only the
         // program can remove for us.
-        if fs::remove_dir_all(&path).is_err() {
+        if fs::remove_dir_all(path).is_err() {
             let mut unshare = std::process::Command::new(&self.options.program);
-            unshare.args(["unshare", "rm", "-rf"]).arg(&path);
+            unshare.args(["unshare", "rm", "-rf"]).arg(path);
             let _ = unshare.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
         }
     }

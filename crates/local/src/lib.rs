@@ -14,19 +14,28 @@
 
 #![allow(clippy::result_large_err, reason = "an error ends the build, so its size costs nothing")]
 
+mod cause;
 mod command;
 mod outcome;
 mod process;
+mod veil;
 
 use std::{ffi::OsString, path::PathBuf};
 
 use futures_core::future::BoxFuture;
 use ocib_image::{
-    Descriptor, Digest, MediaType, Progress, RunBackend, RunError, RunErrorKind, RunFeatures, RunJob,
+    Descriptor, Digest, MediaType, Progress, RunBackend, RunDialect, RunError, RunFeatures, RunJob,
 };
 
+use cause::{NO_MANIFEST, NO_PROGRAM, NOT_STARTED};
 use command::Workspace;
 use outcome::Ended;
+use veil::Veil;
+
+pub use cause::Cause;
+
+/// The types of `RUN --mount` that the programs know.
+const MOUNTS: [&str; 5] = ["bind", "cache", "secret", "ssh", "tmpfs"];
 
 /// A program that builds images.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -107,13 +116,14 @@ impl Local {
 
     async fn build(&self, job: &RunJob, progress: &Progress) -> Result<Descriptor, RunError> {
         let workspace = Workspace::new(&self.options, job)?;
-        let built = process::run(workspace.build(), progress).await;
+        let veil = Veil::over(&job.secrets);
+        let built = process::run(workspace.build(), progress, &veil).await;
         built.map_err(|error| self.not_started(error)).and_then(|ended| outcome::of_build(job, ended))?;
-        let pushed = process::run(workspace.push(), progress).await;
+        let pushed = process::run(workspace.push(), progress, &veil).await;
         if let Some(removal) = workspace.removal() {
             // What is left here is told, but changes nothing.
             let silent = Progress::unwatched();
-            let removed = process::run(removal, &silent).await.is_ok_and(|ended| ended.is_done());
+            let removed = process::run(removal, &silent, &veil).await.is_ok_and(|ended| ended.is_done());
             if !removed {
                 progress.log(&format!("{} could not remove {}", self.options.tool.name(), job.destination));
             }
@@ -129,29 +139,20 @@ impl Local {
             None => outcome::pushed_digest(&ended.log).unwrap_or_default(),
         };
         said.trim().parse().map_err(|error| {
-            RunError::new(
-                RunErrorKind::Backend,
-                "run-no-digest",
-                format!("{} did not say which manifest it pushed: {error}", self.options.tool.name()),
-                "see what it said above; another version of it may be needed",
-            )
-            .with_log(ended.log)
+            let name = self.options.tool.name();
+            NO_MANIFEST
+                .error(format!("{name} did not say which manifest it pushed: {error}"))
+                .with_log(ended.log)
         })
     }
 
     fn not_started(&self, error: std::io::Error) -> RunError {
-        let program = self.options.program.to_string_lossy().into_owned();
-        let (message, remedy) = match error.kind() {
-            std::io::ErrorKind::NotFound => (
-                format!("there is no program {program} here"),
-                format!(
-                    "install {}, say where it is with --run-program, or choose another --run",
-                    self.options.tool.name()
-                ),
-            ),
-            _ => (format!("{program} cannot be started"), "see whether it runs by itself".to_owned()),
+        let program = self.options.program.to_string_lossy();
+        let known = match error.kind() {
+            std::io::ErrorKind::NotFound => NO_PROGRAM.error(format!("there is no program {program} here")),
+            _ => NOT_STARTED.error(format!("{program} cannot be started")),
         };
-        RunError::new(RunErrorKind::Input, "run-no-program", message, remedy).because(error)
+        known.because(error)
     }
 }
 
@@ -162,8 +163,10 @@ impl RunBackend for Local {
 
     fn features(&self) -> RunFeatures {
         match self.options.tool {
-            Tool::Buildah | Tool::Podman => RunFeatures::new(&["bind", "cache", "tmpfs"], false, false),
-            Tool::Docker => RunFeatures::new(&["bind", "cache", "tmpfs"], true, false),
+            Tool::Buildah | Tool::Podman => {
+                RunFeatures::new(&MOUNTS, false, false).in_words_of(RunDialect::Buildah)
+            }
+            Tool::Docker => RunFeatures::new(&MOUNTS, true, false),
         }
     }
 

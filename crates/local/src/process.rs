@@ -14,7 +14,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::outcome::{Ended, Tail};
+use crate::{
+    outcome::{Ended, Tail},
+    veil::Veil,
+};
 
 /// A line that is longer than this is told in pieces, so that no output fills the memory.
 const LINE_BYTES_MAX: usize = 4096;
@@ -23,7 +26,8 @@ const LINE_BYTES_MAX: usize = 4096;
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Runs `command` to its end. Dropping the future kills it and all that it started.
-pub(crate) async fn run(mut command: Command, progress: &Progress) -> io::Result<Ended> {
+/// What `veil` hides is not told.
+pub(crate) async fn run(mut command: Command, progress: &Progress, veil: &Veil) -> io::Result<Ended> {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     // A group of its own: a signal from the terminal goes to ocib alone, which ends the group as a whole.
     let mut child = command.process_group(0).kill_on_drop(true).spawn()?;
@@ -31,6 +35,7 @@ pub(crate) async fn run(mut command: Command, progress: &Progress) -> io::Result
         stdout: Lines::new(child.stdout.take()),
         stderr: Lines::new(child.stderr.take()),
         progress,
+        veil,
         tail: Tail::default(),
     };
     let mut group = Group::of(child);
@@ -61,6 +66,7 @@ struct Output<'a> {
     stdout: Lines<ChildStdout>,
     stderr: Lines<ChildStderr>,
     progress: &'a Progress,
+    veil: &'a Veil,
     tail: Tail,
 }
 
@@ -74,6 +80,7 @@ impl Output<'_> {
                 else => return Ok(()),
             };
             if let Some(line) = line {
+                let line = self.veil.drawn_over(line);
                 self.progress.log(&line);
                 self.tail.push(line);
             }
@@ -151,12 +158,13 @@ impl Drop for Group {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outcome::Step;
 
     fn run_script(script: &str) -> Ended {
         let mut command = Command::new("sh");
         command.args(["-c", script]).stdin(Stdio::null());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(run(command, &Progress::unwatched())).unwrap()
+        runtime.block_on(run(command, &Progress::unwatched(), &Veil::default())).unwrap()
     }
 
     #[test]
@@ -166,7 +174,10 @@ mod tests {
         let long = run_script("head -c 5000 /dev/zero | tr '\\0' x; echo; echo end");
         assert_eq!(long.log.iter().map(String::len).collect::<Vec<_>>(), [4096, 904, 3]);
         let exact = run_script("head -c 4096 /dev/zero | tr '\\0' x; echo; echo 'STEP 3/9: RUN'");
-        assert_eq!((exact.log.last().map(String::as_str), exact.step), (Some("STEP 3/9: RUN"), Some(3)));
+        assert_eq!(
+            (exact.log.last().map(String::as_str), exact.step),
+            (Some("STEP 3/9: RUN"), Some(Step::Line(3)))
+        );
     }
 
     #[test]

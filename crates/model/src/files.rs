@@ -68,7 +68,7 @@ impl FileKind {
     }
 }
 
-const WEIGHTS: [&str; 20] = [
+const WEIGHTS: [&str; 36] = [
     ".safetensors",
     ".gguf",
     ".ggml",
@@ -89,6 +89,22 @@ const WEIGHTS: [&str; 20] = [
     ".joblib",
     ".pkl",
     ".plan",
+    ".engine",
+    ".trt",
+    ".jit",
+    ".torchscript",
+    ".pt2",
+    ".pte",
+    ".ptl",
+    ".keras",
+    ".mlmodel",
+    ".pdmodel",
+    ".pdiparams",
+    ".pdparams",
+    ".caffemodel",
+    ".params",
+    ".nemo",
+    ".llamafile",
 ];
 const CODE: [&str; 5] = [".py", ".sh", ".ipynb", ".cpp", ".rs"];
 const DATA: [&str; 5] = [".parquet", ".arrow", ".jsonl", ".csv", ".tfrecord"];
@@ -186,6 +202,7 @@ mod tests {
         for (path, expected) in [
             ("model-00001-of-00002.safetensors", FileKind::Weight),
             ("q4/model.GGUF", FileKind::Weight),
+            ("silero_vad.jit", FileKind::Weight),
             ("config.json", FileKind::Config),
             ("model.safetensors.index.json", FileKind::Config),
             ("merges.txt", FileKind::Config),

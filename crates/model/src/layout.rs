@@ -9,6 +9,9 @@ use crate::{File, FileKind};
 pub(crate) const OWN_LAYER_BYTES: u64 = 1 << 20;
 /// Layers of large files at most. overlayfs stops near 127, and bases have some of their own.
 pub(crate) const LAYERS_MAX: usize = 96;
+/// What a layer of several files grows up to if nothing else is asked for. Layers of 2 to 8 GB are pulled in
+/// parallel and yet few; containerd gives up on a pull of 15 GB that stands still (containerd#12811).
+const LAYER_BYTES: u64 = 4_000_000_000;
 
 /// Files that share a layer, by their places in the list, in its order.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -18,11 +21,13 @@ pub(crate) struct Bundle {
 }
 
 /// Divides `files`, which are sorted by path:
-/// 1. A file of [`OWN_LAYER_BYTES`] or more has a layer of its own. With `layer_bytes`, as many
-///    neighbours of a kind share one as would fit if all were as large as the largest; and where there
-///    would be more layers than [`LAYERS_MAX`], so many that there are not.
-/// 2. The others share one layer for each kind; with `layer_bytes` as many as are needed, and a file's name
-///    says which is its own.
+/// 1. A file of [`OWN_LAYER_BYTES`] or more has a layer of its own. If `layer_bytes` are given, or there would be
+///    more layers than [`LAYERS_MAX`], neighbours of a kind share one: as many as would fit into `layer_bytes` if
+///    all were as large as the largest, and where that is too few, so many that there are not more layers.
+/// 2. The others share a layer for each kind, or as many as keep to `layer_bytes`, and a file's name says
+///    which is its own.
+///
+/// Without `layer_bytes` they are [`LAYER_BYTES`].
 pub(crate) fn divide(files: &[File], layer_bytes: Option<u64>) -> Vec<Bundle> {
     let mut large: BTreeMap<FileKind, Vec<usize>> = BTreeMap::new();
     let mut small: BTreeMap<FileKind, Vec<usize>> = BTreeMap::new();
@@ -32,26 +37,44 @@ pub(crate) fn divide(files: &[File], layer_bytes: Option<u64>) -> Vec<Bundle> {
     }
     let count: usize = large.values().map(Vec::len).sum();
     let at_least = count.div_ceil(LAYERS_MAX).max(1);
+    let is_shared = layer_bytes.is_some() || at_least > 1;
+    let layer_bytes = layer_bytes.unwrap_or(LAYER_BYTES);
     let mut bundles = Vec::new();
     // What changes most often comes last: runtimes that apply layers one by one start with the weights.
     for (kind, numbers) in large {
         let largest = numbers.iter().map(|number| files[*number].bytes).max().unwrap_or(1);
-        let fitting = layer_bytes.map_or(1, |bytes| usize::try_from(bytes / largest).unwrap_or(1));
-        let chunks = numbers.chunks(fitting.max(at_least));
+        let fitting = usize::try_from(layer_bytes / rounded(largest)).unwrap_or(usize::MAX);
+        let chunks = numbers.chunks(if is_shared { fitting.max(at_least) } else { 1 });
         bundles.extend(chunks.map(|chunk| Bundle { kind, files: chunk.to_vec() }));
     }
     for (kind, numbers) in small {
-        let total: u64 = numbers.iter().map(|number| files[*number].bytes).sum();
-        let shares = layer_bytes.map_or(1, |bytes| total.div_ceil(bytes.max(OWN_LAYER_BYTES)).max(1));
-        for share in 0..shares {
-            let is_own = |number: &&usize| name_hash(&files[**number].path) % shares == share;
-            let own: Vec<usize> = numbers.iter().filter(is_own).copied().collect();
-            if !own.is_empty() {
-                bundles.push(Bundle { kind, files: own });
-            }
-        }
+        let total = bytes_of(files, &numbers);
+        let least = total.div_ceil(layer_bytes.max(OWN_LAYER_BYTES)).max(1);
+        let all = (least..).map(|shares| by_name(files, &numbers, shares));
+        let fits = |own: &Vec<usize>| bytes_of(files, own) <= layer_bytes.max(OWN_LAYER_BYTES);
+        let own = all.into_iter().find(|all| all.iter().all(fits)).unwrap_or_default();
+        bundles.extend(own.into_iter().map(|files| Bundle { kind, files }));
     }
     bundles
+}
+
+/// A few bytes more shall not divide all files anew.
+fn rounded(bytes: u64) -> u64 {
+    let step = (bytes.checked_ilog2().map_or(1, |log| 1 << log) / 8).max(1);
+    bytes.div_ceil(step).saturating_mul(step)
+}
+
+/// `numbers` in so many parts, as their names say, without empty ones.
+fn by_name(files: &[File], numbers: &[usize], shares: u64) -> Vec<Vec<usize>> {
+    let mut parts: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+    for number in numbers {
+        parts.entry(name_hash(&files[*number].path) % shares).or_default().push(*number);
+    }
+    parts.into_values().collect()
+}
+
+fn bytes_of(files: &[File], numbers: &[usize]) -> u64 {
+    numbers.iter().map(|number| files[*number].bytes).sum()
 }
 
 /// FNV-1a, which will never change.
@@ -112,6 +135,35 @@ mod tests {
             "README.md",
         ];
         assert_eq!(shown(&all, Some(8 << 30)), by_two);
+        // Sizes that differ by a little divide them alike.
+        let mut smaller = all;
+        smaller.iter_mut().filter(|file| file.bytes == 4 << 30).for_each(|file| file.bytes -= 5000);
+        assert_eq!(shown(&smaller, Some(8 << 30)), by_two);
+    }
+
+    #[test]
+    fn no_layer_of_several_files_is_larger_than_asked() {
+        let names: Vec<String> = (0..5000).map(|number| format!("data/{number}.parquet")).collect();
+        let sizes: Vec<(&str, u64)> = names.iter().map(|name| (&**name, 1_000_000)).collect();
+        let all = files(&sizes);
+        for (asked, most, layers) in [
+            (None, 4_000_000_000, 2),
+            (Some(1_000_000_000), 1_000_000_000, 6),
+            (Some(100 << 30), 100 << 30, 1),
+        ] {
+            let bundles = divide(&all, asked);
+            assert!(bundles.iter().all(|bundle| bytes_of(&all, &bundle.files) <= most), "{asked:?}");
+            assert_eq!(bundles.len(), layers, "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn very_many_files_of_middle_size_fill_layers() {
+        let names: Vec<String> = (0..2000).map(|number| format!("{number:04}.distcp.bin")).collect();
+        let sizes: Vec<(&str, u64)> = names.iter().map(|name| (&**name, 90 << 20)).collect();
+        let bundles = divide(&files(&sizes), None);
+        assert_eq!(bundles.len(), 50);
+        assert!(bundles.iter().all(|bundle| bundle.files.len() <= 40));
     }
 
     #[test]

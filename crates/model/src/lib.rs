@@ -9,7 +9,8 @@
 //! [`Model::open`] lists a source and divides its files into layers; [`publish`] makes an ordinary image of
 //! them, one weight file a layer and small files together. Bytes flow from the source to the sink and are
 //! kept nowhere. What the image that is there says of itself spares reading what did not change.
-//! [`publish_artifact`] describes the same files for other readers, and [`pull()`] makes files of an image again.
+//! [`publish_artifact`] describes the same files for other readers, and [`pull()`] makes files of an image again;
+//! [`open_image`] gives them as a tree, to package them anew.
 //!
 //! The crate knows no registry and no hub: it is given a [`Tree`](ocib_image::Tree) and a
 //! [`Sink`](ocib_image::Sink). It must be used within a runtime of tokio.
@@ -32,7 +33,12 @@ pub use facts::Facts;
 pub use files::{File, FileKind};
 pub use model::{Model, ModelLayer, Options};
 pub use publish::{Published, PublishedLayer, publish};
-pub use pull::{FileInImage, PullError, PullOptions, Pulled, Suitability, Way, check, pull, pull_index};
+pub use pull::{
+    FileInImage, InImage, LayerInImage, PullError, PullOptions, Pulled, Suitability, Way, check, open_image,
+    pull, pull_index,
+};
+
+use model::plain;
 
 /// The annotation of a layer that tells its content by the identities of the files in it: equal where the
 /// bytes are.

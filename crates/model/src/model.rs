@@ -8,14 +8,15 @@ use std::{
 
 use ocib_image::{
     Annotations, Codec, Compression, Digest, Digester, Foreknown, Identity, Image, Inputs, InputsDigester,
-    Layer, Memory, Placed, Platform, RECIPE_ANNOTATION, Reference, Timestamp, Tree, Unsealed,
+    Layer, LayerSource, Memory, Placed, Platform, RECIPE_ANNOTATION, Reference, Timestamp, Tree, Unsealed,
 };
 use ocib_source::HubFiles;
 
 use crate::{
-    CONTENT_ANNOTATION, Error, Facts, File, FileKind, TITLE_ANNOTATION, blocking, files,
+    CONTENT_ANNOTATION, Error, Facts, File, FileKind, LayerInImage, TITLE_ANNOTATION, blocking, files,
     layer::{RawFile, TarFiles, below},
     layout::{self, Bundle},
+    pull::Frame,
 };
 
 /// How a model is packaged.
@@ -25,13 +26,15 @@ pub struct Options {
     pub selection: HubFiles,
     /// The directory of the image that they are put in, without slashes around it; KServe wants `models`.
     pub prefix: String,
-    /// What the images are for; all of them have the same layers.
+    /// What the images are for; all of them have the same layers. By default `linux/amd64` and `linux/arm64`:
+    /// weights are for every machine, and nodes refuse to mount images of others.
     pub platforms: Vec<Platform>,
     /// The image below each of `platforms`, or none for all.
     pub bases: Vec<Image>,
     /// How layers are stored. `Auto`: weights as they are, other files by gzip.
     pub compression: Compression,
-    /// Bytes that layers of several files should have; without it each large file has its own.
+    /// Bytes that layers of several files grow up to; without it 4 GB, and each file of 1 MiB or more has its
+    /// own as long as there are no more than 96.
     pub layer_bytes: Option<u64>,
     /// Labels of the images, besides those that the files give, and stronger.
     pub labels: BTreeMap<String, String>,
@@ -47,6 +50,10 @@ pub struct Options {
     pub cache: Option<PathBuf>,
     /// Make layers although it is known what they are, and say so if that was wrong.
     pub verify_reuse: bool,
+    /// Layers that the source has of single files ([`crate::open_image`]): what would be the same is not made.
+    pub source_layers: Vec<LayerInImage>,
+    /// Make one layer after another: the source is read from front to back.
+    pub is_sequential: bool,
 }
 
 impl Default for Options {
@@ -54,7 +61,7 @@ impl Default for Options {
         Self {
             selection: HubFiles::default(),
             prefix: "models".to_owned(),
-            platforms: vec![Platform::linux_amd64()],
+            platforms: ["linux/amd64", "linux/arm64"].map(|text| text.parse().expect("a platform")).to_vec(),
             bases: Vec::new(),
             compression: Compression::Auto,
             layer_bytes: None,
@@ -65,6 +72,8 @@ impl Default for Options {
             epoch: 0,
             cache: None,
             verify_reuse: false,
+            source_layers: Vec::new(),
+            is_sequential: false,
         }
     }
 }
@@ -175,8 +184,13 @@ impl Model {
         let mut inputs = InputsDigester::new(compression);
         inputs.part(b'r', b"raw");
         let is_known = inputs.identity(file.identity.as_ref());
-        let foreknown =
-            Foreknown { layer: file.digest.map(|digest| plain(digest, file.bytes)), ..Foreknown::default() };
+        let is_it = |known: &&LayerInImage| known.path == file.content && *known.frame == Frame::default();
+        let blob = self.options.source_layers.iter().find(is_it);
+        let foreknown = Foreknown {
+            layer: file.digest.map(|digest| plain(digest, file.bytes)),
+            repositories: blob.and_then(|blob| blob.repository.clone()).into_iter().collect(),
+            ..Foreknown::default()
+        };
         ModelLayer {
             key: format!("raw {title}"),
             unsealed: Unsealed {
@@ -230,7 +244,12 @@ impl ModelLayer {
             }
             [] => String::new(),
         };
-        let foreknown = Foreknown { recipe: Some(recipe), ..Foreknown::default() };
+        let same = same_in_source(&source, &own, compression, &options.source_layers)?;
+        let foreknown = Foreknown {
+            recipe: Some(recipe),
+            layer: same.map(|same| same.layer.clone()),
+            repositories: same.and_then(|same| same.repository.clone()).into_iter().collect(),
+        };
         Ok(Self {
             title,
             kind: bundle.kind,
@@ -241,6 +260,24 @@ impl ModelLayer {
             inputs,
         })
     }
+}
+
+/// The layer of the source that has the same bytes: it holds the same file, and around it is what would be here.
+fn same_in_source<'a>(
+    source: &TarFiles,
+    files: &[&File],
+    compression: Compression,
+    known: &'a [LayerInImage],
+) -> Result<Option<&'a LayerInImage>, Error> {
+    let ([file], Compression::Fixed(Codec::Plain)) = (files, compression) else { return Ok(None) };
+    let Some(known) = known.iter().find(|known| known.path == file.content) else { return Ok(None) };
+    let mut before = Vec::new();
+    source.headers(|header, _| before.extend_from_slice(header))?;
+    let Frame { before: theirs, after } = &*known.frame;
+    let is_same = before == *theirs
+        && after.iter().all(|byte| *byte == 0)
+        && source.bytes() == Some(known.layer.descriptor.size);
+    Ok(Some(known).filter(|_| is_same))
 }
 
 /// What tells a layer's bytes before they are made: everywhere, and to this machine's digest cache.

@@ -59,10 +59,14 @@ pub struct PublishedLayer {
 /// Dropping the future ends the transfers; the sink shows no name then.
 pub async fn publish(model: &Model, sink: &dyn Sink, events: &Arc<dyn Events>) -> Result<Published, Error> {
     let known = Known::read(model, sink).await?;
+    // What does not fit is said before a byte of a file is read.
+    sink.check(&expected(model, None)).await?;
     let by_layer = model.facts_by_layer().await?;
     let facts = Facts::of_parts(&by_layer);
     let packaging = Packaging { model, sink, events, known, facts: &facts, by_layer: &by_layer };
-    sink.check(&packaging.expectations()).await?;
+    if let Some(root) = packaging.foreseen() {
+        sink.check(&expected(model, Some(root))).await?;
+    }
     packaging.put_bases().await?;
     let layers: Vec<&ModelLayer> = model.layers.iter().collect();
     let placed = packaging.put_layers(&layers).await?;
@@ -84,6 +88,29 @@ pub async fn publish(model: &Model, sink: &dyn Sink, events: &Arc<dyn Events>) -
     let references = sink.finish(&root).await?;
     let layers = published(&layers, &placed);
     Ok(Published { root, manifests, configs, references, layers, facts })
+}
+
+/// What is known of the images before anything is moved; `root` is the digest that the names will stand for.
+fn expected(model: &Model, root: Option<Digest>) -> Vec<Expected> {
+    let layer = |layer: &ModelLayer| ExpectedLayer {
+        what: layer.title.clone(),
+        stored_bytes: match layer.unsealed.compression {
+            Compression::Fixed(Codec::Plain) => layer.unsealed.source.bytes(),
+            _ => None,
+        },
+        tar_bytes: layer.unsealed.source.bytes(),
+    };
+    let expected = |(number, platform): (usize, &Platform)| {
+        let base = model.options.bases.get(number).map_or(&[][..], |base| &base.layers);
+        let base = base.iter().map(|blob| ExpectedLayer {
+            what: format!("base layer {}", blob.descriptor.digest),
+            stored_bytes: Some(blob.descriptor.size),
+            tar_bytes: None,
+        });
+        let layers = base.chain(model.layers.iter().map(layer)).collect();
+        Expected { platform: platform.clone(), layers, root }
+    };
+    model.options.platforms.iter().enumerate().map(expected).collect()
 }
 
 /// How each layer came to be where it is.
@@ -202,7 +229,8 @@ impl Packaging<'_> {
             let progress = Progress::new(Arc::clone(self.events), TaskId(number));
             Ok::<_, Error>((number, self.put_layer(layer, &progress).await?))
         });
-        let done = stream::iter(puts).buffer_unordered(self.sink.concurrency().max(1));
+        let at_a_time = if self.model.options.is_sequential { 1 } else { self.sink.concurrency().max(1) };
+        let done = stream::iter(puts).buffer_unordered(at_a_time);
         let mut placed: Vec<(usize, Placed)> = done.try_collect().await?;
         placed.sort_by_key(|(number, _)| *number);
         Ok(placed.into_iter().map(|(_, placed)| placed).collect())
@@ -292,39 +320,14 @@ impl Packaging<'_> {
         Ok(done.try_collect::<()>().await?)
     }
 
-    /// What is known before anything is moved.
-    fn expectations(&self) -> Vec<Expected> {
-        let layer = |layer: &ModelLayer| ExpectedLayer {
-            what: layer.title.clone(),
-            stored_bytes: match layer.unsealed.compression {
-                Compression::Fixed(Codec::Plain) => layer.unsealed.source.bytes(),
-                _ => None,
-            },
-            tar_bytes: layer.unsealed.source.bytes(),
-        };
-        let root = self.foreseen();
-        let expected = |(number, platform): (usize, &Platform)| {
-            let base = self.model.options.bases.get(number).map_or(&[][..], |base| &base.layers);
-            let base = base.iter().map(|blob| ExpectedLayer {
-                what: format!("base layer {}", blob.descriptor.digest),
-                stored_bytes: Some(blob.descriptor.size),
-                tar_bytes: None,
-            });
-            Expected {
-                platform: platform.clone(),
-                layers: base.chain(self.model.layers.iter().map(layer)).collect(),
-                root,
-            }
-        };
-        self.model.options.platforms.iter().enumerate().map(expected).collect()
-    }
-
     /// The root's digest, if every layer is known: a registry with immutable tags is asked about it before
     /// anything is sent.
     fn foreseen(&self) -> Option<Digest> {
         let placed = |layer: &ModelLayer| {
             let made = self.model.made(&layer.key).map(|(placed, _)| placed.layer);
-            let mut known = made.or_else(|| self.known.layer(layer.content).cloned())?;
+            let mut known = made
+                .or_else(|| layer.unsealed.foreknown.layer.clone())
+                .or_else(|| self.known.layer(layer.content).cloned())?;
             known.descriptor.annotations.clone_from(&layer.unsealed.annotations);
             Some(Placed { layer: known, outcome: Outcome::Present, sealing: Sealing::Foreknown })
         };
@@ -367,7 +370,11 @@ impl Packaging<'_> {
     fn root(&self, manifests: &[Descriptor], mut documents: Vec<Document>) -> Document {
         match (documents.pop(), documents.is_empty()) {
             (Some(only), true) => only,
-            _ => Document::Index(Index::new(manifests.to_vec(), self.labels())),
+            _ => {
+                let mut annotations = self.labels();
+                annotations.extend(self.model.options.annotations.clone());
+                Document::Index(Index::new(manifests.to_vec(), annotations))
+            }
         }
     }
 

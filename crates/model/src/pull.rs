@@ -16,6 +16,7 @@
 mod check;
 mod entry;
 mod error;
+mod image;
 mod install;
 mod journal;
 mod place;
@@ -38,6 +39,8 @@ use tokio::{sync::Semaphore, task::spawn_blocking};
 
 pub use check::{FileInImage, Suitability, Way, check, pull_index};
 pub use error::PullError;
+pub(crate) use image::Frame;
+pub use image::{InImage, LayerInImage, open_image};
 
 use entry::Scope;
 use journal::{KnownLayer, Partial, Record};
@@ -217,8 +220,9 @@ impl Pull {
         self.verify = false;
         let looked = spawn_blocking(move || {
             let mut tree = Tree::new();
-            for Source { scope, .. } in sources.iter() {
-                tree::apply(&mut tree, scope, &known[&scope.layer].entries)?;
+            for source in sources.iter() {
+                let scope = &source.scope;
+                tree::apply(&mut tree, scope, &source.entries(&known[&scope.layer].entries))?;
             }
             let search = Search { place: &place, record: &record, known: &known, has_restarted, verify };
             let present = search.run(&tree)?;

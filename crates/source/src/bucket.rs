@@ -1,4 +1,4 @@
-//! Buckets of S3 and of Google Cloud Storage, listed but not kept.
+//! Buckets of S3 and of Google Cloud Storage, listed but not kept, and written to for whoever reads there next.
 //!
 //! Both speak the same XML: a list of objects with sizes and entity tags, and objects by ranges. They differ
 //! in who proves to be somebody how (`access`). What is read later is pinned by the tag of the list
@@ -9,6 +9,7 @@ mod list;
 mod location;
 mod object;
 mod problem;
+mod upload;
 
 use std::{fmt, sync::Arc};
 
@@ -21,6 +22,7 @@ use self::{access::Access, list::Listing, object::Object};
 pub use self::{
     location::{BucketLocation, Provider},
     problem::BucketProblem,
+    upload::{BucketUpload, BucketUploads},
 };
 use crate::{
     Error, ReadAhead,
@@ -104,6 +106,15 @@ impl Buckets {
     pub async fn fetch(&self, text: &str, digest: Option<&Digest>) -> Result<Fetched, PlaceError> {
         let (listed, file) = self.find(&text.parse()?).await?;
         Ok(listed.fetched(file, digest)?)
+    }
+
+    /// For objects that are to be written below `location`. Asks nobody yet.
+    ///
+    /// # Errors
+    /// `Input` if this program was built without the store.
+    pub fn uploads(&self, location: &BucketLocation) -> Result<BucketUploads, PlaceError> {
+        let access = Access::new(Arc::clone(&self.client), Arc::clone(&self.options), location)?;
+        Ok(BucketUploads::new(Arc::new(access), location.clone(), self.options.backoff))
     }
 
     async fn find(&self, location: &BucketLocation) -> Result<(Listed, Option<Box<[u8]>>), Error> {

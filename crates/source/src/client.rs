@@ -46,10 +46,20 @@ impl Client {
 
     /// The answer of `url` or of where it redirects to, whatever its status. `Authorization` goes to
     /// the origin of `url` only.
-    pub(crate) async fn get(&self, url: &Url, mut headers: HeaderMap) -> Result<Response, Error> {
+    pub(crate) async fn get(&self, url: &Url, headers: HeaderMap) -> Result<Response, Error> {
+        self.follow(Method::GET, url, headers).await
+    }
+
+    /// The same for any method without a body.
+    pub(crate) async fn follow(
+        &self,
+        method: Method,
+        url: &Url,
+        mut headers: HeaderMap,
+    ) -> Result<Response, Error> {
         let mut url = url.clone();
         for _ in 0..=REDIRECTS_MAX {
-            let response = self.once(Method::GET, &url, headers.clone()).await?;
+            let response = self.once(method.clone(), &url, headers.clone()).await?;
             let Some(target) = redirect(&url, &response)? else { return Ok(response) };
             if target.origin() != url.origin() {
                 headers.remove(AUTHORIZATION);
@@ -66,15 +76,16 @@ impl Client {
         url: &Url,
         headers: HeaderMap,
     ) -> Result<Response, Error> {
-        self.ask(method, url, headers, Bytes::new()).await
+        self.send(method, url, headers, Bytes::new()).await
     }
 
     /// The answer of `url` to a POST, whatever its status. Redirects are answers too.
     pub(crate) async fn post(&self, url: &Url, headers: HeaderMap, body: Bytes) -> Result<Response, Error> {
-        self.ask(Method::POST, url, headers, body).await
+        self.send(Method::POST, url, headers, body).await
     }
 
-    async fn ask(
+    /// The answer of `url` to a request with this body, whatever its status. Redirects are answers too.
+    pub(crate) async fn send(
         &self,
         method: Method,
         url: &Url,

@@ -14,6 +14,9 @@ pub enum Error {
     /// The connection failed, must not be made, or brought a status that means failure.
     #[error(transparent)]
     Http(#[from] ocib_net::Error),
+    /// A server that does not give a file to who asks, or has none there.
+    #[error(transparent)]
+    NoFile(ocib_net::Error),
     /// Text that is no URL that can be fetched.
     #[error("{url} cannot be fetched: {why}")]
     BadUrl {
@@ -54,6 +57,8 @@ pub enum Error {
         expected: String,
         /// What came.
         actual: String,
+        /// Whether whoever wants the file said so, and not whoever keeps it.
+        is_given: bool,
     },
     /// Content that differs from what was there before.
     #[error("{name} changed while it was read: {what}")]
@@ -161,14 +166,15 @@ impl Error {
     fn kind(&self) -> PlaceErrorKind {
         use PlaceErrorKind::{Corrupt, Denied, Input, NotFound, Refused, Unreachable};
         match self {
-            Self::Http(ocib_net::Error::Status { status, .. }) => match status.as_u16() {
+            Self::Http(ocib_net::Error::Status { status, .. })
+            | Self::NoFile(ocib_net::Error::Status { status, .. }) => match status.as_u16() {
                 401 | 403 | 407 => Denied,
                 404 | 410 => NotFound,
                 408 | 429 | 500..=599 => Unreachable,
                 _ => Refused,
             },
             Self::Http(ocib_net::Error::Forbidden { .. } | ocib_net::Error::Redirect { .. }) => Refused,
-            Self::Http(_) | Self::BrokenOff { .. } => Unreachable,
+            Self::Http(_) | Self::NoFile(_) | Self::BrokenOff { .. } => Unreachable,
             Self::LinkLocal { .. } | Self::PlainCredentials { .. } => Refused,
             Self::BadUrl { .. } | Self::Changed { .. } => Input,
             Self::Archive { .. } | Self::BadMember { .. } | Self::Scratch { .. } => Input,
@@ -178,6 +184,31 @@ impl Error {
             Self::Layer(LayerError::Place(inner)) => inner.kind,
             Self::Layer(_) => Input,
             Self::WrongDigest { .. } | Self::WrongContent { .. } | Self::Encoding { .. } => Corrupt,
+        }
+    }
+}
+
+impl Error {
+    /// What is wrong with a URL of a page.
+    pub(crate) const PAGE: &'static str = "it answers with a page for browsers, expected a file";
+
+    /// The name of what happened in the table of causes (`docs/causes.md`), where it is one of its own.
+    pub fn cause(&self) -> Option<&'static str> {
+        match self {
+            Self::Hub { problem, .. } => problem.cause(),
+            Self::Bucket { problem, .. } => problem.cause(),
+            Self::WrongContent { is_given: false, .. } => Some("source-corrupt"),
+            Self::WrongContent { .. } | Self::WrongDigest { .. } => Some("checksum-mismatch"),
+            Self::LinkLocal { .. } => Some("url-link-local"),
+            Self::PlainCredentials { .. } => Some("url-plain-password"),
+            Self::Changed { .. } => Some("input-changed"),
+            Self::BadUrl { why, .. } if *why == Self::PAGE => Some("url-page"),
+            Self::NoFile(ocib_net::Error::Status { status, .. }) => match status.as_u16() {
+                401 | 403 => Some("url-denied"),
+                404 | 410 => Some("url-missing"),
+                _ => None,
+            },
+            _ => None,
         }
     }
 }

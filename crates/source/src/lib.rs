@@ -10,8 +10,7 @@
 //! | [`Buckets`] | what a bucket of S3 or of Google Cloud Storage has below a prefix |
 //! | [`Fetcher`] | all of them, as a build wants them |
 //!
-//! All of them are seen as an [`ocib_image::Tree`], which can be read again and again. Object stores
-//! and model hubs will stand beside them.
+//! All of them are seen as an [`ocib_image::Tree`], which can be read again and again.
 //!
 //! Start with [`Directory`], the simplest, then [`Web`], whose trees are not on this machine.
 
@@ -33,11 +32,14 @@ mod watched;
 mod web;
 
 pub use archive::{Archive, Scratch};
-pub use bucket::{BucketLocation, BucketOptions, BucketProblem, BucketSnapshot, Buckets, Provider};
+pub use bucket::{
+    BucketLocation, BucketOptions, BucketProblem, BucketSnapshot, BucketUpload, BucketUploads, Buckets,
+    Provider,
+};
 pub use directory::Directory;
 pub use error::Error;
 pub use fetcher::Fetcher;
 pub use git::{Git, GitCredentials, GitOptions, GitProblem};
 pub use hub::{Hub, HubFiles, HubLocation, HubOptions, HubProblem, HubSnapshot};
 pub use transfer::ReadAhead;
-pub use web::Web;
+pub use web::{Web, WebLocation};

@@ -50,6 +50,8 @@ pub(crate) struct Member {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Expected {
     Sha256(Digest),
+    /// The same, as whoever wants the file has it.
+    Given(Digest),
     /// Git's name of it.
     Blob(Oid),
 }
@@ -57,7 +59,7 @@ pub(crate) enum Expected {
 impl fmt::Display for Expected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Sha256(digest) => digest.fmt(f),
+            Self::Sha256(digest) | Self::Given(digest) => digest.fmt(f),
             Self::Blob(oid) => write!(f, "git blob {oid}"),
         }
     }
@@ -81,7 +83,7 @@ impl Listed {
                 Some(Expected::Sha256(actual)) if actual != expected => {
                     return Err(Error::WrongDigest { expected, actual });
                 }
-                _ => member.expected = Some(Expected::Sha256(expected)),
+                _ => member.expected = Some(Expected::Given(expected)),
             }
         }
         Ok(Fetched { tree: Arc::new(self), file })
@@ -127,7 +129,15 @@ impl Tree for Listed {
         let Transfers { backoff, ahead, runtime } = &self.transfers;
         let content = read(Arc::clone(&member.stored), (from, member.size), *backoff, ahead, runtime);
         let check = member.expected.filter(|_| from == 0).map(|expected| Check::new(expected, member.size));
-        Ok(Box::new(Verified { content, name: self.display(path), at: from, size: member.size, check }))
+        let is_given = matches!(member.expected, Some(Expected::Given(_)));
+        Ok(Box::new(Verified {
+            content,
+            name: self.display(path),
+            at: from,
+            size: member.size,
+            check,
+            is_given,
+        }))
     }
 
     fn xattrs(&self, _: &[u8]) -> Result<Xattrs, LayerError> {
@@ -140,7 +150,7 @@ impl Tree for Listed {
 
     fn digest(&self, path: &[u8]) -> Result<Option<Digest>, LayerError> {
         Ok(self.files.get(path).and_then(|member| match member.expected {
-            Some(Expected::Sha256(digest)) => Some(digest),
+            Some(Expected::Sha256(digest) | Expected::Given(digest)) => Some(digest),
             _ => None,
         }))
     }
@@ -168,6 +178,7 @@ struct Verified {
     at: u64,
     size: u64,
     check: Option<Check>,
+    is_given: bool,
 }
 
 /// A running digest of the kind that is expected.
@@ -179,7 +190,7 @@ enum Check {
 impl Check {
     fn new(expected: Expected, size: u64) -> Self {
         match expected {
-            Expected::Sha256(digest) => Self::Sha256(Digester::new(), digest),
+            Expected::Sha256(digest) | Expected::Given(digest) => Self::Sha256(Digester::new(), digest),
             Expected::Blob(oid) => Self::Blob(Namer::new(Kind::Blob, size), oid),
         }
     }
@@ -238,6 +249,7 @@ impl Verified {
                 name: self.name.clone(),
                 expected: expected.to_string(),
                 actual: actual.to_string(),
+                is_given: self.is_given,
             }),
             _ => Ok(()),
         }

@@ -24,6 +24,11 @@ pub(crate) trait Stored: Send + Sync + fmt::Debug + 'static {
     /// How many bytes are stored, if that is known.
     fn length(&self) -> Option<u64>;
 
+    /// Whether parts of it can be had: a server that gives all for each part makes parts dear.
+    fn has_parts(&self) -> bool {
+        true
+    }
+
     /// Where they are, as a message names it.
     fn shown(&self) -> Redacted;
 }

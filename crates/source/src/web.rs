@@ -12,15 +12,18 @@
 //! read through once just to be measured, and its digest then guards every later reading.
 
 mod file;
+mod files;
+mod location;
 mod remote;
 mod target;
 
 use std::{fmt, sync::Arc};
 
-use ocib_image::{Digest, Fetched, PlaceError};
+use ocib_image::{Digest, Fetched, PlaceError, Tree};
 use ocib_net::{Backoff, HttpOptions, retry};
 use tokio::runtime::Handle;
 
+pub use self::location::WebLocation;
 pub(crate) use self::remote::failure;
 use self::{
     file::{Found, WebFile},
@@ -28,8 +31,9 @@ use self::{
     target::Target,
 };
 use crate::{
-    Error,
+    Error, ReadAhead,
     client::{Client, PlainHttp},
+    transfer::Ahead,
 };
 
 /// Fetches `http://` and `https://` URLs, as `ADD` names them. Must be used within a runtime of tokio,
@@ -55,12 +59,31 @@ use crate::{
 pub struct Web {
     client: Arc<Client>,
     backoff: Backoff,
+    ahead: Ahead,
 }
 
 impl Web {
     /// Speaks HTTP as `http` says, and tries again what broke off as `backoff` says.
     pub fn new(http: HttpOptions, backoff: Backoff) -> Self {
-        Self { client: Arc::new(Client::new(http, PlainHttp::AsWritten)), backoff }
+        let client = Arc::new(Client::new(http, PlainHttp::AsWritten));
+        Self { client, backoff, ahead: Ahead::new(ReadAhead::default()) }
+    }
+
+    /// The same, which reads files of [`Web::open`] so far ahead, all of them together.
+    #[must_use]
+    pub fn with_read_ahead(self, ahead: ReadAhead) -> Self {
+        Self { ahead: Ahead::new(ahead), ..self }
+    }
+
+    /// The files at `locations`, each under its last name: a tree like those of hubs and buckets. Each is asked
+    /// for by `HEAD`, so no byte of it moves; where a server tells no size, it is read through once. A
+    /// location's digest, or an entity tag that is no weak one, or a time of modification well in the past, says
+    /// later that a file is the same; all of them, and the length, are compared while it is read.
+    ///
+    /// # Errors
+    /// Those of [`Web::fetch`]; `Input` for two files of one name, and for a page where a file was expected.
+    pub async fn open(&self, locations: &[WebLocation]) -> Result<Arc<dyn Tree>, PlaceError> {
+        Ok(self.list(locations).await?)
     }
 
     async fn find(&self, url: &str, digest: Option<&Digest>) -> Result<Fetched, Error> {

@@ -81,6 +81,8 @@ async fn buckets() {
     google_is_asked_with_its_token(&server).await;
     digests_are_those_that_the_store_keeps(&server).await;
     an_object_that_was_replaced_is_an_error(&server).await;
+    what_is_written_can_be_read_and_removed(&server).await;
+    what_was_begun_is_taken_away(&server).await;
 }
 
 async fn a_prefix_is_a_tree_and_an_object_a_file(server: &S3Server) {
@@ -134,6 +136,48 @@ async fn an_object_that_was_replaced_is_an_error(server: &S3Server) {
     assert_eq!(what, "it has another entity tag now");
 }
 
+/// Of one part, of several, and of nothing; by somebody, as moto lets nobody write.
+async fn what_is_written_can_be_read_and_removed(server: &S3Server) {
+    server.put("written", &[("other", b"")], false);
+    let google = GoogleEmulator::start();
+    for (place, key) in [("gs://written/a/b/", "a/b/new &1.tar"), ("gs://written", "new &1.tar")] {
+        let uploads = Buckets::new(known(server, &google)).uploads(&place.parse().unwrap()).unwrap();
+        for bytes in [0, (8 << 20) + 1, 20 << 20] {
+            let content = Noise::bytes(9, bytes);
+            let mut upload = uploads.begin("new &1.tar");
+            for piece in content.chunks(1 << 16) {
+                upload.write(piece).await.unwrap();
+            }
+            upload.finish().await.unwrap();
+            assert_eq!(server.keys("written"), [key, "other"]);
+            assert!(server.object("written", key) == content, "{place} {bytes}");
+            uploads.remove("new &1.tar").await.unwrap();
+            assert_eq!(server.keys("written"), ["other"]);
+        }
+        // Once more: nothing is there, and that is fine.
+        uploads.remove("new &1.tar").await.unwrap();
+        uploads.check("probe").await.unwrap();
+        assert_eq!(server.keys("written"), ["other"]);
+    }
+    let none = Buckets::new(known(server, &google)).uploads(&"gs://nothing/x".parse().unwrap()).unwrap();
+    let error = none.check("probe").await.unwrap_err();
+    let expected = (PlaceErrorKind::NotFound, "gs://nothing/x: there is no such bucket");
+    assert_eq!((error.kind, &*error.to_string()), expected);
+}
+
+/// Somebody gave up in the midst.
+async fn what_was_begun_is_taken_away(server: &S3Server) {
+    server.put("begun", &[("other", b"")], false);
+    let google = GoogleEmulator::start();
+    let uploads = Buckets::new(known(server, &google)).uploads(&"gs://begun".parse().unwrap()).unwrap();
+    let mut upload = uploads.begin("large");
+    upload.write(&Noise::bytes(9, 9 << 20)).await.unwrap();
+    drop(upload);
+    assert_eq!(server.keys("begun"), ["large", "other"], "an upload that goes on");
+    uploads.remove("large").await.unwrap();
+    assert_eq!(server.keys("begun"), ["other"]);
+}
+
 async fn lists_go_on_over_pages(server: &S3Server) {
     // A page has 1,000; to put more takes moto a minute.
     let count = if is_full() { 1203 } else { 3 };
@@ -162,13 +206,18 @@ async fn what_is_not_there(server: &S3Server) {
     }
 }
 
-async fn google_is_asked_with_its_token(server: &S3Server) {
-    let google = GoogleEmulator::start();
+/// As somebody whom Google knows.
+fn known(server: &S3Server, google: &GoogleEmulator) -> BucketOptions {
     let host = google.host();
     let environment = move |name: &str| (name == "GCE_METADATA_HOST").then(|| host.clone());
     let http = Arc::new(Http::new(HttpOptions::default()));
     let identity = Google::from_environment(http, Arc::new(environment));
-    let options = BucketOptions { google: Some(Arc::new(identity)), ..options(server) };
+    BucketOptions { google: Some(Arc::new(identity)), ..options(server) }
+}
+
+async fn google_is_asked_with_its_token(server: &S3Server) {
+    let google = GoogleEmulator::start();
+    let options = known(server, &google);
     let location: BucketLocation = "gs://bucket/plain".parse().unwrap();
     let opened = Buckets::new(options).open(&location).await.unwrap();
     assert_eq!(read(&opened.tree, "plain", 0).await.unwrap(), b"plain\n");

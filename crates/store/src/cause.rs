@@ -98,6 +98,11 @@ impl Diagnosis {
         Cause::all().find(|cause| cause.fits(&lower)).map(|cause| Self::new(cause, text))
     }
 
+    /// The cause of that id, which somebody found in `text`.
+    pub fn named(id: &str, text: &str) -> Option<Self> {
+        Cause::named(id).map(|cause| Self::new(cause, text))
+    }
+
     /// Every cause that a log speaks of, each once, in the order of its lines; or what all lines
     /// together say, if none of them does.
     pub fn all_of_log(text: &str) -> Vec<Self> {
@@ -159,6 +164,7 @@ fn variant(error: &Error) -> Option<&'static str> {
         Error::TagTooLong { .. } => "tag-too-long",
         Error::TagTaken { .. } => "tag-immutable",
         Error::NoRepository { .. } => "ecr-repository-missing",
+        Error::NoPublicRepository { .. } => "ecr-public-repository-missing",
         Error::NoPlatform { .. } => "platform-missing",
         Error::ForeignLayer { .. } => "foreign-layer",
         Error::ForeignRealm { .. } => "foreign-realm",
@@ -192,8 +198,12 @@ fn http(error: &ocib_net::Error) -> Option<&'static str> {
 /// What strangers said in `error`, without URLs and names of ours.
 fn words(error: &Error) -> String {
     match error {
-        Error::Registry { status, codes, .. } => {
+        Error::Registry { url, status, codes, .. } => {
             let mut text = format!("answered {}", status.as_u16());
+            // ECR Public uses ECR's words, and other remedies.
+            if url.to_string().starts_with(PUBLIC_ECR) {
+                text.push_str(" at public.ecr.aws");
+            }
             for said in codes {
                 let _ = write!(text, ": {}: {}", said.code, said.message);
             }
@@ -209,6 +219,8 @@ fn words(error: &Error) -> String {
         other => other.to_string(),
     }
 }
+
+const PUBLIC_ECR: &str = "https://public.ecr.aws/";
 
 #[cfg(test)]
 mod tests;

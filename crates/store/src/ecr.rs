@@ -25,6 +25,7 @@ pub use self::{
     host::EcrHost,
     layers::LayerApi,
     policy::{PolicyOptions, iam_policy},
+    public::EcrPublic,
     repository::{EcrRepository, Encryption, NewRepository, TagMutability},
     sink::EcrSink,
     upload::{LayerUpload, Part},

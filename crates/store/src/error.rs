@@ -135,6 +135,14 @@ pub enum Error {
         /// The registry's host.
         registry: String,
     },
+    /// A repository of ECR Public that a push would not create.
+    #[error("the repository with name '{name}' does not exist in ECR Public, asked for at {registry}")]
+    NoPublicRepository {
+        /// The repository, without the alias.
+        name: String,
+        /// The registry's host.
+        registry: String,
+    },
     /// A manifest, index or config that cannot be read.
     #[error("{name}: {source}")]
     Document {

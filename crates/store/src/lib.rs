@@ -52,8 +52,8 @@ pub use denial::IamDenial;
 pub use documents::Documents;
 #[cfg(feature = "ecr")]
 pub use ecr::{
-    EcrAuth, EcrHost, EcrRegistry, EcrRepository, EcrSink, Encryption, Known, LayerApi, LayerUpload,
-    NewRepository, Part, PolicyOptions, TagMutability, iam_policy,
+    EcrAuth, EcrHost, EcrPublic, EcrRegistry, EcrRepository, EcrSink, Encryption, Known, LayerApi,
+    LayerUpload, NewRepository, Part, PolicyOptions, TagMutability, iam_policy,
 };
 pub use error::{Error, RegistryCode};
 pub use images::Images;
@@ -61,6 +61,6 @@ pub use layout::{LayoutSelector, LayoutSink, resolve_in_layout};
 pub use null::NullSink;
 pub use registry::{
     Fate, Foreseen, Foresight, Greeting, HashFirst, MirrorFailure, OnMirrorFailure, PushOptions, Registries,
-    RegistriesOptions, RegistryBlob, RegistryOrigin, RegistrySink, Tagged, Write,
+    RegistriesOptions, RegistryBlob, RegistryOrigin, RegistrySink, Tagged, Tried, Write,
 };
 pub use verify::{Checked, CheckedKind, VerifyOptions, verify_image};

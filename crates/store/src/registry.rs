@@ -27,10 +27,12 @@ use ocib_image::{Credentials, Reference};
 use ocib_net::{Backoff, Http, HttpOptions, Method, Request, Response, StatusCode, Url, header};
 use tokio::sync::OnceCell;
 
+#[cfg(feature = "ecr")]
+pub(crate) use self::transfer::limited;
 pub use self::{
     blob::RegistryBlob,
     foresee::{Fate, Foreseen, Foresight},
-    probe::{Greeting, Tagged, Write},
+    probe::{Greeting, Tagged, Tried, Write},
     pull::RegistryOrigin,
     push::{HashFirst, PushOptions, RegistrySink},
 };
@@ -144,6 +146,12 @@ impl Registries {
     /// What `registry` takes.
     fn profile(&self, registry: &str) -> Profile {
         Profile::of(self.shared.options.known_as.get(registry).map_or(registry, String::as_str))
+    }
+
+    /// Whether there is a credential for `repository`, from wherever.
+    #[cfg(feature = "ecr")]
+    pub(crate) async fn has_login(&self, repository: &Reference) -> Result<bool, Error> {
+        Ok(self.shared.options.credentials.find(repository).await?.is_some())
     }
 
     fn pass_over(&self, failure: &MirrorFailure<'_>) {

@@ -7,6 +7,8 @@ use std::{
     sync::Arc,
 };
 
+use ocib_image::{LayerError, LayerSource};
+
 /// Bytes that do not compress, the same for the same seed (Marsaglia's xorshift64).
 #[derive(Clone, Debug)]
 pub struct Noise {
@@ -134,6 +136,28 @@ impl Read for Generating {
             self.at += taken as u64;
         }
         Ok(done)
+    }
+}
+
+/// The source of something as large as a layer that is [`Noise`], and so no tar, in no memory.
+pub fn noise_source(bytes: u64) -> Arc<dyn LayerSource> {
+    Arc::new(NoiseSource(bytes))
+}
+
+#[derive(Debug)]
+struct NoiseSource(u64);
+
+impl LayerSource for NoiseSource {
+    fn write(&self, out: &mut dyn Write) -> Result<(), LayerError> {
+        io::copy(&mut Noise::new(1, self.0), out).map(drop).map_err(LayerError::Output)
+    }
+
+    fn bytes(&self) -> Option<u64> {
+        Some(self.0)
+    }
+
+    fn sample(&self, _: &mut dyn FnMut(&[u8])) -> Result<(), LayerError> {
+        Ok(())
     }
 }
 

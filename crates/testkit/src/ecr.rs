@@ -5,6 +5,7 @@
 //!   /v2/…                          data plane: Basic tokens, 201 on PATCH, one PATCH a session …
 //!   POST / with X-Amz-Target       ECR's API and ECR Public's token, AWS JSON 1.1
 //!   POST / with a form             STS: GetCallerIdentity, AssumeRole, AssumeRoleWithWebIdentity
+//!   /token/                        ECR Public's bearer tokens, if it is that
 //!   /latest/…, /v1/credentials     instance metadata (IMDSv2), ECS and EKS Pod Identity
 //!   another port                   layers in object storage, which refuses an Authorization header
 //! ```
@@ -40,7 +41,7 @@ use std::{sync::Arc, time::Duration};
 
 use ocib_image::Digest;
 
-pub use account::{AccessKey, Trust};
+pub use account::{AccessKey, SsoClient, Trust};
 pub use action::AwsAction;
 pub use fault::EcrFault;
 pub use iam::Policy;
@@ -146,6 +147,11 @@ impl EcrEmulator {
     /// What `aws sso login` leaves for somebody who may have this role: the access token of the portal.
     pub fn sso_login(&self, role: &str) -> String {
         locked(&self.world.accounts).sso_login(role)
+    }
+
+    /// What renews such a login, once.
+    pub fn sso_client(&self, role: &str) -> SsoClient {
+        locked(&self.world.accounts).sso_client(role)
     }
 
     /// A token for the data plane, minted as GetAuthorizationToken does, without a call: the password of
@@ -266,7 +272,11 @@ fn route(world: &World, layers: &str, request: &mut Incoming<'_>) -> (Option<Aws
     match (request.method.as_str(), request.path.as_str()) {
         ("POST", "/") if request.header("x-amz-target").is_some() => control::answer(world, layers, request),
         ("POST", "/") => sts::answer(world, request),
+        ("GET", data::TOKEN_PATH) if world.options.public_alias.is_some() => {
+            (None, Some(data::bearer(world, request)))
+        }
         ("GET", sso::PATH) => (None, Some(sso::answer(world, request))),
+        ("POST", sso::TOKEN_PATH) => (None, Some(sso::renew(world, request))),
         _ => (None, Some(metadata::answer(world, request).unwrap_or_else(|| Reply::new(404)))),
     }
 }
@@ -278,6 +288,7 @@ fn logged(
     action: Option<AwsAction>,
     reply: Option<Reply>,
 ) -> Option<Reply> {
+    let reply = reply.filter(|_| action.is_none_or(|action| !locked(&world.faults).loses(action)));
     let (status, bytes) = reply.as_ref().map_or((0, 0), |reply| (reply.status, reply.len()));
     let (method, path, query) = (request.method.clone(), request.path.clone(), request.query.clone());
     let bytes = if method == "HEAD" { 0 } else { bytes };

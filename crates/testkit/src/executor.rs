@@ -5,7 +5,11 @@ use std::{
     process::Command,
 };
 
-use crate::{machine::checkout, process::require, run_command};
+use crate::{
+    machine::{arm64_emulator, checkout},
+    process::require,
+    run_command,
+};
 
 /// A script that takes the flags of Kaniko's executor, reads a context and builds as Kaniko does, and says
 /// and leaves what Kaniko says and leaves. What it does not stand for is written at its head.
@@ -17,14 +21,15 @@ pub struct Executor {
 impl Executor {
     /// The stand-in of this checkout. Panics if a program is missing that it starts.
     pub fn new() -> Self {
-        for program in ["bash", "buildah", "gzip", "skopeo", "tar"] {
+        for program in ["bash", "buildah", "curl", "gzip", "skopeo", "tar"] {
             require(program, program);
         }
         Self { directory: checkout().join("crates/testkit/executor") }
     }
 
     /// The executor as a process of this machine, to be given its arguments, its input and its output.
-    /// It needs root, or the right to make user namespaces.
+    /// It needs root, or the right to make user namespaces. RUNs of arm64 are emulated, which needs Linux 6.7
+    /// and root.
     ///
     /// `root` is `/` to it, as far as its own files are concerned: what a pod would mount at `/kaniko/…` lies
     /// in `root/kaniko`, and the termination message is read from `root/dev/termination-log`. Whoever ends it
@@ -40,6 +45,7 @@ impl Executor {
         let mut command = Command::new(self.directory.join("executor"));
         command.current_dir(root).env_clear().env("OCIB_EXECUTOR_ROOT", root);
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("OCIB_EXECUTOR_EMULATOR", arm64_emulator());
         command
     }
 

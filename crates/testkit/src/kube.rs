@@ -9,6 +9,7 @@ mod attach;
 mod life;
 mod logs;
 mod process;
+mod quota;
 mod refusal;
 mod strict;
 mod watch;
@@ -43,6 +44,10 @@ pub struct KubeOptions {
     pub pod_security: Option<&'static str>,
     /// How many pods its namespace may have.
     pub pods_max: Option<u64>,
+    /// What all of its containers together may ask for, such as `("limits.cpu", "4")`.
+    pub quota: &'static [(&'static str, &'static str)],
+    /// Its persistent volume claims with their access modes. Their volumes are directories of this machine.
+    pub claims: &'static [(&'static str, &'static str)],
     /// Whether pods whose container has not started stay when they are deleted with grace, as on 1.20.
     pub is_stubborn: bool,
     /// Whether secrets go when the pod that owns them goes.
@@ -58,6 +63,8 @@ impl Default for KubeOptions {
             nodes: &["amd64", "arm64"],
             pod_security: None,
             pods_max: None,
+            quota: &[],
+            claims: &[],
             is_stubborn: false,
             collects_garbage: true,
         }
@@ -178,7 +185,11 @@ impl KubeFake {
         fault: impl Fn(&KubeRequest) -> Option<KubeFault> + Send + Sync + 'static,
     ) -> Self {
         let dir = TempDir::with_prefix("ocib-kube-").expect("a temporary directory");
-        let world = Arc::new(World::new(options, Arc::new(life), Arc::new(fault)));
+        let volumes = dir.path().join("volumes");
+        for (claim, _) in options.claims {
+            fs::create_dir_all(volumes.join(claim)).expect("a directory of ours");
+        }
+        let world = Arc::new(World::new(options, Arc::new(life), Arc::new(fault), volumes));
         let handled = Arc::clone(&world);
         let server = HttpServer::start(move |request: &mut Incoming<'_>| api::answer(&handled, request));
         let fake = Self { server, world, dir };
@@ -248,6 +259,11 @@ impl KubeFake {
     /// Bytes of input that containers took so far.
     pub fn input_bytes(&self) -> u64 {
         self.world.lock().input_bytes
+    }
+
+    /// The directory that is the volume of a claim.
+    pub fn volume(&self, claim: &str) -> PathBuf {
+        self.world.volumes.join(claim)
     }
 
     /// Puts a pod there that nobody of this test made.

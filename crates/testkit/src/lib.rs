@@ -11,6 +11,7 @@
 //! - [`GitServer`]: git's own `http-backend` on a loopback port; [`PackBuilder`] makes what git never sends.
 //! - [`KubeFake`]: a Kubernetes API server whose pods live as a test says, or run real programs.
 //! - [`Executor`]: a stand-in for the executor of Kaniko, as a process or as an image.
+//! - [`FileServer`]: files behind URLs.
 //! - [`ScriptedRegistry`]: a registry that misbehaves as it is told.
 //! - [`skopeo`], [`umoci`], [`Podman`]: other people's readers; [`Buildah`]: another builder.
 //! - [`verify_layout`] and [`rootfs`]: every digest and every file of an image, derived again from
@@ -24,6 +25,7 @@ mod bucket;
 mod content;
 mod ecr;
 mod executor;
+mod files;
 mod git;
 mod google;
 mod http;
@@ -42,12 +44,13 @@ mod tls;
 mod tunnel;
 
 pub use bucket::BucketServer;
-pub use content::{Generated, Noise, noise_file, safetensors_file, sparse_file};
+pub use content::{Generated, Noise, noise_file, noise_source, safetensors_file, sparse_file};
 pub use ecr::{
     AccessKey, AwsAction, EcrCall, EcrEmulator, EcrFault, EcrOptions, EcrRepository, MissingRepository,
-    Policy, SecondPatch, Trust, UploadSession,
+    Policy, SecondPatch, SsoClient, Trust, UploadSession,
 };
 pub use executor::Executor;
+pub use files::{FileServer, Manner};
 pub use git::{GitRequest, GitServer, GitServerOptions, PackBuilder, git, git_answer, git_oid, seal_pack};
 pub use google::GoogleEmulator;
 pub use hub::{HubAccess, HubContent, HubFault, HubServer};

@@ -19,7 +19,12 @@ pub fn arm64_busybox() -> PathBuf {
 
 /// Runs an arm64 program by emulation and returns what it wrote to stdout.
 pub fn run_arm64(program: &Path, arguments: &[&str]) -> String {
-    run_command(Command::new(fetched("qemu-aarch64-static")).arg(program).args(arguments))
+    run_command(Command::new(arm64_emulator()).arg(program).args(arguments))
+}
+
+/// Runs programs of arm64, if the machine does not.
+pub(crate) fn arm64_emulator() -> PathBuf {
+    fetched("qemu-aarch64-static")
 }
 
 /// The checkout whose tests are running. Asked for at run time: a target directory that several

@@ -38,6 +38,26 @@ for number, key in enumerate(json.load(open(directory + "/keys"))):
                   ACL="public-read", **extra)
 "#;
 
+/// Brings an object into a file.
+const GET: &str = r#"
+import boto3, sys
+endpoint, bucket, key, file = sys.argv[1:]
+s3 = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1",
+                  aws_access_key_id="test", aws_secret_access_key="test")
+s3.download_file(bucket, key, file)
+"#;
+
+/// What a bucket has, and what is on its way there.
+const KEYS: &str = r#"
+import boto3, json, sys
+endpoint, bucket = sys.argv[1:]
+s3 = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1",
+                  aws_access_key_id="test", aws_secret_access_key="test")
+objects = s3.list_objects_v2(Bucket=bucket).get("Contents", [])
+uploads = s3.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+print(json.dumps(sorted(each["Key"] for each in objects + uploads)))
+"#;
+
 impl S3Server {
     /// Starts an empty server.
     pub fn start() -> Self {
@@ -83,6 +103,24 @@ impl S3Server {
         let flag = if with_sha256 { "True" } else { "False" };
         let arguments = ["-c", PUT, &self.endpoint(), bucket, &directory, flag];
         run_command(Command::new(program("python")).args(arguments));
+    }
+}
+
+impl S3Server {
+    /// What an object holds.
+    pub fn object(&self, bucket: &str, key: &str) -> Vec<u8> {
+        let dir = TempDir::with_prefix("ocib-s3-").expect("a temporary directory");
+        let file = dir.path().join("object");
+        let script = ["-c", GET, &self.endpoint(), bucket, key, &file.display().to_string()];
+        run_command(Command::new(program("python")).args(script));
+        fs::read(file).expect("a file that was just written")
+    }
+
+    /// The keys of all objects of a bucket, and of all uploads that were begun and not ended, in order.
+    pub fn keys(&self, bucket: &str) -> Vec<String> {
+        let script = ["-c", KEYS, &self.endpoint(), bucket];
+        let listed = run_command(Command::new(program("python")).args(script));
+        serde_json::from_str(&listed).expect("a list of names")
     }
 }
 

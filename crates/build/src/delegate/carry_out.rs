@@ -143,6 +143,7 @@ impl CarryingOut<'_> {
             platform: wanted.platform.clone(),
             destination,
             context,
+            secrets: wanted.secrets.clone(),
             disk_bytes: wanted.disk_bytes,
         })
     }

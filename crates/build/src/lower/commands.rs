@@ -91,6 +91,7 @@ impl Shell<'_> {
         if self.look("/etc/ld.so.preload", Last::Kept)?.is_some_and(|place| place.found.is_some()) {
             return doubt("/etc/ld.so.preload changes what commands do");
         }
+        self.require_superuser(&self.run.user)?;
         let directory = &self.run.working_dir;
         match self.look(directory, Last::Followed)? {
             Some(place) if place.is_directory() => self.here = place.path,
@@ -287,13 +288,14 @@ impl Shell<'_> {
     /// attributes that grant rights may be lost.
     fn require_own(&self, path: &[u8], found: &Found) -> Result<(), Stop> {
         let shown = String::from_utf8_lossy(path);
+        // An access list among them would change with the mode.
+        if found.xattrs.as_ref().is_some_and(|xattrs| !xattrs.is_empty()) {
+            return doubt(format!("/{shown} has extended attributes"));
+        }
         match found.node.kind {
             NodeKind::Directory | NodeKind::Symlink(_) => return Ok(()),
             NodeKind::File { .. } => {}
             _ => return doubt(format!("/{shown} is a special file")),
-        }
-        if found.xattrs.as_ref().is_some_and(|xattrs| !xattrs.is_empty()) {
-            return doubt(format!("/{shown} has extended attributes"));
         }
         let Some(group) = found.node.link_group else { return Ok(()) };
         if self.links.get().is_none() {
@@ -352,6 +354,9 @@ impl Shell<'_> {
         if found.node.kind == NodeKind::Directory {
             // The time of a directory alone is no change to any builder.
             return Ok(());
+        }
+        if written.ends_with('/') {
+            return doubt(format!("{written} is no directory"));
         }
         self.require_own(&place.path, &found)?;
         let mut touched = found;

@@ -23,7 +23,7 @@ use crate::{
     plan::{Delegated, StagePlan, Within},
     stages::Origin,
 };
-use writer::Writer;
+use writer::{Writer, Written};
 
 /// What a key begins with; changes whenever the same Dockerfile comes to be given to backends otherwise.
 const FORMAT: &str = "ocib-run-1";
@@ -51,7 +51,7 @@ impl Lowering {
             writer.instruction(number, within)?;
         }
         let copied_bytes = writer.copied_bytes();
-        let (images, dockerfile, context) = writer.finish()?;
+        let Written { images, dockerfile, context, secrets } = writer.finish()?;
         let position = |offset| self.request.dockerfile.position(offset).line;
         let span = part.span();
         let name = plan.name.clone().unwrap_or_else(|| format!("stage {}", plan.index));
@@ -66,6 +66,7 @@ impl Lowering {
             images,
             dockerfile,
             context,
+            secrets,
             before,
             lines_before,
             disk_bytes: stage.parts.iter().map(part_bytes).sum::<u64>() + 2 * copied_bytes,
@@ -89,7 +90,7 @@ fn key(part: &Delegated, images: &[Input], dockerfile: &Template, context: &[Mem
 /// What layers are. Where nothing is made, what they are made of stands for those that are made.
 fn diff_ids(lowering: &Lowering, parts: &[Part]) -> Result<Vec<DiffId>, Error> {
     let diff_id = |part: &Part| match part {
-        Part::Base(_, diff_id) => Ok(*diff_id),
+        Part::Base(_, diff_id) | Part::Ran(_, diff_id, _) => Ok(*diff_id),
         Part::Made(make) if lowering.only_looks => Ok(DiffId(make.key)),
         Part::Made(make) => make.diff_id().map_err(|error| Problem::Layer(error).at(make.span)),
     };
@@ -98,7 +99,7 @@ fn diff_ids(lowering: &Lowering, parts: &[Part]) -> Result<Vec<DiffId>, Error> {
 
 fn part_bytes(part: &Part) -> u64 {
     match part {
-        Part::Base(blob, _) => blob.descriptor.size.saturating_mul(UNPACKED),
+        Part::Base(blob, _) | Part::Ran(blob, ..) => blob.descriptor.size.saturating_mul(UNPACKED),
         Part::Made(make) => make.files.size().tar_bytes,
     }
 }

@@ -9,7 +9,7 @@ use ocib_image::{Config, Image};
 use super::{Lowering, Part, Target, Unlowered};
 use crate::{
     Error,
-    delegate::{LayersOf, Results, Wanted, correct_history, layers_of},
+    delegate::{LayersOf, Results, Wanted, correct_history, layers_of, titles},
     files::{Base, Rootfs},
     plan::{Action, CopyPlan, Delegated, Doubts, Plan, StagePart, StagePlan, Step},
     stages::Origin,
@@ -184,18 +184,27 @@ impl Stages {
         let Some(image) = results.get(&wanted.key) else { return Ok(false) };
         stage.layers_of.extend(layers_of(part, wanted, image));
         let before = wanted.before.len();
-        stage.take(lowering, image, before);
+        let titles = titles(part, wanted, image);
+        stage.take(lowering, image, before, titles);
         stage.wanted = None;
         Ok(true)
     }
 }
 
 impl Stage {
-    /// Goes on from `image`, which has this many layers of ours below those that are new.
-    fn take(&mut self, lowering: &Lowering, image: &Image, before: usize) {
+    /// Goes on from `image`, which has this many layers of ours below those that are new. `titles` are the
+    /// instructions that made those.
+    fn take(
+        &mut self,
+        lowering: &Lowering,
+        image: &Image,
+        before: usize,
+        titles: impl Iterator<Item = Arc<str>>,
+    ) {
         let Config::Container(config) = &image.config else { return };
-        let new = image.layers.iter().zip(&config.diff_ids).skip(before);
-        self.parts.extend(new.map(|(blob, diff_id)| Part::Base(Box::new(blob.clone()), *diff_id)));
+        let new = image.layers.iter().zip(&config.diff_ids).skip(before).zip(titles);
+        self.parts
+            .extend(new.map(|((blob, diff_id), title)| Part::Ran(Box::new(blob.clone()), *diff_id, title)));
         let base = Base::new(image, &config.diff_ids, &image.pinned, lowering.memory.clone());
         self.files = Rootfs::of(Arc::new(base));
     }

@@ -9,12 +9,12 @@ use std::{
     sync::Arc,
 };
 
-use ocib_image::{Config, Foreknown};
+use ocib_image::{Config, Foreknown, LayerSource as _};
 
 use super::{Lowering, Part, Stages, Target, Unlowered};
 use crate::{
     Error, FilesFrom, LayerOutline, PartOutline, StepOutline, StepSize,
-    delegate::{Input, Results, Wanted},
+    delegate::{Input, JobContext, Results, Wanted},
     files::{FilesLayer, Rootfs},
     outline::{
         BaseOutline, DelegatedOutline, InputOutline, InstructionOutline, JobOutline, StageOutline,
@@ -115,7 +115,7 @@ impl Lowering {
         }
         let layer = |part| match part {
             Part::Base(blob, diff_id) => Some(LayerOutline::Base(blob, diff_id)),
-            Part::Made { .. } => None,
+            Part::Ran(..) | Part::Made(_) => None,
         };
         Ok(self.base_parts(base)?.into_iter().filter_map(layer).collect())
     }
@@ -221,8 +221,8 @@ fn delegated_outline(delegated: &Delegated, job: Option<JobOutline>) -> Delegate
             Act::Run(run) => {
                 let sources = run.mounts.iter().filter_map(|mount| match &mount.source {
                     MountSource::Nothing => None,
-                    MountSource::Context => Some(FilesFrom::Context),
-                    MountSource::From(origin) => Some(files_from(origin)),
+                    MountSource::Context(_) => Some(FilesFrom::Context),
+                    MountSource::From(origin, _) => Some(files_from(origin)),
                 });
                 distinct(sources)
             }
@@ -252,14 +252,17 @@ fn job_outline(wanted: &Wanted) -> JobOutline {
         }
     });
     let names: Vec<String> = names.collect();
-    JobOutline { dockerfile: wanted.dockerfile.shown(&names), inputs }
+    let context = (!wanted.context.is_empty()).then(|| JobContext::new(wanted.context.clone()));
+    // What has no size cannot be written either, which whoever carries it out says.
+    let context_bytes = context.and_then(|context| context.ok()?.bytes());
+    JobOutline { dockerfile: wanted.dockerfile.shown(&names), inputs, context_bytes }
 }
 
 fn input_outline(name: String, target: &Target) -> InputOutline {
     let mut input = InputOutline { name, made_layers: 0, tar_bytes: 0, base_layers: 0, base_bytes: 0 };
     for part in &target.parts {
         match part {
-            Part::Base(blob, _) => {
+            Part::Base(blob, _) | Part::Ran(blob, ..) => {
                 input.base_layers += 1;
                 input.base_bytes += blob.descriptor.size;
             }

@@ -6,11 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use ocib_dockerfile::{CommandLine, Instruction, Mount, Run, Span, Spanned, redacted_instruction};
+use ocib_dockerfile::{CommandLine, Instruction, Run, Span, Spanned, redacted_instruction};
 use ocib_image::Platform;
 
-use super::{Dispatcher, SimpleRun, Step, history};
-use crate::{Error, NativeRun, Problem, stages::Origin};
+use super::{Dispatcher, MountPlan, MountSource, SimpleRun, Step, history};
+use crate::{Error, NativeRun, stages::Origin};
 
 /// The directory in which a script with a `#!` line is found while it runs.
 const SCRIPTS: &str = "/dev/pipes/";
@@ -78,8 +78,8 @@ impl Within {
                 .mounts
                 .iter()
                 .filter_map(|mount| match &mount.source {
-                    MountSource::From(origin) => Some(origin),
-                    MountSource::Context | MountSource::Nothing => None,
+                    MountSource::From(origin, _) => Some(origin),
+                    MountSource::Context(_) | MountSource::Nothing => None,
                 })
                 .collect(),
         }
@@ -124,38 +124,6 @@ pub(crate) struct RunPlan {
 pub(crate) struct Script {
     pub(crate) path: String,
     pub(crate) content: String,
-}
-
-/// A `--mount`.
-#[derive(Debug)]
-pub(crate) struct MountPlan {
-    /// Its options with their values expanded, as they were written otherwise.
-    pub(crate) text: String,
-    /// The same, divided into names in lower case and values.
-    pub(crate) options: Vec<(String, Option<String>)>,
-    /// `bind`, `cache`, `tmpfs`, `secret` or `ssh`.
-    pub(crate) kind: String,
-    pub(crate) source: MountSource,
-    pub(crate) span: Span,
-}
-
-impl MountPlan {
-    /// The value of the last option called one of `names`.
-    pub(crate) fn option(&self, names: &[&str]) -> Option<&str> {
-        let option = self.options.iter().rfind(|(name, _)| names.contains(&&**name));
-        option.map(|(_, value)| value.as_deref().unwrap_or_default())
-    }
-}
-
-/// Where a mount's files come from.
-#[derive(Debug)]
-pub(crate) enum MountSource {
-    /// Nowhere: caches, memory, secrets and sockets.
-    Nothing,
-    /// The main context.
-    Context,
-    /// A stage, an image or a named context.
-    From(Origin),
 }
 
 impl Act {
@@ -274,37 +242,5 @@ impl Dispatcher<'_> {
             self.state.args.iter().map(|name| history::pair(name, value(name))).collect();
         let count = (!pairs.is_empty()).then(|| format!("|{}", pairs.len()));
         count.into_iter().chain(pairs).collect()
-    }
-
-    fn mount(&self, mount: &Mount) -> Result<MountPlan, Error> {
-        let span = mount.text.span;
-        let mut options = Vec::with_capacity(mount.options.len());
-        let mut kind = "bind".to_owned();
-        for option in &mount.options {
-            let value = match &option.value {
-                // A name, which never expands.
-                Some(value) if option.name == "from" => Some(value.clone()),
-                Some(value) => Some(self.expand(&Spanned::new(value.clone(), span))?),
-                None => None,
-            };
-            if option.name == "type" {
-                kind = value.clone().unwrap_or_default().to_lowercase();
-            }
-            options.push((option.name.clone(), value));
-        }
-        let from = mount.option("from").filter(|from| !from.is_empty());
-        let source = match (&*kind, from) {
-            ("bind" | "cache", Some(from)) => {
-                MountSource::From(self.stages.mount_origin(self.index, from, span)?)
-            }
-            ("bind", None) => MountSource::Context,
-            ("cache" | "tmpfs" | "secret" | "ssh", _) => MountSource::Nothing,
-            _ => return Err(Problem::BadMount { kind }.at(span)),
-        };
-        let shown = options.iter().map(|(name, value)| match value {
-            Some(value) => history::pair(name, value),
-            None => name.clone(),
-        });
-        Ok(MountPlan { text: shown.collect::<Vec<_>>().join(","), options, kind, source, span })
     }
 }

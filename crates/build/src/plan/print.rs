@@ -76,8 +76,8 @@ impl Display for RunPlan {
         for mount in &self.mounts {
             match &mount.source {
                 MountSource::Nothing => writeln!(f, "      mount {}", mount.text)?,
-                MountSource::Context => writeln!(f, "      mount {} out of the context", mount.text)?,
-                MountSource::From(origin) => writeln!(f, "      mount {} out of {origin}", mount.text)?,
+                MountSource::Context(_) => writeln!(f, "      mount {} out of the context", mount.text)?,
+                MountSource::From(origin, _) => writeln!(f, "      mount {} out of {origin}", mount.text)?,
             }
         }
         self.network.iter().try_for_each(|network| writeln!(f, "      network {network}"))?;

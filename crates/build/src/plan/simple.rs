@@ -29,6 +29,8 @@ pub(crate) struct SimpleRun {
     pub(crate) commands: Vec<Called>,
     /// Where it starts; absolute.
     pub(crate) working_dir: String,
+    /// The superuser, as USER says it.
+    pub(crate) user: String,
     /// Where programs are looked for.
     pub(crate) search: String,
 }
@@ -64,6 +66,7 @@ impl SimpleRun {
             has_shell: shell_text.is_some(),
             commands,
             working_dir: working_dir.to_owned(),
+            user: start.user.clone(),
             search: start.variables.get("PATH").cloned().unwrap_or_default(),
         })
     }

@@ -1,41 +1,56 @@
 //! What COPY and ADD take from the context.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    iter::successors,
+};
 
-use super::{Warning, instructions::base_stage, rule};
-use crate::{Command, CommandLine, Dockerfile, Instruction, Patterns, Run, Spanned, Stage, Transfer, simple};
+use super::{Linter, Warning, instructions::base_stage, rule, targets::needed};
+use crate::{
+    Command, CommandLine, Dockerfile, Instruction, Patterns, Run, Span, Spanned, Stage, Transfer, simple,
+};
 
 /// Nothing is called so: only a pattern that takes everything takes this too.
 const NO_NAME: &str = "\0\0\0\0\0\0\0\0";
 
-pub(super) fn check(dockerfile: &Dockerfile, ignored: Option<&Patterns>, warnings: &mut Vec<Warning>) {
+/// From how many bytes on a copy before a RUN is worth a word: what takes a second or so at 1 Gbit/s.
+const LARGE_BYTES: u64 = 100_000_000;
+
+pub(super) fn check(dockerfile: &Dockerfile, linter: &Linter<'_>, warnings: &mut Vec<Warning>) {
+    if let Some(copied) = linter.copied {
+        let last = dockerfile.stages.len().saturating_sub(1);
+        let needed = needed(dockerfile, linter.target.unwrap_or(last));
+        large_copies(dockerfile, &needed, copied, warnings);
+    }
     // Whether a RUN that needs a container has come by the end of each stage, be it in a stage that it begins with.
     let mut has_run: Vec<bool> = Vec::new();
     for stage in &dockerfile.stages {
         let ran_before = base_stage(dockerfile, stage).is_some_and(|base| has_run[base.index]);
-        has_run.push(ran_before || first_run(stage).is_some());
+        has_run.push(ran_before || !container_runs(stage).is_empty());
         if !ran_before {
             whole_context(stage, warnings);
         }
         other_places(stage, warnings);
         // With exceptions the text cannot tell: a directory may be ignored, but not all in it.
-        if let Some(ignored) = ignored.filter(|ignored| !ignored.has_exceptions()) {
+        if let Some(ignored) = linter.ignored.filter(|ignored| !ignored.has_exceptions()) {
             ignored_sources(stage, ignored, warnings);
         }
     }
 }
 
-/// The first RUN that needs a container, as far as the text tells: known commands of the superuser need none.
-fn first_run(stage: &Stage) -> Option<usize> {
+/// The RUNs that need a container, by their numbers, as far as the text tells: known commands of the superuser
+/// need none.
+fn container_runs(stage: &Stage) -> Vec<usize> {
     let mut is_plain = true;
-    stage.instructions.iter().position(|instruction| match &instruction.command {
-        Command::User(_) | Command::Shell(_) => {
-            is_plain = false;
-            false
+    let mut runs = Vec::new();
+    for (number, instruction) in stage.instructions.iter().enumerate() {
+        match &instruction.command {
+            Command::User(_) | Command::Shell(_) => is_plain = false,
+            Command::Run(run) if !is_plain || !is_simple(run) => runs.push(number),
+            _ => {}
         }
-        Command::Run(run) => !is_plain || !is_simple(run),
-        _ => false,
-    })
+    }
+    runs
 }
 
 fn is_simple(run: &Run) -> bool {
@@ -49,7 +64,7 @@ fn is_simple(run: &Run) -> bool {
 
 /// Any change of any file has the RUN done again, and what it needs is carried to where it runs.
 fn whole_context(stage: &Stage, warnings: &mut Vec<Warning>) {
-    let Some(run) = first_run(stage) else { return };
+    let Some(run) = container_runs(stage).first().copied() else { return };
     for (_, transfer) in stage.instructions[..run].iter().filter_map(from_context) {
         if let Some(source) =
             transfer.sources.iter().find(|source| matches!(clean(&source.value).as_str(), "" | "*"))
@@ -57,6 +72,32 @@ fn whole_context(stage: &Stage, warnings: &mut Vec<Warning>) {
             let message = "The whole build context is copied before the first RUN, \
                            which is done again whenever any file changes";
             warnings.push(Warning::new(rule::CONTEXT_COPY_BEFORE_RUN, message, source.span));
+        }
+    }
+}
+
+/// What is copied before the last RUN of a stage, or in a stage that it begins with, is carried to where that is
+/// carried out.
+fn large_copies(
+    dockerfile: &Dockerfile,
+    needed: &BTreeSet<usize>,
+    copied: &BTreeMap<Span, u64>,
+    warnings: &mut Vec<Warning>,
+) {
+    let mut told = BTreeSet::new();
+    for stage in dockerfile.stages.iter().filter(|stage| needed.contains(&stage.index)) {
+        let Some(&last) = container_runs(stage).last() else { continue };
+        let below = successors(base_stage(dockerfile, stage), |base| base_stage(dockerfile, base));
+        let before = below.flat_map(|base| &base.instructions).chain(&stage.instructions[..last]);
+        for instruction in before {
+            let bytes = copied.get(&instruction.span).copied().unwrap_or_default();
+            if bytes >= LARGE_BYTES && told.insert(instruction.span) {
+                let message = format!(
+                    "{bytes} bytes are copied before a RUN and go to where that is carried out; \
+                     behind the last RUN they would not"
+                );
+                warnings.push(Warning::new(rule::LARGE_COPY_BEFORE_RUN, message, instruction.span));
+            }
         }
     }
 }

@@ -37,6 +37,7 @@ pub(crate) mod rule {
     pub(crate) const INVALID_DEFAULT_ARG_IN_FROM: &str = "InvalidDefaultArgInFrom";
     pub(crate) const INVALID_DEFINITION_DESCRIPTION: &str = "InvalidDefinitionDescription";
     pub(crate) const JSON_ARGS_RECOMMENDED: &str = "JSONArgsRecommended";
+    pub(crate) const LARGE_COPY_BEFORE_RUN: &str = "LargeCopyBeforeRun";
     pub(crate) const LEGACY_KEY_VALUE_FORMAT: &str = "LegacyKeyValueFormat";
     pub(crate) const MAINTAINER_DEPRECATED: &str = "MaintainerDeprecated";
     pub(crate) const MULTIPLE_INSTRUCTIONS: &str = "MultipleInstructionsDisallowed";
@@ -63,7 +64,7 @@ const fn on_check(name: &'static str, summary: &'static str) -> Rule {
 }
 
 /// All rules, in the order of their names. Those of BuildKit have its names.
-pub const RULES: [Rule; 27] = [
+pub const RULES: [Rule; 28] = [
     always(
         rule::CONSISTENT_INSTRUCTION_CASING,
         "All instructions within the Dockerfile should use the same casing, either upper or lower",
@@ -91,6 +92,10 @@ pub const RULES: [Rule; 27] = [
     always(
         rule::JSON_ARGS_RECOMMENDED,
         "ENTRYPOINT and CMD should be JSON arrays, so that signals reach the program",
+    ),
+    always(
+        rule::LARGE_COPY_BEFORE_RUN,
+        "What is large should be copied behind the last RUN, where it does not go to whoever carries that out",
     ),
     always(rule::LEGACY_KEY_VALUE_FORMAT, "ENV and LABEL should have an equals sign between key and value"),
     always(rule::MAINTAINER_DEPRECATED, "A label should be used instead of the MAINTAINER instruction"),

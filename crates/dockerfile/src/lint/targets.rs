@@ -16,7 +16,8 @@ pub(super) fn keep_needed(dockerfile: &Dockerfile, target: usize, warnings: &mut
     });
 }
 
-fn needed(dockerfile: &Dockerfile, target: usize) -> BTreeSet<usize> {
+/// The numbers of the stages that `target` needs.
+pub(super) fn needed(dockerfile: &Dockerfile, target: usize) -> BTreeSet<usize> {
     let mut needed = BTreeSet::new();
     let mut todo = vec![target];
     while let Some(stage) = todo.pop().and_then(|index| dockerfile.stages.get(index)) {

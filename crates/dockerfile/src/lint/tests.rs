@@ -251,6 +251,40 @@ fn whole_contexts_before_run() {
 }
 
 #[test]
+fn large_copies_before_run() {
+    let large: &[&str] = &["COPY l /x", "ADD l /x", "COPY --from=a l /x"];
+    for (text, places) in [
+        ("FROM a:1\nCOPY l /x\nRUN b", &["2:1"][..]),
+        ("FROM a:1\nCOPY s /x\nRUN b", &[]),
+        ("FROM a:1\nRUN b\nADD l /x\nRUN c", &["3:1"]),
+        ("FROM a:1\nRUN b\nCOPY l /x", &[]),
+        ("FROM a:1\nCOPY l /x\nRUN mkdir /y", &[]),
+        ("FROM a:1 AS a\nCOPY l /x\nFROM a:1\nRUN b", &[]),
+        ("FROM a:1 AS a\nCOPY l /x\nFROM a:1\nCOPY --from=a l /x\nRUN b", &["4:1"]),
+        // It is in the image that the last stage's RUN begins with.
+        ("FROM a:1 AS a\nRUN b\nCOPY l /x\nFROM a AS c\nFROM c\nRUN d", &["3:1"]),
+        ("FROM a:1 AS a\nCOPY l /x\nRUN b\nFROM a\nRUN c", &["2:1"]),
+        // Nobody needs the stage that runs.
+        ("FROM a:1 AS a\nCOPY l /x\nFROM a AS c\nRUN b\nFROM a", &[]),
+        ("# check=skip=LargeCopyBeforeRun\nFROM a:1\nCOPY l /x\nRUN b", &[]),
+    ] {
+        let dockerfile = parse(text.as_bytes()).unwrap();
+        let instructions = dockerfile.stages.iter().flat_map(|stage| &stage.instructions);
+        let bytes = |span: Span| match large.contains(&&text[span.start..span.end]) {
+            true => 2_147_483_648,
+            false => 99_999_999,
+        };
+        let copied = instructions.map(|instruction| (instruction.span, bytes(instruction.span))).collect();
+        let linter = Linter { copied: Some(&copied), ..Linter::default() };
+        let message = "LargeCopyBeforeRun: 2147483648 bytes are copied before a RUN and go to where that is \
+                       carried out; behind the last RUN they would not";
+        let expected: Vec<_> = places.iter().map(|place| format!("{place} {message}")).collect();
+        assert_eq!(found(text, linter), expected, "{text}");
+        assert_eq!(findings(text), [] as [&str; 0], "{text}");
+    }
+}
+
+#[test]
 fn ignored_sources() {
     let cases: [(&str, &str, &[&str]); 12] = [
         ("*.txt", "COPY a.txt /", &["Copy file \"a.txt\""]),
@@ -345,10 +379,12 @@ fn secret_values() {
 
 #[test]
 fn secrets_are_not_shown() {
-    let text = "ARG A=https://a:b@c\nFROM a\nENV B=x API_KEY=\"y\\\n é\" C=z\nLABEL token=t\n";
+    let text =
+        "ARG A=https://a:b@c\nFROM a\nENV B=x API_KEY=\"y\\\n é\" C=z\nLABEL token=t\nADD http://é:b@h/f /\n";
     let dockerfile = parse(text.as_bytes()).unwrap();
     let redacted = redacted(&dockerfile);
-    let expected = "ARG A=*************\nFROM a\nENV B=x API_KEY=***\n *** C=z\nLABEL token=t\n";
+    let expected =
+        "ARG A=*************\nFROM a\nENV B=x API_KEY=***\n *** C=z\nLABEL token=t\nADD http://****@h/f /\n";
     assert_eq!(redacted, expected);
     assert_eq!(redacted.len(), text.len());
 }
@@ -361,6 +397,8 @@ fn instructions_are_shown_in_one_line_without_secrets() {
         ("ARG TOKEN", "ARG TOKEN"),
         ("RUN TOKEN=abc \\\n  make", "RUN TOKEN=***   make"),
         ("RUN --mount=type=secret,id=token make", "RUN --mount=type=secret,id=token make"),
+        ("ADD https://me:pw@h/a@b https://h:8/c /d/", "ADD https://*****@h/a@b https://h:8/c /d/"),
+        ("RUN curl \"https://pw@h?q=x@y\"", "RUN curl \"https://**@h?q=x@y\""),
     ] {
         let dockerfile = parse(format!("FROM a\n{line}\n").as_bytes()).unwrap();
         assert_eq!(redacted_instruction(&dockerfile.stages[0].instructions[0]), expected);

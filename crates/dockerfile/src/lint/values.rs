@@ -59,6 +59,7 @@ pub fn redacted(dockerfile: &Dockerfile) -> String {
             hide(&mut text, value.span.start..value.span.end);
         }
     }
+    hide_logins(&mut text);
     text
 }
 
@@ -76,6 +77,7 @@ pub fn redacted_text(text: &str) -> String {
         }
         at += word.len();
     }
+    hide_logins(&mut shown);
     shown
 }
 
@@ -96,7 +98,20 @@ pub fn redacted_instruction(instruction: &Instruction) -> String {
             shown = shown.replace(&value.value, &"*".repeat(value.value.len()));
         }
     }
+    hide_logins(&mut shown);
     shown
+}
+
+/// Asterisks for users and passwords of URLs (RFC 3986, section 3.2.1), as ADD may have them.
+fn hide_logins(text: &mut String) {
+    let ends = |c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#' | '"' | '\'');
+    let starts: Vec<usize> = text.match_indices("://").map(|(at, found)| at + found.len()).collect();
+    for start in starts {
+        let host = text[start..].find(ends).map_or(text.len(), |length| start + length);
+        if let Some(login) = text[start..host].rfind('@') {
+            hide(text, start..start + login);
+        }
+    }
 }
 
 /// Asterisks for everything in `range` but blanks; the length in bytes stays.

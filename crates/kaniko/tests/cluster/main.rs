@@ -12,9 +12,9 @@ mod real;
 
 use std::sync::Arc;
 
-use ocib_image::{Compression, Digest, RunBackend as _, RunFiles, Secret};
+use ocib_image::{Compression, Digest, RunBackend as _, Secret};
 use ocib_kaniko::{
-    Options, RegistryAccess,
+    ContextWay, Options, RegistryAccess,
     preflight::{self, Found},
     run_pods,
 };
@@ -39,15 +39,18 @@ async fn what_was_run_is_in_the_registry() {
     assert_eq!(real.left(&job).await, Vec::<String>::new());
 }
 
+/// Much more than the buffers of all who pass it on.
+const CONTEXT_BYTES: usize = 256 << 20;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_context_goes_over_attach() {
     let real = Real::from_environment().await;
-    let content = Noise::bytes(11, 16 << 20);
+    let content = Noise::bytes(11, CONTEXT_BYTES);
     let job = real.job("attach", "FROM BASE\nCOPY data /data\nRUN busybox sha256sum < /data > /sum\n");
     let context = file_layer("data", content.clone(), Compression::Auto).source;
     let job = with_context(job, context);
     let (heard, progress) = Heard::new();
-    let backend = real.backend(Options { files: RunFiles::Context, ..real.options() });
+    let backend = real.backend(Options { context: ContextWay::Attach, ..real.options() });
     let made = backend.run(&job, &progress).await;
     let made = made.unwrap_or_else(|error| panic!("{error}: {:#?}", heard.lines()));
     assert_eq!(real.pushed(&job), made.digest);
@@ -106,7 +109,7 @@ async fn a_build_that_is_given_up_leaves_no_pod() {
 async fn preflight_finds_nothing_bad() {
     let real = Real::from_environment().await;
     let platforms = [ocib_image::Platform::linux_amd64()];
-    let options = Options { files: RunFiles::Context, ..real.options() };
+    let options = Options { context: ContextWay::Attach, ..real.options() };
     let findings = preflight::check(&real.cluster, &options, &platforms).await;
     let bad: Vec<_> = findings.iter().filter(|finding| matches!(finding.state, Found::Bad(..))).collect();
     // A node of a kit may lack labels, and then no pod is scheduled by them.

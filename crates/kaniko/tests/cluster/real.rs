@@ -4,7 +4,7 @@ use std::{env, fs, time::Duration};
 
 use ocib_image::{Digest, Platform, RunJob};
 use ocib_kaniko::{
-    Access, Cluster, Kaniko, Options, Patience,
+    Access, Cluster, Kaniko, Options, Patience, pod_patch,
     run_pods::{self, RunPod},
 };
 use ocib_testkit::{rootfs, skopeo, umoci};
@@ -30,7 +30,7 @@ impl Real {
         Self {
             cluster: Cluster::connect(&access).await.unwrap(),
             registry: named("OCIB_TEST_KUBE_REGISTRY"),
-            patch: patch.map(|file| serde_json::from_slice(&fs::read(file).unwrap()).unwrap()),
+            patch: patch.map(|file| pod_patch(&fs::read(file).unwrap()).unwrap()),
             run: named("OCIB_TEST_KUBE_RUN"),
         }
     }

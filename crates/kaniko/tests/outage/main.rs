@@ -11,8 +11,8 @@ mod real;
 
 use std::time::Duration;
 
-use ocib_image::{Compression, RunBackend as _, RunFiles};
-use ocib_kaniko::Options;
+use ocib_image::{Compression, RunBackend as _};
+use ocib_kaniko::{ContextWay, Options};
 use ocib_testkit::{Noise, file_layer, run};
 
 use crate::{
@@ -44,7 +44,7 @@ async fn an_api_server_that_dies_and_comes_back() {
     let job = real.job("outage-of-attach", "FROM BASE\nCOPY data /data\nRUN true\n");
     let context = file_layer("data", Noise::bytes(5, 160 << 20), Compression::Auto).source;
     let job = with_context(job, context);
-    let backend = real.backend(Options { files: RunFiles::Context, ..real.options() });
+    let backend = real.backend(Options { context: ContextWay::Attach, ..real.options() });
     let (heard, progress) = Heard::new();
     let (ended, ()) = tokio::join!(backend.run(&job, &progress), async {
         heard.until("waits: ContainerCreating").await;

@@ -19,6 +19,7 @@ pub(crate) fn job(dockerfile: &str, destination: &str) -> RunJob {
         platform: Platform::linux_amd64(),
         destination: destination.parse().unwrap(),
         context: None,
+        secrets: Vec::new(),
         disk_bytes: 100 << 20,
     }
 }

@@ -1,7 +1,7 @@
 //! Builds whose bytes really flow: a pod's program is a stand-in for the executor that builds with buildah.
 
-use ocib_image::{Compression, Digest, RunBackend as _, RunFiles};
-use ocib_kaniko::Options;
+use ocib_image::{Compression, Digest, RunBackend as _};
+use ocib_kaniko::{ContextWay, Options};
 use ocib_testkit::{
     Executor, KubeFake, KubeOptions, KubeStep, Registry, RegistryOptions, file_layer, require, rootfs, run,
     run_command, skopeo,
@@ -67,7 +67,7 @@ async fn a_context_over_attach() {
     for kube in [KubeOptions::default(), KubeOptions::v1_20()] {
         let registry = Registry::start(RegistryOptions::default());
         let fake = cluster(kube);
-        let backend = backend(&fake, Options { files: RunFiles::Context, ..options() }).await;
+        let backend = backend(&fake, Options { context: ContextWay::Attach, ..options() }).await;
         let dockerfile = format!("FROM {}\nCOPY data /data\nRUN cat /data > /copy\n", base(&registry));
         let context = file_layer("data", b"from the context\n".to_vec(), Compression::Auto).source;
         let job = job(&dockerfile, &format!("{}/app:run", registry.host()));

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ocib_image::{Credential, RunBackend as _, RunFiles, Secret};
+use ocib_image::{Credential, RunBackend as _, Secret};
 use ocib_kaniko::{Options, RegistryAccess, run_pods};
 use ocib_testkit::{KubeFake, KubeOptions, KubeRequest, KubeStep};
 use serde_json::json;
@@ -149,8 +149,7 @@ async fn a_pod_owns_those_that_it_makes() {
     fake.plant(json!({ "metadata": { "name": "ci-job-1" }, "spec": { "containers": [] } }));
     let (_, progress) = Heard::new();
     let job = job("FROM base\nRUN true\n", "127.0.0.1:1/a:b");
-    let kaniko =
-        backend(&fake, Options { files: RunFiles::Registry, ..options() }).await.owned_by("ci-job-1").await;
+    let kaniko = backend(&fake, options()).await.owned_by("ci-job-1").await;
     kaniko.run(&job, &progress).await.unwrap();
     let owned = &fake.created()[0]["metadata"]["ownerReferences"][0];
     assert_eq!((owned["kind"].as_str(), owned["name"].as_str()), (Some("Pod"), Some("ci-job-1")));

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use ocib_image::{Compression, RunBackend as _, RunFiles};
-use ocib_kaniko::Options;
+use ocib_image::{Compression, RunBackend as _};
+use ocib_kaniko::{ContextWay, Options};
 use ocib_testkit::{KubeFake, KubeFault, KubeOptions, KubeRequest, KubeStep, Stdin, file_layer};
 use serde_json::json;
 
@@ -25,8 +25,8 @@ async fn lives(
     fault: fn(&KubeRequest) -> Option<KubeFault>,
 ) -> (KubeFake, Arc<Heard>) {
     let fake = KubeFake::faulty(kube, move |_| steps.clone(), fault);
-    let files = if has_context { RunFiles::Context } else { RunFiles::Registry };
-    let backend = backend(&fake, Options { files, ..options() }).await;
+    let context = if has_context { ContextWay::Attach } else { ContextWay::Registry };
+    let backend = backend(&fake, Options { context, ..options() }).await;
     let mut job = job("FROM base\nRUN true\n", "127.0.0.1:1/app:run");
     if has_context {
         job = with_context(job, file_layer("data", vec![7; 1 << 20], Compression::Auto).source);

@@ -1,8 +1,13 @@
 //! What kind of files each layer of an image or artifact holds.
 
+use std::borrow::Cow;
+
 use ocib_image::{Blob, Descriptor, Manifest, MediaType};
 
-use super::{PullError, Scope, entry};
+use super::{
+    PullError, Scope,
+    entry::{self, Entry},
+};
 
 /// ModelPack's annotation of a layer: the path that it is for.
 const MODELPACK_PATH: &str = "org.cncf.model.filepath";
@@ -25,6 +30,18 @@ pub(super) enum Kind {
     Tar(MediaType),
     /// One file, for this path.
     Raw(String),
+}
+
+impl Source {
+    /// What it brings, of what its layer holds: equal files are one layer, for another path each time.
+    pub(super) fn entries<'a>(&self, of_layer: &'a [Entry]) -> Cow<'a, [Entry]> {
+        match &self.kind {
+            Kind::Tar(_) => Cow::Borrowed(of_layer),
+            Kind::Raw(path) => {
+                of_layer.iter().map(|entry| Entry { path: path.clone(), ..entry.clone() }).collect()
+            }
+        }
+    }
 }
 
 /// The layers, lowest first. Of an ordinary image those files count that are below `path`; of an artifact

@@ -215,15 +215,40 @@ pub(super) fn file_digest(file: &File, bytes: u64) -> io::Result<Digest> {
 pub(super) struct Stored(Arc<Mutex<Reading>>);
 
 struct Reading {
-    pieces: Receiver<Result<Bytes, PlaceError>>,
-    piece: Bytes,
+    pieces: Pieces,
     digester: Digester,
     progress: Progress,
 }
 
+/// What [`feed`] brings, for a reader that may block.
+pub(super) struct Pieces {
+    pieces: Receiver<Result<Bytes, PlaceError>>,
+    piece: Bytes,
+}
+
+impl Pieces {
+    pub(super) fn new(pieces: Receiver<Result<Bytes, PlaceError>>) -> Self {
+        Self { pieces, piece: Bytes::new() }
+    }
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            match self.pieces.blocking_recv() {
+                Some(piece) => self.piece = piece.map_err(io::Error::other)?,
+                None => return Ok(0),
+            }
+        }
+        let taken = self.piece.split_to(buffer.len().min(self.piece.len()));
+        buffer[..taken.len()].copy_from_slice(&taken);
+        Ok(taken.len())
+    }
+}
+
 impl Stored {
     pub(super) fn new(pieces: Receiver<Result<Bytes, PlaceError>>, progress: Progress) -> Self {
-        let reading = Reading { pieces, piece: Bytes::new(), digester: Digester::new(), progress };
+        let reading = Reading { pieces: Pieces::new(pieces), digester: Digester::new(), progress };
         Self(Arc::new(Mutex::new(reading)))
     }
 
@@ -239,19 +264,10 @@ impl Stored {
 impl Read for Stored {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut reading = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while reading.piece.is_empty() {
-            match reading.pieces.blocking_recv() {
-                Some(piece) => reading.piece = piece.map_err(io::Error::other)?,
-                None => return Ok(0),
-            }
-            let piece = reading.piece.clone();
-            reading.digester.update(&piece);
-            reading.progress.advanced(piece.len() as u64);
-        }
-        let most = buffer.len().min(reading.piece.len());
-        let taken = reading.piece.split_to(most);
-        buffer[..most].copy_from_slice(&taken);
-        Ok(most)
+        let got = reading.pieces.read(buffer)?;
+        reading.digester.update(&buffer[..got]);
+        reading.progress.advanced(got as u64);
+        Ok(got)
     }
 }
 
@@ -266,7 +282,7 @@ pub(super) fn archive_error(layer: Digest, error: Error) -> PullError {
     }
 }
 
-fn read_error(layer: Digest, error: io::Error) -> PullError {
+pub(super) fn read_error(layer: Digest, error: io::Error) -> PullError {
     match error.downcast::<PlaceError>() {
         Ok(error) => PullError::Place(error),
         Err(error) => match error.downcast::<Error>() {

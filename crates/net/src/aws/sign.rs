@@ -27,12 +27,11 @@ pub struct S3Request<'a> {
     pub headers: &'a HeaderMap,
     /// The bucket's region.
     pub region: &'a str,
+    /// The body.
+    pub body: &'a [u8],
 }
 
-/// SHA-256 of nothing.
-const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-
-/// Headers by which S3 knows that `session` sends `request`, which has no body, at `time`.
+/// Headers by which S3 knows that `session` sends `request` at `time`.
 pub fn sign_s3(request: S3Request<'_>, session: &Session, time: SystemTime) -> HeaderMap {
     let mut settings = SigningSettings::default();
     // S3 takes paths as they are sent, where other services encode and tidy them again.
@@ -55,7 +54,7 @@ pub fn sign_s3(request: S3Request<'_>, session: &Session, time: SystemTime) -> H
         request.method.as_str(),
         request.url.as_str(),
         headers,
-        SignableBody::Precomputed(EMPTY.to_owned()),
+        SignableBody::Bytes(request.body),
     );
     let signed =
         signable.and_then(|signable| sign(signable, &params)).expect("a URL and headers can be signed");
@@ -78,9 +77,10 @@ mod tests {
 
     use super::*;
 
-    /// The first example of "Authenticating Requests: Using the Authorization Header" (Amazon S3 API).
+    /// Examples of "Authenticating Requests: Using the Authorization Header" (Amazon S3 API): without a body,
+    /// and with one.
     #[test]
-    fn signatures_are_those_of_amazons_example() {
+    fn signatures_are_those_of_amazons_examples() {
         let credentials = Credentials::new(
             "AKIAIOSFODNN7EXAMPLE",
             "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
@@ -92,7 +92,8 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("range", HeaderValue::from_static("bytes=0-9"));
         let url = "https://examplebucket.s3.amazonaws.com/test.txt".parse().unwrap();
-        let request = S3Request { method: &Method::GET, url: &url, headers: &headers, region: "us-east-1" };
+        let request =
+            S3Request { method: &Method::GET, url: &url, headers: &headers, region: "us-east-1", body: &[] };
         // 2013-05-24T00:00:00Z.
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_369_353_600);
         let signed = sign_s3(request, &session, time);
@@ -101,6 +102,20 @@ mod tests {
             "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request, \
              SignedHeaders=host;range;x-amz-content-sha256;x-amz-date, \
              Signature=f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"
+        );
+        let mut headers = HeaderMap::new();
+        headers.insert("date", HeaderValue::from_static("Fri, 24 May 2013 00:00:00 GMT"));
+        headers.insert("x-amz-storage-class", HeaderValue::from_static("REDUCED_REDUNDANCY"));
+        let url = "https://examplebucket.s3.amazonaws.com/test%24file.text".parse().unwrap();
+        let body = b"Welcome to Amazon S3.";
+        let request =
+            S3Request { method: &Method::PUT, url: &url, headers: &headers, region: "us-east-1", body };
+        let signed = sign_s3(request, &session, time);
+        assert_eq!(
+            signed["authorization"],
+            "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request, \
+             SignedHeaders=date;host;x-amz-content-sha256;x-amz-date;x-amz-storage-class, \
+             Signature=98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd"
         );
     }
 }

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use bytes::Bytes;
 #[cfg(feature = "gcs")]
 use ocib_net::header::{AUTHORIZATION, HeaderValue};
 use ocib_net::{Backoff, Method, Redacted, Response, StatusCode, Url, header::HeaderMap, retry};
@@ -54,16 +55,24 @@ impl Access {
         Error::Bucket { name: self.location.to_string(), problem: Box::new(problem) }
     }
 
-    fn region(&self) -> String {
+    pub(super) fn region(&self) -> String {
         self.region.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The store that was named instead of Amazon's or Google's own.
+    pub(super) fn endpoint(&self) -> Option<Url> {
+        match self.location.provider {
+            Provider::S3 => self.options.s3_endpoint.clone(),
+            Provider::Gcs => self.options.gcs_endpoint.clone(),
+        }
     }
 
     /// The URL of an object, or of the bucket for an empty key.
     pub(super) fn url(&self, key: &str) -> Url {
         let bucket = &self.location.bucket;
         let endpoint = match self.location.provider {
-            Provider::S3 => self.options.s3_endpoint.clone(),
-            Provider::Gcs => Some(self.options.gcs_endpoint.clone().unwrap_or_else(|| constant(GOOGLE))),
+            Provider::S3 => self.endpoint(),
+            Provider::Gcs => Some(self.endpoint().unwrap_or_else(|| constant(GOOGLE))),
         };
         let (mut url, in_path) = match endpoint {
             Some(endpoint) => (endpoint, true),
@@ -90,14 +99,55 @@ impl Access {
         url: &Url,
         headers: &HeaderMap,
     ) -> Result<Response, Error> {
+        self.send(method, url, headers, Bytes::new()).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        url: &Url,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Response, Error> {
         let mut all = headers.clone();
-        all.extend(self.proof(&method, url, headers).await?);
-        self.client.once(method, url, all).await
+        all.extend(self.proof(&method, url, headers, &body).await?);
+        self.client.send(method, url, all, body).await
+    }
+
+    /// The answer to a request for an object, or for the bucket if the key is empty, whatever its status. A
+    /// bucket of another region says so, and is asked there.
+    pub(super) async fn ask_for(
+        &self,
+        method: Method,
+        key: &str,
+        query: &str,
+        body: Bytes,
+    ) -> Result<Response, Error> {
+        let url = || {
+            let mut url = self.url(key);
+            url.set_query(Some(query).filter(|query| !query.is_empty()));
+            url
+        };
+        let response = self.send(method.clone(), &url(), &HeaderMap::new(), body.clone()).await?;
+        let other = response.header("x-amz-bucket-region").map(str::to_owned);
+        match other.filter(|region| !response.status().is_success() && *region != self.region()) {
+            Some(region) => {
+                *self.region.lock().unwrap_or_else(PoisonError::into_inner) = region;
+                self.send(method, &url(), &HeaderMap::new(), body).await
+            }
+            None => Ok(response),
+        }
     }
 
     /// Headers that say who asks; none for nobody.
-    async fn proof(&self, method: &Method, url: &Url, headers: &HeaderMap) -> Result<HeaderMap, Error> {
-        let _ = (method, url, headers);
+    async fn proof(
+        &self,
+        method: &Method,
+        url: &Url,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Result<HeaderMap, Error> {
+        let _ = (method, url, headers, body);
         match self.location.provider {
             #[cfg(feature = "s3")]
             Provider::S3 => {
@@ -106,7 +156,7 @@ impl Access {
                 let region = self.region();
                 match aws.session(&region).await {
                     Ok(session) => {
-                        let request = S3Request { method, url, headers, region: &region };
+                        let request = S3Request { method, url, headers, region: &region, body };
                         Ok(sign_s3(request, &session, std::time::SystemTime::now()))
                     }
                     Err(error) if error.is_absence() => Ok(HeaderMap::new()),
@@ -143,7 +193,8 @@ impl Access {
         self.choose_region().await;
         let (mut objects, mut next) = (Vec::new(), None::<String>);
         loop {
-            let page = retry(backoff, async || self.page(prefix, most, next.as_deref()).await).await?;
+            let page = retry(backoff, async || self.page(prefix, most, next.as_deref()).await).await;
+            let page = page.map_err(|error| self.throttled(error))?;
             objects.extend(page.objects);
             if objects.len() > OBJECTS_MAX {
                 let why = format!("a list of more than {OBJECTS_MAX} objects, expected a longer prefix");
@@ -157,17 +208,8 @@ impl Access {
     }
 
     async fn page(&self, prefix: &str, most: usize, token: Option<&str>) -> Result<Page, Error> {
-        let mut response =
-            self.ask(Method::GET, &self.page_url(prefix, most, token), &HeaderMap::new()).await?;
-        // A bucket of another region says so, and which.
-        let other = response.header("x-amz-bucket-region").map(str::to_owned);
-        if let Some(region) =
-            other.filter(|region| !response.status().is_success() && *region != self.region())
-        {
-            *self.region.lock().unwrap_or_else(PoisonError::into_inner) = region;
-            let url = self.page_url(prefix, most, token);
-            response = self.ask(Method::GET, &url, &HeaderMap::new()).await?;
-        }
+        let query = page_query(prefix, most, token);
+        let response = self.ask_for(Method::GET, "", &query, Bytes::new()).await?;
         if !response.status().is_success() {
             return Err(self.refusal(response).await);
         }
@@ -176,23 +218,8 @@ impl Access {
         Page::parse(&xml).map_err(|why| self.error(BucketProblem::NotS3 { why }))
     }
 
-    fn page_url(&self, prefix: &str, most: usize, token: Option<&str>) -> Url {
-        let mut query = "list-type=2&encoding-type=url".to_owned();
-        let mut add = |name: &str, value: &str| query.push_str(&format!("&{name}={}", encoded_all(value)));
-        add("prefix", prefix);
-        if most < 1000 {
-            add("max-keys", &most.to_string());
-        }
-        if let Some(token) = token {
-            add("continuation-token", token);
-        }
-        let mut url = self.url("");
-        url.set_query(Some(&query));
-        url
-    }
-
-    /// The region that the environment or the profile names.
-    async fn choose_region(&self) {
+    /// The region that the environment or the profile names, if they name one.
+    pub(super) async fn choose_region(&self) {
         #[cfg(feature = "s3")]
         if self.location.provider == Provider::S3
             && self.options.aws.is_some()
@@ -205,6 +232,8 @@ impl Access {
     /// What an answer means that is no success.
     pub(super) async fn refusal(&self, response: Response) -> Error {
         let status = response.status();
+        let region =
+            response.header("x-amz-bucket-region").map(|text| ocib_net::printable(text.as_bytes(), 50));
         let mut failed = failure(response).await;
         let ocib_net::Error::Status { said, .. } = &mut failed else { return failed.into() };
         let code = element(said, "Code").unwrap_or_default().to_owned();
@@ -212,14 +241,33 @@ impl Access {
             *said = format!("{code}: {}", decoded(message));
         }
         let said = said.clone();
-        self.error(match (code.as_str(), status) {
+        self.error(match (&*code.clone(), status) {
             ("NoSuchBucket", _) => BucketProblem::NoBucket,
-            (_, StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED) => {
-                BucketProblem::Denied { who: self.who().await, said }
+            (
+                "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException",
+                _,
+            )
+            | (_, StatusCode::MOVED_PERMANENTLY) => BucketProblem::OtherRegion { region, said },
+            ("InvalidObjectState", _) => BucketProblem::Archived { said },
+            // As status 400.
+            ("ExpiredToken" | "InvalidToken", _) | (_, StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED) => {
+                BucketProblem::Denied { who: self.who().await, code, said }
             }
             (_, StatusCode::NOT_FOUND) => BucketProblem::Nothing,
             _ => return failed.into(),
         })
+    }
+
+    /// What a refusal means that waiting did not help.
+    fn throttled(&self, failed: Error) -> Error {
+        match failed {
+            Error::Http(ocib_net::Error::Status { status, said, .. })
+                if status == StatusCode::TOO_MANY_REQUESTS || said.starts_with("SlowDown") =>
+            {
+                self.error(BucketProblem::Throttled { said })
+            }
+            failed => failed,
+        }
     }
 
     /// Who asks, for messages.
@@ -249,6 +297,19 @@ impl Access {
     }
 }
 
+fn page_query(prefix: &str, most: usize, token: Option<&str>) -> String {
+    let mut query = "list-type=2&encoding-type=url".to_owned();
+    let mut add = |name: &str, value: &str| query.push_str(&format!("&{name}={}", encoded_all(value)));
+    add("prefix", prefix);
+    if most < 1000 {
+        add("max-keys", &most.to_string());
+    }
+    if let Some(token) = token {
+        add("continuation-token", token);
+    }
+    query
+}
+
 fn constant(url: &str) -> Url {
     url.parse().expect("it is a URL")
 }
@@ -258,7 +319,7 @@ fn encoded(key: &str) -> String {
     key.split('/').map(encoded_all).collect::<Vec<_>>().join("/")
 }
 
-fn encoded_all(text: &str) -> String {
+pub(super) fn encoded_all(text: &str) -> String {
     let mut all = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

@@ -181,7 +181,8 @@ impl Api {
             let next = response.header(LINK.as_str()).and_then(next_page).map(|next| url.join(next));
             Ok((next, response.bytes(ANSWER_BYTES_MAX).await?))
         })
-        .await?;
+        .await
+        .map_err(|error: Error| throttled(location, error))?;
         let next = next.transpose().map_err(|_| not_hub(location, "its next page is no URL"))?;
         if next.as_ref().is_some_and(|next| !self.is_ours(next)) {
             return Err(not_hub(location, "its next page is elsewhere"));
@@ -248,6 +249,18 @@ fn api<'a>(location: &'a HubLocation, what: &'static str) -> Vec<&'a str> {
 
 pub(super) fn error(location: &HubLocation, problem: HubProblem) -> Error {
     Error::Hub { name: location.to_string(), problem: Box::new(problem) }
+}
+
+/// What a refusal means that waiting did not help.
+pub(super) fn throttled(location: &HubLocation, failed: Error) -> Error {
+    match failed {
+        Error::Http(ocib_net::Error::Status { status, said, .. })
+            if status == StatusCode::TOO_MANY_REQUESTS =>
+        {
+            error(location, HubProblem::Throttled { said })
+        }
+        failed => failed,
+    }
 }
 
 pub(super) fn not_hub(location: &HubLocation, why: &str) -> Error {

@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 
 use super::{
     HubLocation,
-    api::{Api, Item},
+    api::{Api, Item, throttled},
 };
 use crate::{
     Error,
@@ -62,6 +62,7 @@ impl HubFile {
             }
         })
         .await
+        .map_err(|error: Error| throttled(&self.location, error))
     }
 
     async fn ask(&self, part: Part) -> Result<Answer, Error> {
@@ -128,7 +129,9 @@ impl HubFile {
     fn check(&self, response: &Response) -> Result<(), Error> {
         let header = |name: &str| response.header(name).map(|value| value.trim_matches('"').to_owned());
         let listed = match self.oid {
-            Expected::Sha256(digest) => digest.to_string().trim_start_matches("sha256:").to_owned(),
+            Expected::Sha256(digest) | Expected::Given(digest) => {
+                digest.to_string().trim_start_matches("sha256:").to_owned()
+            }
             Expected::Blob(oid) => oid.to_string(),
         };
         // What is no name of the same kind says nothing.

@@ -58,6 +58,12 @@ pub enum HubProblem {
         /// How many files there are.
         files: usize,
     },
+    /// More questions than the Hub answers in a while.
+    #[error("the Hub limits how often it is asked: {said}")]
+    Throttled {
+        /// The Hub's words, escaped and cut short.
+        said: String,
+    },
     /// An answer that the Hub's API does not give.
     #[error("it does not answer as the Hub does: {why}")]
     NotHub {
@@ -75,7 +81,23 @@ impl HubProblem {
             Self::NoRepository { .. } | Self::NoRevision { .. } | Self::NoPath { .. } => {
                 PlaceErrorKind::NotFound
             }
+            Self::Throttled { .. } => PlaceErrorKind::Unreachable,
             Self::NotHub { .. } => PlaceErrorKind::Refused,
         }
+    }
+
+    /// Its name in the table of causes.
+    pub(crate) fn cause(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::BadLocation { .. } => return None,
+            Self::Gated { .. } => "hf-gated",
+            Self::BadToken { .. } => "hf-token-invalid",
+            Self::NoRepository { .. } => "hf-repository-missing",
+            Self::NoRevision { .. } => "hf-revision-missing",
+            Self::NoPath { .. } => "hf-path-missing",
+            Self::NothingIncluded { .. } => "no-files-left",
+            Self::Throttled { .. } => "hf-throttled",
+            Self::NotHub { .. } => "hf-not-hub",
+        })
     }
 }

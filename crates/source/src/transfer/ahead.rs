@@ -77,7 +77,7 @@ pub(crate) fn read(
     ahead: &Ahead,
     runtime: &Handle,
 ) -> Box<dyn Read + Send> {
-    if size.saturating_sub(from) <= ahead.part_bytes {
+    if size.saturating_sub(from) <= ahead.part_bytes || !stored.has_parts() {
         let part = Part { from, until: None };
         return Box::new(read_blocking(Download::new(stored, backoff, part).stream(), runtime));
     }

@@ -61,7 +61,7 @@ impl WebFile {
         first: Response,
         digest: Option<Digest>,
     ) -> Result<Self, Error> {
-        let (size, actual) = measured(&found, first).await?;
+        let (size, actual) = measured(&found, Some(first)).await?;
         let expected = match digest {
             Some(expected) if expected != actual => return Err(Error::WrongDigest { expected, actual }),
             Some(expected) => Expected::Given(expected),
@@ -75,14 +75,19 @@ impl WebFile {
     }
 }
 
-/// Size and digest of the content. Dropping the future ends the transfer at its next piece.
-async fn measured(found: &Found, first: Response) -> Result<(u64, Digest), Error> {
+/// Size and digest of the content, which may begin with the body of `first`. Dropping the future ends the
+/// transfer at its next piece.
+pub(super) async fn measured(found: &Found, first: Option<Response>) -> Result<(u64, Digest), Error> {
     let work = found.clone();
     watched(move |watch| measure_blocking(&work, first, watch), || found.broken_off()).await
 }
 
-fn measure_blocking(found: &Found, first: Response, watch: &Watch) -> Result<(u64, Digest), Error> {
-    let mut content = found.content(found.download(0).with(first));
+fn measure_blocking(found: &Found, first: Option<Response>, watch: &Watch) -> Result<(u64, Digest), Error> {
+    let download = found.download(0);
+    let mut content = found.content(match first {
+        Some(first) => download.with(first),
+        None => download,
+    });
     let (mut digester, mut size) = (Digester::new(), 0);
     let mut buffer = vec![0; MEASURE_BYTES];
     loop {

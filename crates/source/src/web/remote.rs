@@ -6,10 +6,10 @@ use futures_core::future::BoxFuture;
 use humantime::parse_rfc3339;
 use ocib_image::Timestamp;
 use ocib_net::{
-    Redacted, Response, StatusCode, Url,
+    Method, Redacted, Response, StatusCode, Url,
     header::{
-        AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED,
-        RANGE,
+        ACCEPT_RANGES, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, ETAG, HeaderMap, HeaderValue,
+        IF_RANGE, LAST_MODIFIED, RANGE,
     },
 };
 
@@ -31,6 +31,12 @@ pub(super) struct Remote {
 /// What an answer says of the stored bytes (RFC 9110, section 8).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 struct Seen {
+    /// When it was given.
+    date: Option<Timestamp>,
+    /// Whether parts can be asked for, as far as it says.
+    has_parts: bool,
+    /// Whether it is a page for browsers.
+    is_page: bool,
     /// How many there are.
     length: Option<u64>,
     etag: Option<HeaderValue>,
@@ -50,10 +56,27 @@ impl Remote {
         Ok((remote, response))
     }
 
+    /// Looks at `target` without its bytes: by HEAD; where that fails, as of URLs that are signed for one
+    /// method, or says no length, by its first byte.
+    pub(super) async fn look(client: Arc<Client>, target: &Target) -> Result<Self, Error> {
+        let Target { url, authorization, .. } = target;
+        let (url, authorization, seen) = (url.clone(), authorization.clone(), Seen::default());
+        let mut remote = Self { client, url, authorization, seen };
+        let headers = remote.headers(Part { from: 0, until: None });
+        let response = remote.client.follow(Method::HEAD, &remote.url, headers).await?;
+        remote.seen = match response.status().is_success() && whole_length(&response).is_some() {
+            true => Seen::of(&response),
+            false => Seen::of(&remote.ask(Part { from: 0, until: Some(1) }).await?.response),
+        };
+        Ok(remote)
+    }
+
     async fn ask(&self, part: Part) -> Result<Answer, Error> {
         let response = self.client.get(&self.url, self.headers(part)).await?;
         if !response.status().is_success() && response.status() != StatusCode::RANGE_NOT_SATISFIABLE {
-            return Err(failure(response).await.into());
+            let is_about_the_file = matches!(response.status().as_u16(), 401 | 403 | 404 | 410);
+            let failed = failure(response).await;
+            return Err(if is_about_the_file { Error::NoFile(failed) } else { failed.into() });
         }
         if response.status().is_success()
             && let Some(what) = self.seen.difference(&Seen::of(&response))
@@ -79,6 +102,31 @@ impl Remote {
         self.seen.length.filter(|_| !self.seen.is_gzip)
     }
 
+    /// What is there if it is no file as it is stored: a page that says so, or a compressed one.
+    pub(super) fn is_no_file(&self) -> Option<&'static str> {
+        let is_page = self.seen.is_page && !self.url.path().ends_with(".html");
+        match (is_page, self.seen.is_gzip) {
+            (true, _) => Some(Error::PAGE),
+            (_, true) => Some("its server compresses it although it was asked not to, expected it as it is"),
+            _ => None,
+        }
+    }
+
+    /// A name that only this content has: the URL with a validator that is strong (RFC 9110, section 8.8), if
+    /// the server gives one.
+    pub(super) fn identity(&self) -> Option<Box<[u8]>> {
+        let Seen { length, etag, last_modified, date, .. } = &self.seen;
+        let strong = etag.as_ref().filter(|tag| !tag.as_bytes().starts_with(b"W/"));
+        let modified = || {
+            let header = last_modified.as_ref()?;
+            let then = http_date(header.to_str().ok()?)?;
+            let is_strong = date.is_some_and(|now| now.seconds >= then.seconds + CLOCK_SECONDS);
+            is_strong.then_some(header)
+        };
+        let validator = strong.or_else(modified)?.to_str().ok()?;
+        Some(format!("{} {validator} {}", unsigned(&self.url), (*length)?).into_bytes().into())
+    }
+
     /// Whether the stored bytes are gzip around the content.
     pub(super) fn is_gzip(&self) -> bool {
         self.seen.is_gzip
@@ -100,6 +148,10 @@ impl Stored for Remote {
         self.seen.length
     }
 
+    fn has_parts(&self) -> bool {
+        self.seen.has_parts
+    }
+
     fn shown(&self) -> Redacted {
         Redacted::of(&self.url)
     }
@@ -115,7 +167,12 @@ impl Seen {
     fn of(response: &Response) -> Self {
         let header = |name: &str| response.headers().get(name).cloned();
         let length = whole_length(response);
+        let is = |name: &str, what: &str| response.header(name).is_some_and(|value| value.starts_with(what));
         Self {
+            date: response.header(DATE.as_str()).and_then(http_date),
+            has_parts: response.status() == StatusCode::PARTIAL_CONTENT
+                || is(ACCEPT_RANGES.as_str(), "bytes"),
+            is_page: is(CONTENT_TYPE.as_str(), "text/html"),
             length,
             etag: header(ETAG.as_str()),
             last_modified: header(LAST_MODIFIED.as_str()),
@@ -147,6 +204,27 @@ impl Seen {
             (Some(then), Some(now)) if then != now => Some("it was modified".to_owned()),
             _ => None,
         }
+    }
+}
+
+/// A file that was modified so long before it was seen was not modified again in the same second (RFC 9110,
+/// section 8.8.2.2, and room for clocks).
+const CLOCK_SECONDS: i64 = 60;
+
+/// Parameters that say who may read until when, by how they begin: they differ each time that a URL is signed.
+const SIGNATURES: [&str; 7] =
+    ["X-Amz-", "X-Goog-", "Expires", "Signature", "Key-Pair-Id", "AWSAccessKeyId", "GoogleAccessId"];
+
+/// `url` without what it was signed by.
+fn unsigned(url: &Url) -> String {
+    let is_signature = |name: &str| SIGNATURES.iter().any(|start| name.starts_with(start));
+    let mut plain = url.clone();
+    plain.set_query(None);
+    let left = url.query_pairs().filter(|(name, _)| !is_signature(name));
+    let left: Vec<String> = left.map(|(name, value)| format!("{name}={value}")).collect();
+    match left.is_empty() {
+        true => plain.to_string(),
+        false => format!("{plain}?{}", left.join("&")),
     }
 }
 
@@ -204,7 +282,7 @@ mod tests {
 
     fn seen(length: Option<u64>, etag: &'static str, modified: &'static str) -> Seen {
         let header = |value| Some(HeaderValue::from_static(value)).filter(|value| !value.is_empty());
-        Seen { length, etag: header(etag), last_modified: header(modified), is_gzip: false }
+        Seen { length, etag: header(etag), last_modified: header(modified), ..Seen::default() }
     }
 
     #[test]
@@ -220,6 +298,18 @@ mod tests {
             (seen(None, "", "x"), seen(Some(1), "\"b\"", "y"), Some("it was modified")),
         ] {
             assert_eq!(then.difference(&now).as_deref(), expected, "{then:?} {now:?}");
+        }
+    }
+
+    #[test]
+    fn signatures_are_no_part_of_a_name() {
+        for (url, expected) in [
+            ("https://h/f", "https://h/f"),
+            ("https://h/f?v=2", "https://h/f?v=2"),
+            ("https://h/f?X-Amz-Signature=1&v=2&X-Amz-Date=3", "https://h/f?v=2"),
+            ("https://h/f?Expires=1&Signature=2&Key-Pair-Id=3", "https://h/f"),
+        ] {
+            assert_eq!(unsigned(&url.parse().unwrap()), expected, "{url}");
         }
     }
 

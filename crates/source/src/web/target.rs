@@ -8,6 +8,7 @@ use crate::{
 };
 
 /// A URL as written, taken apart.
+#[derive(Clone)]
 pub(super) struct Target {
     /// Where to ask, without user, password and fragment.
     pub(super) url: Url,

@@ -293,3 +293,52 @@ async fn what_statuses_mean() {
         }
     }
 }
+
+/// What is told apart without reading: how large it is, and whether it is the same as before.
+#[tokio::test]
+async fn files_are_found_by_their_heads() {
+    let old = "Date: Sun, 06 Nov 2016 08:49:37 GMT\r\n";
+    for (what, headers, identity) in [
+        ("a strong tag", TAG.to_owned(), true),
+        ("an old time", format!("{MODIFIED}{old}"), true),
+        ("a time without a clock", MODIFIED.to_owned(), false),
+        ("a weak tag", "ETag: W/\"a\"\r\n".to_owned(), false),
+        ("nothing", String::new(), false),
+    ] {
+        let server = Server::start(move |asked| match asked.line.starts_with("HEAD") {
+            true => answer("200 OK", &format!("Content-Length: {}\r\n{headers}", TEXT.len()), b""),
+            false => ranged(asked, &headers, TEXT),
+        });
+        let tree = web().open(&[server.url("/a%20b").parse().unwrap()]).await.unwrap();
+        assert_eq!(server.asked().len(), 1, "{what}");
+        assert_eq!(tree.list(b"").unwrap(), [b"a b".as_slice().into()], "{what}");
+        assert_eq!(tree.identity(b"a b").unwrap().is_some(), identity, "{what}");
+        let read = spawn_blocking(move || {
+            let mut text = Vec::new();
+            tree.open(b"a b", 7).unwrap().read_to_end(&mut text).unwrap();
+            text
+        });
+        assert_eq!(read.await.unwrap(), &TEXT[7..], "{what}");
+    }
+}
+
+/// A server that tells no length is read once to know it, and what comes later must be the same.
+#[tokio::test]
+async fn files_of_unknown_length_are_measured() {
+    let server = Server::start(|asked| match asked.line.starts_with("HEAD") {
+        true => answer("405 Method Not Allowed", "Content-Length: 0\r\n", b""),
+        false => chunked("", if asked.before < 4 { TEXT } else { b"another text\n" }),
+    });
+    let location = || server.url("/text").parse().unwrap();
+    let tree = web().open(&[location()]).await.unwrap();
+    assert_eq!(tree.digest(b"text").unwrap(), Some(digest(TEXT)));
+    let read = |tree: std::sync::Arc<dyn ocib_image::Tree>| {
+        spawn_blocking(move || tree.open(b"text", 0).unwrap().read_to_end(&mut Vec::new()))
+    };
+    assert_eq!(read(tree.clone()).await.unwrap().unwrap(), TEXT.len());
+    let error = read(tree).await.unwrap().unwrap_err().to_string();
+    assert!(error.contains("/text is not what it was said to be: expected sha256:"), "{error}");
+    let url = format!("{}#sha256={}", server.url("/text"), "0".repeat(64));
+    let error = web().open(&[url.parse().unwrap()]).await.unwrap_err();
+    assert_eq!(error.kind, PlaceErrorKind::Corrupt);
+}

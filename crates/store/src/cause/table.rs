@@ -5,14 +5,22 @@ mod credentials;
 mod local;
 mod network;
 mod registry;
+mod source;
 
 use ocib_image::PlaceErrorKind;
 
 use super::Cause;
 
 /// Where two rows fit, the first counts.
-pub(super) const ALL: [&[Cause]; 5] =
-    [&aws::CAUSES, &credentials::CAUSES, &network::CAUSES, &registry::CAUSES, &local::CAUSES];
+pub(super) const ALL: [&[Cause]; 7] = [
+    &source::CAUSES,
+    &aws::CAUSES,
+    &credentials::CAUSES,
+    &network::CAUSES,
+    &source::FILES,
+    &registry::CAUSES,
+    &local::CAUSES,
+];
 
 /// Stands for a cause that is in no table; nothing fits it.
 pub(super) const OTHER: Cause = cause("other", "something else", "", PlaceErrorKind::Refused, &[]);

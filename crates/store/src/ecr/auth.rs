@@ -19,7 +19,7 @@ use ocib_net::{
 };
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::{EcrHost, EcrRegistry, LayerApi, api, public};
+use super::{EcrHost, EcrPublic, EcrRegistry, LayerApi, api, public};
 use crate::{Cloud, Error};
 
 /// Credentials for registries of ECR, private and public, out of an identity of AWS.
@@ -49,7 +49,14 @@ pub struct EcrAuth {
 }
 
 /// The lock is held while a token is minted.
-type Slot = Arc<AsyncMutex<Option<Held>>>;
+type Slot = Arc<AsyncMutex<State>>;
+
+#[derive(Default)]
+struct State {
+    held: Option<Held>,
+    /// Until when nobody is asked for a token of ECR Public again, as that was forbidden.
+    nobody_until: Option<Instant>,
+}
 
 /// A token as AWS gives it.
 pub(super) struct Token {
@@ -86,10 +93,36 @@ impl EcrAuth {
         self.declared.get(registry).cloned().or_else(|| EcrHost::of(registry))
     }
 
-    /// ECR's own API for `registry`, if it is a private registry of ECR.
+    /// ECR's own API for `registry`, if it is a private registry of ECR, and if there is somebody in AWS to ask it:
+    /// who has a token in a file can push without.
     pub async fn api(&self, registry: &str) -> Option<EcrRegistry> {
         let host = self.host(registry).filter(|host| !host.is_public())?;
+        self.aws.session(&host.region).await.ok()?;
         Some(EcrRegistry::open(&self.aws, &host).await)
+    }
+
+    /// ECR Public's own API, if `registry` is that.
+    pub fn public(&self, registry: &str) -> Option<EcrPublic> {
+        self.host(registry).filter(EcrHost::is_public)?;
+        Some(EcrPublic::new(self.aws.clone(), Arc::clone(&self.http)))
+    }
+
+    /// That `repository`, of whichever registry of ECR, does not exist.
+    pub fn missing(&self, repository: &Reference) -> Error {
+        let (name, registry) = (repository.repository().to_owned(), repository.registry().to_owned());
+        match self.host(&registry).is_some_and(|host| host.is_public()) {
+            true => Error::NoPublicRepository { name: public::public_name(&name).to_owned(), registry },
+            false => Error::NoRepository { name, registry },
+        }
+    }
+
+    /// Makes sure that there is a token for `registry`, if it is ECR's. ECR Public can be read without one, so
+    /// there only who wants to write has to know why there is none.
+    pub async fn demand(&self, registry: &str) -> Result<(), Error> {
+        let Some(host) = self.host(registry) else { return Ok(()) };
+        let slot = self.slot(&host);
+        let mut state = slot.lock().await;
+        self.fresh(&host, &mut state).await.map(drop)
     }
 
     fn slot(&self, host: &EcrHost) -> Slot {
@@ -101,18 +134,33 @@ impl EcrAuth {
 
     async fn credential(&self, host: &EcrHost) -> Result<Option<Credential>, Error> {
         let slot = self.slot(host);
-        let mut slot = slot.lock().await;
-        if let Some(held) = slot.as_ref().filter(|held| Instant::now() < held.fresh_until) {
-            return Ok(Some(held.credential()));
+        let mut state = slot.lock().await;
+        if state.nobody_until.is_some_and(|end| Instant::now() < end) {
+            return Ok(None);
         }
-        match self.mint(host).await {
-            Ok(held) => Ok(Some(slot.insert(held).credential())),
+        match self.fresh(host, &mut state).await {
+            Ok(credential) => Ok(Some(credential)),
             // Everybody may pull from there.
             Err(Error::Http(error)) if host.is_public() && error.is_absence() => Ok(None),
-            Err(error) => match slot.as_mut().filter(|held| Instant::now() < held.dead_at) {
+            Err(error) if host.is_public() && error.denial().is_some() => {
+                state.nobody_until = Some(Instant::now() + PAUSE);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The token that is held, or a new one.
+    async fn fresh(&self, host: &EcrHost, state: &mut State) -> Result<Credential, Error> {
+        if let Some(held) = state.held.as_ref().filter(|held| Instant::now() < held.fresh_until) {
+            return Ok(held.credential());
+        }
+        match self.mint(host).await {
+            Ok(held) => Ok(state.held.insert(held).credential()),
+            Err(error) => match state.held.as_mut().filter(|held| Instant::now() < held.dead_at) {
                 Some(held) => {
                     held.fresh_until = Instant::now() + PAUSE;
-                    Ok(Some(held.credential()))
+                    Ok(held.credential())
                 }
                 None => Err(error),
             },
@@ -122,7 +170,7 @@ impl EcrAuth {
     async fn mint(&self, host: &EcrHost) -> Result<Held, Error> {
         let session = self.aws.session(&host.region).await?;
         let token = match host.is_public() {
-            true => public::token(&self.http, &session.credentials, &host.region).await?,
+            true => public::token(&self.http, &session.credentials).await?,
             false => api::token(&self.aws, host).await?,
         };
         let life = life(token.expires, &session.credentials, SystemTime::now());
@@ -133,8 +181,8 @@ impl EcrAuth {
 
     async fn forget(&self, host: &EcrHost, refused: &Secret) {
         let slot = self.slot(host);
-        let mut slot = slot.lock().await;
-        if let Some(held) = slot.take_if(|held| held.password == *refused) {
+        let mut state = slot.lock().await;
+        if let Some(held) = state.held.take_if(|held| held.password == *refused) {
             self.aws.forget(&held.session).await;
         }
     }

@@ -15,8 +15,10 @@ pub struct EcrHost {
     pub is_dual_stack: bool,
 }
 
-/// ECR Public, and the one region that mints its tokens (AWS, "Amazon ECR Public registries").
-const PUBLIC: (&str, &str) = ("public.ecr.aws", "us-east-1");
+/// ECR Public.
+const PUBLIC_HOST: &str = "public.ecr.aws";
+/// The one region that mints its tokens and makes its repositories (AWS, "Amazon ECR Public registries").
+pub(super) const PUBLIC_REGION: &str = "us-east-1";
 pub(super) const PUBLIC_ACCOUNT: &str = "public";
 /// Ends of hosts in all partitions (AWS's own credential helper, `api/client.go`): IPv4, then both.
 const PLAIN_ENDS: [&str; 8] = [
@@ -41,8 +43,8 @@ impl EcrHost {
     /// ```
     pub fn of(host: &str) -> Option<Self> {
         let host = host.strip_suffix(":443").unwrap_or(host);
-        if host == PUBLIC.0 {
-            return Some(Self::plain(PUBLIC_ACCOUNT, PUBLIC.1));
+        if host == PUBLIC_HOST {
+            return Some(Self::plain(PUBLIC_ACCOUNT, PUBLIC_REGION));
         }
         let (account, rest) = host.split_once('.')?;
         let (service, rest, ends) = match rest.strip_prefix("dkr.") {
@@ -67,7 +69,7 @@ impl EcrHost {
     /// answer there: in which partition the region is does not matter.
     pub fn kind(&self) -> String {
         match self.is_public() {
-            true => PUBLIC.0.to_owned(),
+            true => PUBLIC_HOST.to_owned(),
             false => format!("{}.dkr.ecr.{}.{}", self.account, self.region, PLAIN_ENDS[0]),
         }
     }
@@ -91,12 +93,15 @@ impl fmt::Display for EcrHost {
 impl FromStr for EcrHost {
     type Err = &'static str;
 
-    /// `ACCOUNT/REGION`, for a host that does not say it.
+    /// `ACCOUNT/REGION`, or `public`, for a host that does not say it.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == PUBLIC_ACCOUNT {
+            return Ok(Self::plain(PUBLIC_ACCOUNT, PUBLIC_REGION));
+        }
         let (account, region) = text.split_once('/').unwrap_or_default();
         match is_account(account) && is_region(region) {
             true => Ok(Self::plain(account, region)),
-            false => Err("expected ACCOUNT/REGION, such as 123456789012/eu-west-1"),
+            false => Err("expected ACCOUNT/REGION, such as 123456789012/eu-west-1, or public"),
         }
     }
 }
@@ -151,6 +156,7 @@ mod tests {
             ("eu-west-1", None),
             ("1/eu-west-1", None),
             ("123456789012/", None),
+            ("public", Some("public/us-east-1")),
         ] {
             let actual = text.parse::<EcrHost>().ok().map(|host| host.to_string());
             assert_eq!(actual.as_deref(), expected, "{text}");

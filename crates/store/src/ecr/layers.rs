@@ -10,7 +10,7 @@ use std::{
     io::Write,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -22,14 +22,19 @@ use ocib_net::aws::Aws;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
-use super::{EcrHost, EcrRegistry, LayerUpload, Part};
-use crate::{Error, bridge};
+use super::{EcrHost, EcrRegistry, LayerUpload, Part, refused};
+use crate::{Error, bridge, registry::limited};
 
 /// ECR, "Service quotas": smallest part but the last.
 const PART_BYTES_MIN: u64 = 5 << 20;
 /// What ECR says of an upload that it no longer has, or whose parts are not what was promised.
 const LOST: [&str; 4] =
     ["UploadNotFoundException", "InvalidLayerException", "EmptyUploadException", "InvalidLayerPartException"];
+
+/// How often an upload that ECR has lost begins anew.
+const RESTARTS_MAX: u32 = 1;
+/// How often ECR may ask for a part that it was sent.
+const REWINDS_MAX: u32 = 8;
 
 /// Sends layers part by part.
 #[derive(Clone, Debug)]
@@ -73,14 +78,14 @@ impl LayerApi {
         self.registry.get_or_init(|| EcrRegistry::open(&self.aws, &self.host)).await
     }
 
-    /// Makes `layer` and sends what ECR does not have of it.
+    /// Makes `layer` and sends what ECR does not have of it. `None`: it turned out to be larger than ECR's parts hold.
     pub(crate) async fn send(
         &self,
         repository: &str,
         layer: &Unsealed,
         sealer: &Sealer,
         progress: &Progress,
-    ) -> Result<Layer, Error> {
+    ) -> Result<Option<Layer>, Error> {
         let registry = self.registry().await;
         let journal = self.journal_file(repository, layer);
         let mut upload = match journal.as_deref().and_then(read) {
@@ -89,31 +94,50 @@ impl LayerApi {
             }
             None => registry.start_upload(repository).await?,
         };
-        let mut is_new = upload.received() == 0;
+        let (mut restarts, mut rewinds) = (0, 0);
         loop {
             let sending = Sending { layer, sealer, progress, journal: journal.as_deref() };
             let error = match sending.all(&mut upload).await {
-                Ok(Some(made)) => match upload.clone().complete(made.descriptor.digest).await {
-                    Ok(()) => {
-                        if let Some(path) = &journal {
-                            forget(path);
+                Ok(Pass::Made(made)) => {
+                    let digest = made.descriptor.digest;
+                    let completed = match upload.clone().complete(digest).await {
+                        // The answer to a completion can get lost, and somebody else may have gone on with the same
+                        // upload: then it is gone, and the layer is there.
+                        Err(error) if is_lost(&error) => {
+                            let missing = registry.missing(repository, &[digest]).await?;
+                            if missing.is_empty() { Ok(()) } else { Err(error) }
                         }
-                        return Ok(made);
+                        completed => completed,
+                    };
+                    match completed {
+                        Ok(()) => {
+                            journal.as_deref().into_iter().for_each(forget);
+                            return Ok(Some(*made));
+                        }
+                        Err(error) => error,
                     }
-                    Err(error) => error,
-                },
-                // ECR wants a part that is behind: what is sent from there on is made again.
-                Ok(None) => continue,
+                }
+                Ok(Pass::TooLarge) => {
+                    journal.as_deref().into_iter().for_each(forget);
+                    return Ok(None);
+                }
+                // What is sent from there on is made again.
+                Ok(Pass::Behind) if rewinds < REWINDS_MAX => {
+                    rewinds += 1;
+                    continue;
+                }
+                Ok(Pass::Behind) => {
+                    let why = "it asks again and again for parts that it was sent";
+                    return Err(refused("ecr:UploadLayerPart", "", why));
+                }
                 Err(error) => error,
             };
-            match &error {
-                Error::Aws { code, .. } if LOST.contains(&&**code) && !is_new => {
-                    progress.restarted(&error.to_string());
-                    upload = registry.start_upload(repository).await?;
-                    is_new = true;
-                }
-                _ => return Err(error),
+            if !is_lost(&error) || restarts == RESTARTS_MAX {
+                return Err(error);
             }
+            restarts += 1;
+            progress.restarted(&error.to_string());
+            upload = registry.start_upload(repository).await?;
         }
     }
 
@@ -125,6 +149,20 @@ impl LayerApi {
     }
 }
 
+fn is_lost(error: &Error) -> bool {
+    matches!(error, Error::Aws { code, .. } if LOST.contains(&&**code))
+}
+
+/// How a pass over a layer ended.
+enum Pass {
+    /// ECR has all of it.
+    Made(Box<Layer>),
+    /// ECR lacks something that the pass has left behind.
+    Behind,
+    /// It is larger than ECR's parts hold.
+    TooLarge,
+}
+
 /// One pass over a layer.
 struct Sending<'a> {
     layer: &'a Unsealed,
@@ -134,18 +172,24 @@ struct Sending<'a> {
 }
 
 impl Sending<'_> {
-    /// Sends all that `upload` lacks; `None` if ECR lacks something that this pass has left behind.
-    async fn all(&self, upload: &mut LayerUpload) -> Result<Option<Layer>, Error> {
+    /// Sends all that `upload` lacks.
+    async fn all(&self, upload: &mut LayerUpload) -> Result<Pass, Error> {
         let (body, made) = bridge::seal(self.layer.clone(), self.sealer.clone(), self.progress.clone());
+        let (body, is_too_large) = limited(body, LayerApi::LAYER_BYTES_MAX);
         let sent = self.parts(body, upload).await;
-        match (made.await, sent) {
-            (_, Ok(false)) => Ok(None),
-            (Ok(layer), Ok(true)) => Ok(Some(layer)),
+        let made = made.await;
+        if is_too_large.load(Ordering::Relaxed) {
+            return Ok(Pass::TooLarge);
+        }
+        match (made, sent) {
+            (_, Ok(false)) => Ok(Pass::Behind),
+            (Ok(layer), Ok(true)) => Ok(Pass::Made(Box::new(layer))),
             (Err(LayerError::Output(_)) | Ok(_), Err(error)) => Err(error),
             (Err(error), _) => Err(error.into()),
         }
     }
 
+    /// False if ECR wants something that was passed.
     async fn parts(&self, mut body: ByteStream, upload: &mut LayerUpload) -> Result<bool, Error> {
         let part_bytes = self.part_bytes(upload);
         // Where `part` begins in the layer.

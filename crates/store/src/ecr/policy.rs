@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::EcrHost;
+use super::{EcrHost, public::public_name};
 
 /// What a policy shall allow besides pushing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -26,12 +26,24 @@ const PUSH: [&str; 7] = [
     "ecr:UploadLayerPart",
 ];
 
+/// Logging in to ECR Public ("Registry authentication"), and pushing there ("IAM permissions for pushing an
+/// image"). Everybody may read what is there.
+const PUBLIC_LOGIN: [&str; 2] = ["ecr-public:GetAuthorizationToken", "sts:GetServiceBearerToken"];
+const PUBLIC_PUSH: [&str; 5] = [
+    "ecr-public:BatchCheckLayerAvailability",
+    "ecr-public:CompleteLayerUpload",
+    "ecr-public:InitiateLayerUpload",
+    "ecr-public:PutImage",
+    "ecr-public:UploadLayerPart",
+];
+
 /// Reading an image, also to mount its layers (ECR, "IAM permissions for pulling an image").
 const PULL: [&str; 3] =
     ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
 
 /// The least that a push into `pushes` (registry and name of each) needs whose bases are in `pulls`, as
-/// the JSON of a policy for IAM. Repositories of ECR Public are left out: its actions are others.
+/// the JSON of a policy for IAM. An alias of ECR Public does not say whose account it is, so its repositories are
+/// those of that name in any; to read from there nothing is needed.
 ///
 /// ```
 /// use ocib_store::{EcrHost, PolicyOptions, iam_policy};
@@ -45,7 +57,11 @@ pub fn iam_policy(
     pulls: &[(EcrHost, String)],
     options: PolicyOptions,
 ) -> String {
-    let (pushed, mut pulled) = (arns(pushes), arns(pulls));
+    let (public, private): (Vec<_>, Vec<_>) = pushes.iter().cloned().partition(|(host, _)| host.is_public());
+    let (public, pushed) = (arns(&public), arns(&private));
+    let mut pulled: Vec<_> = pulls.to_vec();
+    pulled.retain(|(host, _)| !host.is_public());
+    let mut pulled = arns(&pulled);
     pulled.retain(|arn| !pushed.contains(arn));
     let mut actions = PUSH.to_vec();
     actions.extend(options.creates.then_some("ecr:CreateRepository"));
@@ -53,20 +69,27 @@ pub fn iam_policy(
     actions.extend(options.describes.then_some("ecr:DescribeRepositories"));
     actions.sort_unstable();
     // Neither can be limited to a repository.
-    let mut everywhere = vec!["ecr:GetAuthorizationToken"];
-    everywhere.extend(options.describes.then_some("ecr:GetAccountSetting"));
-    let mut statements = vec![statement("OcibLogin", &everywhere, &["*".to_owned()])];
+    let is_private = !(pushed.is_empty() && pulled.is_empty());
+    let mut everywhere: Vec<&str> = is_private.then_some("ecr:GetAuthorizationToken").into_iter().collect();
+    everywhere.extend((is_private && options.describes).then_some("ecr:GetAccountSetting"));
+    everywhere.extend(PUBLIC_LOGIN.into_iter().filter(|_| !public.is_empty()));
+    let mut to_public = PUBLIC_PUSH.to_vec();
+    to_public.extend(options.creates.then_some("ecr-public:CreateRepository"));
+    to_public.sort_unstable();
+    let mut statements = Vec::new();
+    statements
+        .extend((!everywhere.is_empty()).then(|| statement("OcibLogin", &everywhere, &["*".to_owned()])));
     // IAM refuses a statement without resources.
     statements.extend((!pushed.is_empty()).then(|| statement("OcibPush", &actions, &pushed)));
     statements.extend((!pulled.is_empty()).then(|| statement("OcibPull", &PULL, &pulled)));
+    statements.extend((!public.is_empty()).then(|| statement("OcibPushPublic", &to_public, &public)));
     let policy = json!({ "Version": "2012-10-17", "Statement": statements });
     format!("{policy:#}\n")
 }
 
 /// Names of the repositories, each once and in order.
 fn arns(repositories: &[(EcrHost, String)]) -> Vec<String> {
-    let private = repositories.iter().filter(|(host, _)| !host.is_public());
-    let mut arns: Vec<String> = private.map(|(host, name)| arn(host, name)).collect();
+    let mut arns: Vec<String> = repositories.iter().map(|(host, name)| arn(host, name)).collect();
     arns.sort();
     arns.dedup();
     arns
@@ -77,6 +100,9 @@ fn statement(name: &str, actions: &[&str], resources: &[String]) -> Value {
 }
 
 fn arn(host: &EcrHost, repository: &str) -> String {
+    if host.is_public() {
+        return format!("arn:aws:ecr-public::*:repository/{}", public_name(repository));
+    }
     format!("arn:{}:ecr:{}:{}:repository/{repository}", partition(&host.region), host.region, host.account)
 }
 
@@ -123,6 +149,33 @@ mod tests {
             },
         ]);
         assert_eq!(actual, expected);
+    }
+
+    #[test]
+    fn ecr_public_has_actions_of_its_own() {
+        let options = PolicyOptions { creates: true, ..PolicyOptions::default() };
+        let expected = json!([
+            {
+                "Sid": "OcibLogin", "Effect": "Allow",
+                "Action": ["ecr-public:GetAuthorizationToken", "sts:GetServiceBearerToken"], "Resource": ["*"],
+            },
+            {
+                "Sid": "OcibPushPublic", "Effect": "Allow",
+                "Action": [
+                    "ecr-public:BatchCheckLayerAvailability", "ecr-public:CompleteLayerUpload",
+                    "ecr-public:CreateRepository", "ecr-public:InitiateLayerUpload", "ecr-public:PutImage",
+                    "ecr-public:UploadLayerPart",
+                ],
+                "Resource": ["arn:aws:ecr-public::*:repository/team/app"],
+            },
+        ]);
+        assert_eq!(statements(&[("public", "corp/team/app")], options), expected);
+        let both = [("public", "corp/app"), ("123456789012/eu-west-1", "app")];
+        let both = statements(&both, PolicyOptions::default());
+        let logins =
+            ["ecr:GetAuthorizationToken", "ecr-public:GetAuthorizationToken", "sts:GetServiceBearerToken"];
+        assert_eq!(both[0]["Action"], json!(logins));
+        assert_eq!(both.as_array().map(Vec::len), Some(3));
     }
 
     #[test]

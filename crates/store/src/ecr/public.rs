@@ -1,6 +1,9 @@
-//! ECR Public's one call, signed here: another client of the SDK would cost a minute to build.
+//! ECR Public's two calls, signed here: another client of the SDK would cost a minute to build.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use aws_credential_types::Credentials as Keys;
 use aws_sigv4::{
@@ -9,32 +12,115 @@ use aws_sigv4::{
 };
 use bytes::Bytes;
 use ocib_net::{
-    Body, Http, Method, Request, Url,
+    Backoff, Body, Http, Method, Request, Retry, Url, Verdict,
+    aws::Aws,
     header::{CONTENT_TYPE, HeaderValue},
+    retry,
 };
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::{
     auth::{Token, password},
+    host::PUBLIC_REGION,
     refused,
 };
 use crate::Error;
 
-/// ECR Public API reference, `GetAuthorizationToken`; needs `sts:GetServiceBearerToken` too.
-const ACTION: &str = "ecr-public:GetAuthorizationToken";
-const TARGET: &str = "SpencerFrontendService.GetAuthorizationToken";
+/// ECR Public, by AWS's API.
+#[derive(Clone, Debug)]
+pub struct EcrPublic {
+    aws: Aws,
+    http: Arc<Http>,
+}
+
+impl EcrPublic {
+    /// ECR Public for whoever `aws` is, through `http`. Nothing is asked yet.
+    pub fn new(aws: Aws, http: Arc<Http>) -> Self {
+        Self { aws, http }
+    }
+
+    /// Creates the repository that is at `path` (`alias/name`); one that is there already is an error, and so is
+    /// one of a registry that is another's. Needs `ecr-public:CreateRepository`.
+    pub async fn create(&self, path: &str) -> Result<(), Error> {
+        let session = self.aws.session(PUBLIC_REGION).await?;
+        let arguments = json!({ "repositoryName": public_name(path) });
+        let answer = call(&self.http, &session.credentials, &CREATE, &arguments).await?;
+        let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
+        let made = answer["repository"]["repositoryUri"].as_str().unwrap_or_default();
+        match made.split_once('/') {
+            Some((_, made)) if made != path => {
+                let why = format!("it is {made} now and not {path}: the registry of that alias is another's");
+                Err(refused(CREATE.name, "", &why))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The name of a repository without its registry's alias, as the API and ARNs have it.
+pub(super) fn public_name(path: &str) -> &str {
+    path.split_once('/').map_or(path, |(_, name)| name)
+}
+
+/// An operation of the API.
+struct Operation {
+    /// As IAM calls it.
+    name: &'static str,
+    /// As requests do.
+    target: &'static str,
+}
+
+/// ECR Public API reference; needs `sts:GetServiceBearerToken` too.
+const TOKEN: Operation = Operation {
+    name: "ecr-public:GetAuthorizationToken",
+    target: "SpencerFrontendService.GetAuthorizationToken",
+};
+const CREATE: Operation =
+    Operation { name: "ecr-public:CreateRepository", target: "SpencerFrontendService.CreateRepository" };
 const SERVICE: &str = "ecr-public";
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 /// Asks for a token of ECR Public.
-pub(super) async fn token(http: &Http, keys: &Keys, region: &str) -> Result<Token, Error> {
-    let request = signed(&endpoint(region), keys, region, SystemTime::now())?;
-    let response = http.send_once(request).await?;
-    let is_success = response.status().is_success();
-    let answer = response.bytes(ANSWER_BYTES_MAX).await?;
-    match is_success {
-        true => read(&answer),
-        false => Err(complaint(&answer)),
+pub(super) async fn token(http: &Http, keys: &Keys) -> Result<Token, Error> {
+    read(&call(http, keys, &TOKEN, &json!({})).await?)
+}
+
+/// Calls `operation` in the one region that has all of them.
+async fn call(http: &Http, keys: &Keys, operation: &Operation, arguments: &Value) -> Result<Bytes, Error> {
+    let body = Bytes::from(arguments.to_string());
+    let called = retry(Backoff::default(), async || {
+        let request = signed(&endpoint(PUBLIC_REGION), keys, operation, body.clone(), SystemTime::now())?;
+        let response = http.send_once(request).await?;
+        let status = response.status();
+        let answer = response.bytes(ANSWER_BYTES_MAX).await?;
+        match status.is_success() {
+            true => Ok(answer),
+            false => Err(Failed {
+                error: complaint(operation, &answer),
+                verdict: Verdict::of_status(status, None),
+            }),
+        }
+    });
+    called.await.map_err(|failed| failed.error)
+}
+
+/// Why an attempt failed, and whether another one is worth it.
+struct Failed {
+    error: Error,
+    verdict: Verdict,
+}
+
+impl Retry for Failed {
+    fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+}
+
+impl<E: Into<Error>> From<E> for Failed {
+    fn from(error: E) -> Self {
+        let error = error.into();
+        Self { verdict: error.verdict(), error }
     }
 }
 
@@ -45,27 +131,33 @@ fn endpoint(region: &str) -> String {
     named.unwrap_or_else(|| format!("https://api.ecr-public.{region}.amazonaws.com"))
 }
 
-fn signed(endpoint: &str, keys: &Keys, region: &str, now: SystemTime) -> Result<Request, Error> {
-    let wrong = |why: String| refused(ACTION, "", &why);
+fn signed(
+    endpoint: &str,
+    keys: &Keys,
+    operation: &Operation,
+    body: Bytes,
+    now: SystemTime,
+) -> Result<Request, Error> {
+    let wrong = |why: String| refused(operation.name, "", &why);
     let url: Url = endpoint.parse().map_err(|_| wrong("its endpoint is no URL".to_owned()))?;
-    let body = b"{}";
     let identity = keys.clone().into();
     let params = SigningParams::builder()
         .identity(&identity)
-        .region(region)
+        .region(PUBLIC_REGION)
         .name(SERVICE)
         .time(now)
         .settings(SigningSettings::default())
         .build()
         .map_err(|error| wrong(error.to_string()))?;
-    let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", TARGET)];
-    let signable = SignableRequest::new("POST", url.as_str(), headers.into_iter(), SignableBody::Bytes(body))
-        .map_err(|error| wrong(error.to_string()))?;
+    let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", operation.target)];
+    let signable =
+        SignableRequest::new("POST", url.as_str(), headers.into_iter(), SignableBody::Bytes(&body))
+            .map_err(|error| wrong(error.to_string()))?;
     let (instructions, _) =
         sign(signable, &params.into()).map_err(|error| wrong(error.to_string()))?.into_parts();
     let mut request = Request::new(Method::POST, url);
     request.headers.insert(CONTENT_TYPE, HeaderValue::from_static(headers[0].1));
-    request.headers.insert("x-amz-target", HeaderValue::from_static(TARGET));
+    request.headers.insert("x-amz-target", HeaderValue::from_static(operation.target));
     for (name, value) in instructions.headers() {
         let mut value = HeaderValue::try_from(value).map_err(|error| wrong(error.to_string()))?;
         value.set_sensitive(true);
@@ -73,7 +165,7 @@ fn signed(endpoint: &str, keys: &Keys, region: &str, now: SystemTime) -> Result<
             name.parse().expect("the signer's names are constants of SigV4");
         request.headers.insert(name, value);
     }
-    request.body = Body::Bytes(Bytes::from_static(body));
+    request.body = Body::Bytes(body);
     Ok(request)
 }
 
@@ -89,7 +181,7 @@ fn read(answer: &[u8]) -> Result<Token, Error> {
         authorization_token: String,
         expires_at: f64,
     }
-    let none = || refused(ACTION, "", "its answer has no token");
+    let none = || refused(TOKEN.name, "", "its answer has no token");
     // Not the parser's words: they may quote the token.
     let data = serde_json::from_slice::<Answer>(answer).map_err(|_| none())?.authorization_data;
     let password = password(&data.authorization_token).ok_or_else(none)?;
@@ -97,7 +189,7 @@ fn read(answer: &[u8]) -> Result<Token, Error> {
     Ok(Token { password, expires: SystemTime::UNIX_EPOCH + since })
 }
 
-fn complaint(answer: &[u8]) -> Error {
+fn complaint(operation: &Operation, answer: &[u8]) -> Error {
     #[derive(Default, Deserialize)]
     struct Said {
         #[serde(rename = "__type", default)]
@@ -107,5 +199,5 @@ fn complaint(answer: &[u8]) -> Error {
     }
     let said: Said = serde_json::from_slice(answer).unwrap_or_default();
     // `com.amazonaws.x#Code`.
-    refused(ACTION, said.code.rsplit('#').next().unwrap_or_default(), &said.message)
+    refused(operation.name, said.code.rsplit('#').next().unwrap_or_default(), &said.message)
 }

@@ -87,6 +87,13 @@ pub struct NewRepository {
     pub lifecycle_policy: Option<String>,
 }
 
+impl NewRepository {
+    /// Whether nothing is asked of it, as ECR Public has no such settings.
+    pub fn is_plain(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 impl EcrRepository {
     pub(super) fn of(repository: &Repository) -> Self {
         let text = |text: Option<&str>| text.unwrap_or_default().to_owned();

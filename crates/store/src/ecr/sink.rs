@@ -7,10 +7,10 @@ use ocib_image::{Blob, Digest, Document, Expected, PlaceError, Placed, Progress,
 
 #[cfg(doc)]
 use super::LayerApi;
-use super::{EcrAuth, EcrRegistry, Known, NewRepository};
+use super::{EcrAuth, EcrPublic, Known, NewRepository};
 use crate::{Error, PushOptions, Registries, RegistrySink, Tagged, Write};
 
-/// A [`RegistrySink`] for a private registry of ECR. Before anything is sent it makes sure that
+/// A [`RegistrySink`] for a registry of ECR. Before anything is sent it makes sure that
 /// the repository is there, creates it if that was asked for, that what is there may be read, and that
 /// no tag that stays where it is would have to move. What the identity may not ask is left to the
 /// push itself.
@@ -49,14 +49,17 @@ impl EcrSink {
 
     async fn prepare(&self, images: &[Expected]) -> Result<(), Error> {
         let Some(repository) = self.inner.repository() else { return Ok(()) };
-        let Some(api) = self.auth.api(repository.registry()).await else { return Ok(()) };
+        if let Some(public) = self.auth.public(repository.registry()) {
+            return self.prepare_public(&public, repository).await;
+        }
         let mut tagged = Vec::new();
         for name in &self.names {
             tagged.push((name, self.registries.look_up(name).await?));
         }
         if tagged.iter().any(|(_, found)| *found == Tagged::NoRepository) {
-            return self.make_repository(&api, repository).await;
+            return self.make_repository(repository).await;
         }
+        let Some(api) = self.auth.api(repository.registry()).await else { return Ok(()) };
         // Without this permission each layer would be sent each time.
         api.missing(repository.repository(), &[Digest::of(&[])]).await?;
         let Some(wanted) = images.first().and_then(|image| image.root) else { return Ok(()) };
@@ -80,22 +83,47 @@ impl EcrSink {
         Ok(())
     }
 
-    async fn make_repository(&self, api: &EcrRegistry, repository: &Reference) -> Result<(), Error> {
-        let name = repository.repository();
-        if let Some(new) = &self.create {
-            return match api.create(name, new).await {
-                // Somebody else was faster.
-                Err(Error::Aws { code, .. }) if code == "RepositoryAlreadyExistsException" => Ok(()),
-                created => created.map(drop),
-            };
+    /// ECR Public can be read by everybody, so why there is no token is said here. Its tags can all be moved.
+    async fn prepare_public(&self, public: &EcrPublic, repository: &Reference) -> Result<(), Error> {
+        if !self.registries.has_login(repository).await? {
+            self.auth.demand(repository.registry()).await?;
         }
+        let mut is_missing = false;
+        for name in &self.names {
+            is_missing |= self.registries.look_up(name).await? == Tagged::NoRepository;
+        }
+        match (is_missing, &self.create) {
+            (false, _) => Ok(()),
+            (true, Some(_)) => made(public.create(repository.repository()).await),
+            (true, None) => self.begin_in_missing(repository).await,
+        }
+    }
+
+    async fn make_repository(&self, repository: &Reference) -> Result<(), Error> {
+        let Some(new) = &self.create else { return self.begin_in_missing(repository).await };
+        match self.auth.api(repository.registry()).await {
+            Some(api) => made(api.create(repository.repository(), new).await.map(drop)),
+            // A token in a file is no identity that could create anything.
+            None => self.auth.demand(repository.registry()).await,
+        }
+    }
+
+    async fn begin_in_missing(&self, repository: &Reference) -> Result<(), Error> {
         // A template may create it on push; otherwise ECR says so, or just hangs up.
         match self.registries.try_write(repository, Write::Begin).await {
             Err(error) if error.has_code("NAME_UNKNOWN") || matches!(error, Error::Http(_)) => {
-                Err(Error::NoRepository { name: name.to_owned(), registry: repository.registry().to_owned() })
+                Err(self.auth.missing(repository))
             }
-            tried => tried,
+            tried => tried.map(drop),
         }
+    }
+}
+
+/// A repository that somebody else was faster to make is made.
+fn made(created: Result<(), Error>) -> Result<(), Error> {
+    match created {
+        Err(Error::Aws { code, .. }) if code == "RepositoryAlreadyExistsException" => Ok(()),
+        created => created,
     }
 }
 

@@ -71,7 +71,10 @@ impl Error {
             | Self::TagTooLong { .. }
             | Self::TagTaken { .. }
             | Self::ForeignLayer { .. } => Refused,
-            Self::NoPlatform { .. } | Self::NoRegistryName { .. } | Self::NoRepository { .. } => NotFound,
+            Self::NoPlatform { .. }
+            | Self::NoRegistryName { .. }
+            | Self::NoRepository { .. }
+            | Self::NoPublicRepository { .. } => NotFound,
             Self::ForeignRealm { .. }
             | Self::NeedsPassword { .. }
             | Self::NotGranted { .. }

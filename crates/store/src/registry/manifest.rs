@@ -1,7 +1,7 @@
 //! Manifests and indexes in a repository (distribution-spec, "Pulling manifests", "Pushing Manifests").
 
 use bytes::Bytes;
-use ocib_image::{Digest, Document, MAX_DOCUMENT_BYTES, MediaType};
+use ocib_image::{Descriptor, Digest, Document, MAX_DOCUMENT_BYTES, MediaType};
 use ocib_net::{
     Body, Method, Request,
     header::{ACCEPT, CONTENT_TYPE, HeaderValue},
@@ -23,7 +23,22 @@ impl Repository {
     /// The document that `target`, a tag or digest, names; its bytes have the digest `expected`, if
     /// that is given, and else the digest that the registry says they have.
     pub(super) async fn document(&self, target: &str, expected: Option<Digest>) -> Result<Document, Error> {
-        let (said, media_type, raw) = retry(self.backoff, || self.fetch_document(target)).await?;
+        self.document_within(target, expected, MAX_DOCUMENT_BYTES).await
+    }
+
+    /// The document that `descriptor` is of, no byte longer than that says.
+    pub(super) async fn described_document(&self, descriptor: &Descriptor) -> Result<Document, Error> {
+        let limit = usize::try_from(descriptor.size).unwrap_or(usize::MAX).min(MAX_DOCUMENT_BYTES);
+        self.document_within(&descriptor.digest.to_string(), Some(descriptor.digest), limit).await
+    }
+
+    async fn document_within(
+        &self,
+        target: &str,
+        expected: Option<Digest>,
+        limit: usize,
+    ) -> Result<Document, Error> {
+        let (said, media_type, raw) = retry(self.backoff, || self.fetch_document(target, limit)).await?;
         let what = || {
             let separator = if target.contains(':') { '@' } else { ':' };
             format!("{}{separator}{target}", self.name.name())
@@ -39,11 +54,12 @@ impl Repository {
     async fn fetch_document(
         &self,
         target: &str,
+        limit: usize,
     ) -> Result<(Option<Digest>, Option<MediaType>, Bytes), Error> {
         let response = self.expect(self.document_request(Method::GET, target).await?, &[]).await?;
         let said = answer::content_digest(&response);
         let media_type = answer::content_type(&response).map(MediaType::from);
-        Ok((said, media_type, response.bytes(MAX_DOCUMENT_BYTES).await?))
+        Ok((said, media_type, response.bytes(limit).await?))
     }
 
     /// The digest of the document that `target` names: `None` if there is none, or if the registry

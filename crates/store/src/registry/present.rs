@@ -14,6 +14,8 @@ use crate::Error;
 
 /// More manifests of an index than these are not looked at: they would cost more than they save.
 const MANIFESTS_MAX: usize = 32;
+/// More bytes of them are not kept, as a registry decides how many there are.
+const MANIFESTS_BYTES_MAX: u64 = 4 << 20;
 
 /// What the images refer to that the tags name now (a registry keeps that), and what was put since.
 #[derive(Debug, Default)]
@@ -34,12 +36,14 @@ impl Present {
         let tagged = options.tags.iter().map(|tag| (own.clone(), tag.clone()));
         let others = options.cache_from.iter().map(|from| (from.clone(), from.target()));
         let images = tagged.chain(others).map(|(name, target)| async move {
-            let scopes = match name.name() == own.name() {
-                true => scopes(&name),
-                false => Scopes::pull(&name),
-            };
+            let is_own = name.name() == own.name();
+            let scopes = if is_own { scopes(&name) } else { Scopes::pull(&name) };
             let repository = options.registries.repository(&name, scopes);
-            let documents = repository.all_documents(&target).await?;
+            let documents = match repository.all_documents(&target).await {
+                // What is not there is said so by some registries to who is nobody there.
+                Err(error) if !is_own && error.status() == Some(StatusCode::UNAUTHORIZED) => Vec::new(),
+                documents => documents?,
+            };
             Ok::<_, Error>((name, documents))
         });
         let mut present = Self::default();
@@ -101,31 +105,32 @@ fn recipe(layer: &Descriptor) -> Option<Digest> {
 impl Repository {
     /// The document that `target` names and, if it is an index, its manifests.
     async fn all_documents(&self, target: &str) -> Result<Vec<Document>, Error> {
-        let Some(root) = self.known_document(target, None).await? else { return Ok(Vec::new()) };
+        let Some(root) = known(self.document(target, None).await)? else { return Ok(Vec::new()) };
         let children = match &root {
             Document::Index(index) => index.manifests(),
             Document::Manifest(_) => &[],
         };
-        let children = children.iter().take(MANIFESTS_MAX).map(|child| async move {
-            self.known_document(&child.digest.to_string(), Some(child.digest)).await
+        let mut bytes = 0_u64;
+        let children = children.iter().take(MANIFESTS_MAX).take_while(|child| {
+            bytes = bytes.saturating_add(child.size);
+            bytes <= MANIFESTS_BYTES_MAX
         });
+        let children = children.map(|child| async move { known(self.described_document(child).await) });
         let children = try_join_all(children).await?;
         Ok(children.into_iter().flatten().chain([root]).collect())
     }
+}
 
-    /// The document, if it can be had and understood.
-    async fn known_document(
-        &self,
-        target: &str,
-        expected: Option<Digest>,
-    ) -> Result<Option<Document>, Error> {
-        match self.document(target, expected).await {
-            Ok(document) => Ok(Some(document)),
-            Err(Error::Document { .. } | Error::WrongDigest { .. }) => Ok(None),
-            Err(error) if matches!(error.status(), Some(StatusCode::NOT_FOUND | StatusCode::FORBIDDEN)) => {
-                Ok(None)
-            }
-            Err(error) => Err(error),
+/// The document, if it can be had and understood.
+fn known(found: Result<Document, Error>) -> Result<Option<Document>, Error> {
+    match found {
+        Ok(document) => Ok(Some(document)),
+        Err(
+            Error::Document { .. } | Error::WrongDigest { .. } | Error::Http(ocib_net::Error::TooLong { .. }),
+        ) => Ok(None),
+        Err(error) if matches!(error.status(), Some(StatusCode::NOT_FOUND | StatusCode::FORBIDDEN)) => {
+            Ok(None)
         }
+        Err(error) => Err(error),
     }
 }

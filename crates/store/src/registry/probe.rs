@@ -10,7 +10,7 @@ use ocib_net::{
     retry,
 };
 
-use super::{Registries, Scopes};
+use super::{Registries, Scopes, profile::Upload};
 use crate::Error;
 
 /// What a tag stands for.
@@ -44,14 +44,25 @@ pub enum Write {
     Complete,
 }
 
+/// What an attempt tells that moves nothing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Tried {
+    /// It was done, or refused for what it was, after who sent it was found to be allowed to.
+    Allowed,
+    /// Nothing of permissions: this was the answer.
+    Unclear(String),
+}
+
 impl Registries {
     /// Finds out how the registry of `name` is served, and what time it has.
     pub async fn greet(&self, name: &Reference) -> Result<Greeting, Error> {
         let repository = self.repository(name, Scopes::pull(name));
         let cell = repository.cell();
-        let mut url = repository.endpoint(&cell).await?.base.clone();
+        let endpoint = repository.endpoint(&cell).await?;
+        let mut url = endpoint.base.clone();
         url.set_path("/v2/");
-        let response = self.shared.options.http.send(Request::new(Method::GET, url)).await?;
+        // By the endpoint's own client: its certificates are for this host alone.
+        let response = endpoint.http.send(Request::new(Method::GET, url)).await?;
         let clock = response.header(DATE.as_str()).and_then(parse_date);
         Ok(Greeting { url: Redacted::of(response.url()), clock })
     }
@@ -106,11 +117,11 @@ impl Registries {
         .await
     }
 
-    /// Begins a write that moves no byte and leaves nothing: who may not write gets an error.
-    /// [`Write::Append`] and [`Write::Complete`] are for registries that judge permissions before
-    /// anything else, as ECR does; whatever else they complain about is no error.
-    pub async fn try_write(&self, repository: &Reference, write: Write) -> Result<(), Error> {
-        let repository = self.repository(repository, Scopes::push(repository));
+    /// Begins a write that moves no byte and leaves nothing: who may not write gets an error, and so does
+    /// who may not even begin.
+    pub async fn try_write(&self, repository: &Reference, write: Write) -> Result<Tried, Error> {
+        let name = repository;
+        let repository = self.repository(name, Scopes::push(name));
         let mut session = repository.start_upload().await?;
         let done = match write {
             Write::Begin => Ok(()),
@@ -118,21 +129,14 @@ impl Registries {
             Write::Complete => session.complete_nothing(absent()).await,
         };
         session.abandon().await;
-        match done {
-            Err(error) if error.status().is_some_and(|status| matches!(status.as_u16(), 401 | 403)) => {
-                Err(error)
-            }
-            // It was allowed, and made no sense.
-            Err(Error::Registry { .. }) | Ok(()) => Ok(()),
-            Err(error) => Err(error),
-        }
+        // Where permissions come first, it was allowed whatever else is said of it.
+        let comes_first = self.profile(name.registry()).judges_permissions_first;
+        judged(done, |error| comes_first || write == Write::Complete && is_of_content(error))
     }
 
-    /// Tries to name an image by a manifest that is none, under a digest that it has not, for registries that
-    /// judge permissions before anything else, as ECR does: who may not gets an error. True if it was
-    /// refused for what it is, so that a manifest would have been looked at; false if the answer tells
-    /// nothing. No registry can store it: that would be content under another's digest.
-    pub async fn try_name(&self, repository: &Reference) -> Result<bool, Error> {
+    /// Tries to name an image by a manifest that is none, under a digest that it has not: who may not gets
+    /// an error. No registry can store it: that would be content under another's digest.
+    pub async fn try_name(&self, repository: &Reference) -> Result<Tried, Error> {
         let repository = self.repository(repository, Scopes::push(repository));
         let tried = retry(repository.options().backoff, async || {
             let path = format!("manifests/{}", absent());
@@ -142,16 +146,10 @@ impl Registries {
             request.body = Body::Bytes(Bytes::from_static(b"{}"));
             repository.expect(request, &[]).await.map(drop)
         });
-        // What a registry says of the manifest itself (distribution-spec, "Error Codes"; ECR says 405).
-        const JUDGED: [&str; 4] =
-            ["MANIFEST_INVALID", "DIGEST_INVALID", "UNSUPPORTED", "MANIFEST_BLOB_UNKNOWN"];
         match tried.await {
-            Err(error) if error.status().is_some_and(|status| matches!(status.as_u16(), 401 | 403)) => {
-                Err(error)
-            }
-            Err(error) if JUDGED.iter().any(|code| error.has_code(code)) => Ok(true),
-            Err(Error::Registry { .. }) | Ok(()) => Ok(false),
-            Err(error) => Err(error),
+            // It cannot have been taken for what it was called.
+            Ok(()) => Ok(Tried::Unclear("a success".to_owned())),
+            failed => judged(failed, is_of_content),
         }
     }
 
@@ -170,9 +168,33 @@ impl Registries {
         self.profile(registry).makes_repositories
     }
 
-    /// Whether the registry judges permissions before anything else; see [`Registries::try_write`].
-    pub fn judges_permissions_first(&self, registry: &str) -> bool {
+    /// Whether permissions are those of ECR's API, each of which is asked for by a question of its own.
+    pub fn has_rights_of_ecr(&self, registry: &str) -> bool {
         self.profile(registry).judges_permissions_first
+    }
+
+    /// Whether layers are sent to the registry while they are made, by `PATCH`.
+    pub fn takes_streams(&self, registry: &str) -> bool {
+        self.profile(registry).upload == Upload::Streamed
+    }
+}
+
+/// Whether a registry's complaint is of what it was sent (distribution-spec, "Error Codes"; ECR says
+/// `UNSUPPORTED`), so that it has looked at that, and not at who sent it.
+fn is_of_content(error: &Error) -> bool {
+    const OF_CONTENT: [&str; 4] =
+        ["MANIFEST_INVALID", "DIGEST_INVALID", "UNSUPPORTED", "MANIFEST_BLOB_UNKNOWN"];
+    OF_CONTENT.iter().any(|code| error.has_code(code))
+}
+
+/// What came of an attempt that could come to nothing.
+fn judged(done: Result<(), Error>, is_allowed: impl Fn(&Error) -> bool) -> Result<Tried, Error> {
+    match done {
+        Ok(()) => Ok(Tried::Allowed),
+        Err(error) if error.status().is_some_and(|status| matches!(status.as_u16(), 401 | 403)) => Err(error),
+        Err(error) if error.status().is_some() && is_allowed(&error) => Ok(Tried::Allowed),
+        Err(error) if error.status().is_some() => Ok(Tried::Unclear(error.to_string())),
+        Err(error) => Err(error),
     }
 }
 

@@ -89,8 +89,8 @@ const PROFILES: [Profile; 14] = [
     Profile { host: ".csp.hci.ic.gov", ..ECR },
     Profile { host: ".on.aws", ..ECR },
     Profile { host: ".on.amazonwebservices.com.cn", ..ECR },
-    // ECR Public, "Service quotas": 10,000 MiB a layer.
-    Profile { host: "public.ecr.aws", blob_bytes_max: 10_000 << 20, ..DEFAULT },
+    // ECR Public, "Service quotas": 10,000 MiB a layer; a push does not make a repository.
+    Profile { host: "public.ecr.aws", makes_repositories: false, blob_bytes_max: 10_000 << 20, ..DEFAULT },
     // GitHub, "Working with the Container registry": 10 GB a layer.
     Profile { host: "ghcr.io", blob_bytes_max: 10 << 30, ..DEFAULT },
     // Google, "Artifact Registry: Docker API": "You must use monolithic uploads" (kitops#777).
@@ -136,7 +136,10 @@ mod tests {
             ("1234.dkr.ecr.eusc-de-east-1.amazonaws-eusc.eu", ecr),
             ("1234.dkr-ecr.cn-north-1.on.amazonwebservices.com.cn", ecr),
             ("registry.lambda-url.eu-west-1.on.aws", DEFAULT),
-            ("public.ecr.aws", Profile { blob_bytes_max: 10_000 << 20, ..DEFAULT }),
+            (
+                "public.ecr.aws",
+                Profile { makes_repositories: false, blob_bytes_max: 10_000 << 20, ..DEFAULT },
+            ),
             ("ghcr.io", Profile { blob_bytes_max: 10 << 30, ..DEFAULT }),
             ("europe-docker.pkg.dev", Profile { upload: Upload::Whole, ..DEFAULT }),
             ("acme.jfrog.io", Profile { mounts: false, ..DEFAULT }),

@@ -187,6 +187,11 @@ impl RegistrySink {
         profile
     }
 
+    /// The size of the largest layer that the registry takes, if it has a limit that is known.
+    pub fn layer_bytes_max(&self) -> Option<u64> {
+        Some(self.profile().blob_bytes_max).filter(|most| *most < u64::MAX)
+    }
+
     /// What is known to be there, asked for once.
     pub(super) async fn present(&self) -> Result<&Present, Error> {
         self.present.get_or_try_init(|| Present::read(&self.options, self.scopes)).await
@@ -211,16 +216,21 @@ impl RegistrySink {
     /// immutable tags refuses even the same document.
     async fn name_document(&self, target: &str, digest: Digest, document: &Document) -> Result<(), Error> {
         let repository = self.open();
-        match repository.document_digest(target).await? == Some(digest) {
+        if repository.document_digest(target).await? == Some(digest) {
+            return Ok(());
+        }
+        let Err(error) = repository.put_document(target, document).await else { return Ok(()) };
+        // The answer to a first attempt can get lost, and then a tag that must not move refuses the second one.
+        match error.status().is_some_and(|status| status.is_client_error())
+            && repository.document_digest(target).await.ok().flatten() == Some(digest)
+        {
             true => Ok(()),
-            false => repository.put_document(target, document).await,
+            false => Err(error),
         }
     }
 
     async fn push_layer(&self, layer: &Unsealed, progress: &Progress) -> Result<Placed, Error> {
-        if let (Compression::Fixed(Codec::Plain), Some(bytes)) = (layer.compression, layer.source.bytes()) {
-            self.check_size(bytes)?;
-        }
+        self.check_layer(layer, progress)?;
         let repository = self.open();
         if let Some(known) = &layer.foreknown.layer {
             let digest = known.descriptor.digest;
@@ -241,6 +251,7 @@ impl RegistrySink {
             if let Some(outcome) = self.find(&repository, hashed.descriptor.digest, &[]).await? {
                 return Ok(Placed { layer: hashed, outcome, sealing });
             }
+            self.check_size(hashed.descriptor.size)?;
             progress.sending();
             sealed = Some(hashed);
         }
@@ -320,8 +331,9 @@ impl RegistrySink {
         #[cfg(feature = "ecr")]
         if let Some(api) = &self.layer_api {
             let sealer = &self.options.sealer;
-            let layer = api.send(self.options.repository.repository(), layer, sealer, progress).await?;
-            return Ok((layer, Outcome::Stored));
+            let sent = api.send(self.options.repository.repository(), layer, sealer, progress).await?;
+            let too_large = || self.too_large(crate::LayerApi::LAYER_BYTES_MAX + 1);
+            return Ok((sent.ok_or_else(too_large)?, Outcome::Stored));
         }
         let mut restarts = Restarts::default();
         loop {
@@ -432,6 +444,23 @@ impl RegistrySink {
                 let least = bytes - budget.of_one_layer() + needed;
                 return Err(Error::PartsNeedMemory { what, bytes, least });
             }
+        }
+        Ok(())
+    }
+
+    /// What is certainly too large is refused before its first byte; of what may be, it is said.
+    fn check_layer(&self, layer: &Unsealed, progress: &Progress) -> Result<(), Error> {
+        let Some(bytes) = layer.source.bytes() else { return Ok(()) };
+        if layer.compression == Compression::Fixed(Codec::Plain) {
+            return self.check_size(bytes);
+        }
+        let limit = self.profile().blob_bytes_max;
+        if ocib_image::ExpectedLayer::compressed_bytes_max(bytes) > limit {
+            progress.warned(&format!(
+                "a layer of {bytes} bytes is compressed on its way to {}, which takes at most {limit} of a layer: \
+                 if that does not make it small enough, the push ends there; splitting its COPY is safe",
+                self.options.repository.name()
+            ));
         }
         Ok(())
     }

@@ -63,6 +63,8 @@ pub(super) struct Proof {
 const TOKEN_BYTES_MAX: usize = 1 << 20;
 /// What a token endpoint that says nothing means (Docker's specification, `expires_in`).
 const LIFE_DEFAULT: Duration = Duration::from_secs(60);
+/// No token is used for longer, whatever its endpoint says.
+const LIFE_MAX: Duration = Duration::from_secs(86_400);
 /// The name under which ocib asks for tokens.
 const CLIENT_ID: &str = "ocib";
 
@@ -113,22 +115,31 @@ impl Proof {
     }
 
     async fn fetch(http: &Http, request: Request, repository: &Repository) -> Result<Self, Error> {
+        // Docker Hub and others send both names. Whoever sends something else as a life means none.
         #[derive(Deserialize)]
         struct Answer {
-            #[serde(alias = "access_token")]
             token: Option<String>,
-            expires_in: Option<u64>,
+            access_token: Option<String>,
+            expires_in: Option<serde_json::Value>,
         }
         let asked = Instant::now();
-        let response = http.send(request).await?;
+        // The body of a POST is a secret, so no redirect may take it elsewhere.
+        let response = match request.method {
+            Method::POST => http.send_once(request).await?,
+            _ => http.send(request).await?,
+        };
         if !response.status().is_success() {
             return Err(answer::failure(response).await);
         }
         let (method, url) = (response.method().clone(), Redacted::of(response.url()));
         let answer = response.bytes(TOKEN_BYTES_MAX).await?;
         let answer: Option<Answer> = serde_json::from_slice(&answer).ok();
-        let life = answer.as_ref().and_then(|answer| answer.expires_in).map(Duration::from_secs);
-        let token = answer.and_then(|answer| answer.token);
+        let life = answer.as_ref().and_then(|answer| answer.expires_in.as_ref()?.as_u64());
+        let life = life.map(|seconds| Duration::from_secs(seconds).min(LIFE_MAX));
+        let token = answer.and_then(|answer| {
+            let named = answer.token.filter(|token| !token.is_empty());
+            named.or(answer.access_token).filter(|token| !token.is_empty())
+        });
         if let Some(token) = &token {
             check_granted(token, repository)?;
         }

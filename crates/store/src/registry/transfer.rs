@@ -84,7 +84,7 @@ fn changed() -> LayerError {
 }
 
 /// The same stream, which breaks off where it gets longer than `limit`; the flag then says so.
-fn limited(stream: ByteStream, limit: u64) -> (ByteStream, Arc<AtomicBool>) {
+pub(crate) fn limited(stream: ByteStream, limit: u64) -> (ByteStream, Arc<AtomicBool>) {
     let is_exceeded = Arc::new(AtomicBool::new(false));
     let (told, mut bytes) = (Arc::clone(&is_exceeded), 0);
     let stream = stream.map(move |piece| {

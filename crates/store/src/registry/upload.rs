@@ -172,6 +172,10 @@ fn resolve(url: &Url, location: &str) -> Option<Url> {
         target.set_scheme("https").ok()?;
         target.set_port(url.port()).ok()?;
     }
+    // Loopback and insecure hosts would be spoken to in plain.
+    if url.scheme() == "https" && target.scheme() != "https" {
+        return None;
+    }
     // The registry must not choose the credentials that its upload server gets.
     target.set_username("").ok()?;
     target.set_password(None).ok()?;
@@ -194,13 +198,14 @@ mod tests {
             (at, "1?x=y", "https://r.example:5000/v2/a/blobs/uploads/1?x=y"),
             (at, "https://up.example/1", "https://up.example/1"),
             (at, "http://r.example/v2/1", "https://r.example:5000/v2/1"),
-            (at, "http://other.example/1", "http://other.example/1"),
             (at, "https://u:p@r.example:5000/1", "https://r.example:5000/1"),
             ("http://localhost:1/v2/", "/v2/1", "http://localhost:1/v2/1"),
         ] {
             let actual = resolve(&url.parse().unwrap(), location).map(|url| url.to_string());
             assert_eq!(actual.as_deref(), Some(expected), "{location}");
         }
-        assert_eq!(resolve(&at.parse().unwrap(), "https://["), None);
+        for location in ["https://[", "http://other.example/1", "http://127.0.0.1:9/1", "ftp://r.example/1"] {
+            assert_eq!(resolve(&at.parse().unwrap(), location), None, "{location}");
+        }
     }
 }

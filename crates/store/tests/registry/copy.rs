@@ -1,12 +1,9 @@
 //! Copying and verifying what no builder of today writes.
 
-use std::{
-    path::Path,
-    sync::{Arc, Mutex},
-};
+use std::{path::Path, sync::Arc};
 
 use ocib_image::{
-    Annotations, Blob, ContainerConfig, Descriptor, DiffId, Digest, Document, Event, Events, Index, Manifest,
+    Annotations, Blob, ContainerConfig, Descriptor, DiffId, Digest, Document, Events, Index, Manifest,
     MediaType, Platform, Progress, Sink,
 };
 use ocib_store::{
@@ -15,22 +12,10 @@ use ocib_store::{
 use ocib_testkit::sealer;
 
 use crate::{
-    options,
+    Warnings, options,
     scripted::{Reply, Server},
     small_image,
 };
-
-/// Keeps the warnings.
-#[derive(Default)]
-struct Warnings(Mutex<Vec<String>>);
-
-impl Events for Warnings {
-    fn emit(&self, event: Event<'_>) {
-        if let Event::Warning(text) = event {
-            self.0.lock().unwrap().push(text.to_owned());
-        }
-    }
-}
 
 fn images() -> Images {
     Images { registries: Registries::new(options()) }

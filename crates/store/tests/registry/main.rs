@@ -11,12 +11,15 @@ mod recorded;
 mod scripted;
 mod tokens;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use ocib_image::{
-    Annotations, Blob, ContainerConfig, Credential, Credentials, Descriptor, Document, Manifest, MediaType,
-    PlaceError, Platform, Progress, Reference, Secret, Sink,
+    Annotations, Blob, ContainerConfig, Credential, Credentials, Descriptor, Document, Event, Events,
+    Manifest, MediaType, PlaceError, Platform, Progress, Reference, Secret, Sink,
 };
 use ocib_net::{Backoff, Http, HttpOptions};
 use ocib_store::{HashFirst, PushOptions, Registries, RegistriesOptions, RegistrySink};
@@ -55,6 +58,18 @@ impl Credentials for Login {
     ) -> futures_core::future::BoxFuture<'a, Result<Option<Credential>, PlaceError>> {
         let found = self.0.clone();
         Box::pin(async { Ok(Some(found)) })
+    }
+}
+
+/// Keeps the warnings.
+#[derive(Default)]
+struct Warnings(Mutex<Vec<String>>);
+
+impl Events for Warnings {
+    fn emit(&self, event: Event<'_>) {
+        if let Event::Warning(text) = event {
+            self.0.lock().unwrap().push(text.to_owned());
+        }
     }
 }
 

@@ -1,16 +1,16 @@
 //! Profiles: what a registry is known to take or to want, by its name or by one that it is known as.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io::Write, sync::Arc};
 
 use ocib_image::{
-    Codec, Compression, Digest, Expected, ExpectedLayer, HashReason, PlaceErrorKind, Platform, Progress,
-    Sealing, Sink,
+    Annotations, Codec, Compression, Digest, Expected, ExpectedLayer, Foreknown, HashReason, LayerError,
+    LayerSource, PlaceErrorKind, Platform, Progress, Sealing, Sink, TaskId, Unsealed,
 };
 use ocib_store::{Registries, RegistriesOptions};
 use ocib_testkit::file_layer;
 
 use crate::{
-    Login, options,
+    Login, Warnings, options,
     scripted::{Reply, Server},
     sink_to,
 };
@@ -82,5 +82,64 @@ async fn limits_are_those_of_the_name_that_it_is_known_as() {
                 (checked, expected) => panic!("{name}: {checked:?}, expected {expected:?}"),
             }
         }
+    }
+}
+
+/// A layer that says how large it is, and is shorter.
+#[derive(Debug)]
+struct Claiming(u64);
+
+impl LayerSource for Claiming {
+    fn write(&self, out: &mut dyn Write) -> Result<(), LayerError> {
+        out.write_all(&[0; 4096]).map_err(LayerError::Output)
+    }
+
+    fn bytes(&self) -> Option<u64> {
+        Some(self.0)
+    }
+
+    fn sample(&self, _: &mut dyn FnMut(&[u8])) -> Result<(), LayerError> {
+        Ok(())
+    }
+}
+
+/// What is certain is refused before the first byte, and what is not is said before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_is_measured_before_it_is_sent() {
+    const LIMIT: u64 = 52_000 << 20;
+    for (bytes, codec, refused, warned) in [
+        (LIMIT + 1, Codec::Plain, true, false),
+        (LIMIT, Codec::Plain, false, false),
+        (LIMIT, Codec::GZIP, false, true),
+        (LIMIT - (LIMIT >> 9), Codec::GZIP, false, false),
+    ] {
+        let server = Server::start(|request, _| match request.method.as_str() {
+            "POST" | "PATCH" => Reply::status(202).header("Location", "/up"),
+            "PUT" => Reply::status(201),
+            _ => Reply::status(404),
+        });
+        let sink =
+            sink_to(Registries::new(known_as(server.host(), ECR)), &format!("{}/a", server.host()), &[]);
+        let layer = Unsealed {
+            source: Arc::new(Claiming(bytes)),
+            compression: Compression::Fixed(codec),
+            annotations: Annotations::new(),
+            foreknown: Foreknown::default(),
+        };
+        let events = Arc::new(Warnings::default());
+        let put = sink.put_layer(&layer, &Progress::new(Arc::clone(&events) as _, TaskId(0))).await;
+        assert_eq!(
+            put.is_err_and(|error| error.to_string().contains("expected at most")),
+            refused,
+            "{bytes}"
+        );
+        let said = events.0.lock().unwrap().clone();
+        assert_eq!(
+            said.iter().any(|text| text.contains("splitting its COPY is safe")),
+            warned,
+            "{bytes}: {said:?}"
+        );
+        let sent = server.lines().iter().any(|line| line.starts_with("POST"));
+        assert_eq!(sent, !refused, "{bytes}");
     }
 }

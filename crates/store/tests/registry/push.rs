@@ -362,3 +362,75 @@ async fn an_upload_that_is_sent_elsewhere_goes_there_from_its_start() {
         assert_eq!(sent, ["POST /v2/a/blobs/uploads/", "PATCH /first", "PATCH /second", &end], "{status}");
     }
 }
+
+/// The answer to the first PUT of a tag gets lost, and the tag is immutable: the second one is refused, though the tag
+/// names what it should.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_immutable_tag_whose_answer_got_lost() {
+    let image = small_image(b"x".to_vec());
+    let digest = image.descriptor().digest;
+    let (puts, is_other) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (counted, other) = (Arc::clone(&puts), Arc::clone(&is_other));
+    let server = Server::start(move |request, _| match (request.method.as_str(), request.target.as_str()) {
+        ("PUT", "/v2/a/manifests/1") if counted.fetch_add(1, Ordering::SeqCst) == 0 => Reply::lost(),
+        ("PUT", "/v2/a/manifests/1") => {
+            Reply::status(400).body(r#"{"errors":[{"code":"TAG_INVALID","message":"the tag is immutable"}]}"#)
+        }
+        ("PUT", _) => Reply::status(201),
+        ("HEAD", "/v2/a/manifests/1") if counted.load(Ordering::SeqCst) > 0 => {
+            let names = if other.load(Ordering::SeqCst) > 0 { Digest::of(b"other") } else { digest };
+            Reply::status(200).header("Docker-Content-Digest", &names)
+        }
+        _ => Reply::status(404),
+    });
+    let sink = sink_to(Registries::new(options()), &format!("{}/a", server.host()), &["1"]);
+    sink.finish(&image.manifest).await.unwrap();
+
+    puts.store(0, Ordering::SeqCst);
+    is_other.store(1, Ordering::SeqCst);
+    let sink = sink_to(Registries::new(options()), &format!("{}/a", server.host()), &["1"]);
+    let error = sink.finish(&image.manifest).await.unwrap_err();
+    assert!(error.to_string().contains("the tag is immutable"), "{error}");
+}
+
+/// A registry decides how long its documents are: of a tag's index only so much is read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_index_is_not_kept() {
+    use ocib_image::{Descriptor, Index, MediaType};
+    const CHILD: u64 = 1 << 20;
+    let child = |at: u8| Descriptor::new(MediaType::Manifest, Digest::of(&[at]), CHILD);
+    let index = Index::new((0..20).map(child).collect(), Annotations::new());
+    let raw = ocib_image::Document::Index(index).raw().to_vec();
+    let server = Server::start(move |request, _| match request.target.contains("/manifests/sha256:") {
+        true => Reply::status(200).body(vec![b' '; 2 << 20]),
+        false if request.method == "GET" => Reply::status(200)
+            .header("Content-Type", "application/vnd.oci.image.index.v1+json")
+            .body(raw.clone()),
+        false => Reply::status(404),
+    });
+    let sink = sink_to(Registries::new(options()), &format!("{}/a", server.host()), &["1"]);
+    let known = sink.current().await.unwrap();
+    assert_eq!(known.len(), 1, "none of the manifests is what it should be");
+    let asked = server.lines().iter().filter(|line| line.starts_with("GET /v2/a/manifests/sha256:")).count();
+    assert_eq!(asked, 4, "as many as 4 MiB hold");
+}
+
+/// An image of `--cache-from` that nobody may read is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cache_that_wants_a_login_is_passed_over() {
+    use ocib_store::{HashFirst, PushOptions, RegistrySink};
+    let private = Server::start(|_, _| Reply::status(401).header("WWW-Authenticate", "Basic realm=x"));
+    let server = Server::start(|request, _| match request.method.as_str() {
+        "PUT" => Reply::status(201),
+        _ => Reply::status(404),
+    });
+    let sink = RegistrySink::new(PushOptions {
+        registries: Registries::new(options()),
+        repository: format!("{}/a", server.host()).parse().unwrap(),
+        tags: vec!["1".to_owned()],
+        sealer: ocib_testkit::sealer(),
+        hash_first: HashFirst::Auto,
+        cache_from: vec![format!("{}/cache:1", private.host()).parse().unwrap()],
+    });
+    sink.put_manifest(&small_image(b"x".to_vec()).manifest).await.unwrap();
+}

@@ -51,6 +51,11 @@ impl Reply {
         Self { status, headers: Vec::new(), body: Vec::new(), sent: None, is_early: false }
     }
 
+    /// No answer: the connection is closed when the request has come.
+    pub(crate) fn lost() -> Self {
+        Self::status(0)
+    }
+
     pub(crate) fn header(mut self, name: &str, value: &(impl ToString + ?Sized)) -> Self {
         self.headers.push((name.to_owned(), value.to_string()));
         self
@@ -122,6 +127,9 @@ fn serve(connection: &TcpStream, script: &Script, log: &Mutex<Vec<Received>>, ho
             break;
         }
         log.lock().unwrap().push(request.clone());
+        if reply.status == 0 {
+            break;
+        }
         if answer(connection, &request, &reply).is_none() || reply.sent.is_some() {
             break;
         }

@@ -141,3 +141,43 @@ async fn a_token_for_less_than_was_asked_for_is_no_token() {
         assert_eq!((error.kind, error.to_string()), (PlaceErrorKind::Denied, expected));
     }
 }
+
+/// Docker Hub sends the token under two names, others a life that no clock holds, or one that is no number.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_of_token_endpoints_as_they_come() {
+    for answer in [
+        r#"{"token":"t","access_token":"t","expires_in":300,"issued_at":"2026-11-28T00:00:00Z"}"#,
+        r#"{"access_token":"t","expires_in":18446744073709551615}"#,
+        r#"{"token":"","access_token":"t","expires_in":"3600"}"#,
+        r#"{"token":"t","expires_in":-1}"#,
+    ] {
+        let server = Server::start(move |request, host| match request.header("authorization") {
+            _ if request.target.starts_with("/token") => Reply::status(200).body(answer),
+            Some("Bearer t") if request.method == "PUT" => Reply::status(201),
+            Some("Bearer t") => Reply::status(404),
+            _ => Reply::status(401)
+                .header("WWW-Authenticate", &format!(r#"Bearer realm="http://{host}/token",service="x""#)),
+        });
+        let sink = sink_to(Registries::new(options()), &format!("{}/a", server.host()), &["1"]);
+        let put = sink.put_manifest(&small_image(b"x".to_vec()).manifest).await;
+        assert!(put.is_ok(), "{answer}: {put:?}");
+    }
+}
+
+/// An identity token is in the body of its request, which a redirect would take along.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_identity_token_is_not_redirected() {
+    let other = Server::start(|_, _| Reply::status(200).body(r#"{"token":"t"}"#));
+    let elsewhere = format!("http://{}/token", other.host());
+    let server = Server::start(move |request, host| match request.target.starts_with("/token") {
+        true => Reply::status(307).header("Location", &elsewhere),
+        false => Reply::status(401)
+            .header("WWW-Authenticate", &format!(r#"Bearer realm="http://{host}/token",service="x""#)),
+    });
+    let credentials = Arc::new(Login(Credential::IdentityToken(Secret::new("refresh"))));
+    let registries = Registries::new(RegistriesOptions { credentials, ..options() });
+    let sink = sink_to(registries, &format!("{}/a", server.host()), &[]);
+    let error = sink.put_manifest(&small_image(b"x".to_vec()).manifest).await.unwrap_err();
+    assert!(error.to_string().ends_with("/token answered 307"), "{error}");
+    assert_eq!(other.received(), []);
+}

@@ -10,7 +10,6 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ocib_image::Digest;
 
 use super::{
-    AwsAction,
     iam::{Policy, denied},
     refusal::Refusal,
     sigv4::Signed,
@@ -34,6 +33,24 @@ pub struct AccessKey {
 impl fmt::Debug for AccessKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AccessKey").field("id", &self.id).field("arn", &self.arn).finish_non_exhaustive()
+    }
+}
+
+/// What a registered client of IAM Identity Center renews a login by, as `aws sso login` leaves it. Its secrets are
+/// not in its `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SsoClient {
+    /// The client's name.
+    pub id: String,
+    /// What proves that it is the client.
+    pub secret: String,
+    /// Good for one renewal.
+    pub refresh_token: String,
+}
+
+impl fmt::Debug for SsoClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SsoClient").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -68,6 +85,8 @@ pub(super) struct Accounts {
     tokens: BTreeMap<String, (SystemTime, String)>,
     /// By access token of the portal, with the role's ARN.
     portal: BTreeMap<String, String>,
+    /// Logins that their client may renew, by refresh token, with the role's ARN.
+    renewable: BTreeMap<String, (SsoClient, String)>,
     made: u64,
     seed: String,
 }
@@ -131,6 +150,29 @@ impl Accounts {
         token
     }
 
+    /// What renews a login that stands for a role.
+    pub(super) fn sso_client(&mut self, role: &str) -> SsoClient {
+        let client = SsoClient {
+            id: self.opaque("", 22),
+            secret: self.opaque("eyJraWQi", 200),
+            refresh_token: self.opaque("aorAAAAAG", 120),
+        };
+        self.renewable.insert(client.refresh_token.clone(), (client.clone(), role.to_owned()));
+        client
+    }
+
+    /// A new access token and refresh token for who shows `shown`, and the end of the old refresh token.
+    pub(super) fn sso_renew(&mut self, shown: &SsoClient) -> Option<(String, String)> {
+        let role = match self.renewable.get(&shown.refresh_token) {
+            Some((client, role)) if client == shown => role.clone(),
+            _ => return None,
+        };
+        self.renewable.remove(&shown.refresh_token);
+        let next = SsoClient { refresh_token: self.opaque("aorAAAAAG", 120), ..shown.clone() };
+        self.renewable.insert(next.refresh_token.clone(), (next.clone(), role.clone()));
+        Some((self.sso_login(&role), next.refresh_token))
+    }
+
     /// The role that an access token of the portal stands for.
     pub(super) fn sso_role(&self, token: &str) -> Option<String> {
         self.portal.get(token).cloned()
@@ -165,13 +207,11 @@ impl Accounts {
         Ok(Caller { arn: key.arn.clone(), principal: principal.clone(), key: key.id.clone() })
     }
 
-    /// Who has a token of ours, shown as ECR's data plane wants it: Basic, with the user `AWS`.
+    /// Who has a token of ours, shown as ECR's data plane wants it: Basic, with the user `AWS`, or as ECR
+    /// Public's does, whose bearer tokens are the same here.
     pub(super) fn login(&self, authorization: &str, now: SystemTime) -> Result<Caller, Refusal> {
-        let basic = authorization.strip_prefix("Basic ").and_then(|basic| STANDARD.decode(basic).ok());
-        let basic =
-            basic.and_then(|basic| String::from_utf8(basic).ok()).ok_or_else(Refusal::token_invalid)?;
-        let password = basic.strip_prefix("AWS:").ok_or_else(Refusal::token_invalid)?;
-        let (expires, key) = self.tokens.get(password).ok_or_else(Refusal::token_invalid)?;
+        let password = password(authorization).ok_or_else(Refusal::token_invalid)?;
+        let (expires, key) = self.tokens.get(&password).ok_or_else(Refusal::token_invalid)?;
         let (key, principal) = &self.keys[key];
         // The token dies with its session, whatever its own life.
         if *expires <= now || key.expires.is_some_and(|expires| expires <= now) {
@@ -181,14 +221,9 @@ impl Accounts {
     }
 
     /// Whether this identity may do that.
-    pub(super) fn authorize(
-        &self,
-        caller: &Caller,
-        action: AwsAction,
-        resource: &str,
-    ) -> Result<(), Refusal> {
-        let judged = self.principals[&caller.principal].policy.judge(action.name(), resource);
-        judged.map_err(|denial| Refusal::denied(denied(&caller.arn, action.name(), resource, denial)))
+    pub(super) fn authorize(&self, caller: &Caller, right: &str, resource: &str) -> Result<(), Refusal> {
+        let judged = self.principals[&caller.principal].policy.judge(right, resource);
+        judged.map_err(|denial| Refusal::denied(denied(&caller.arn, right, resource, denial)))
     }
 
     /// A password for the data plane.
@@ -225,7 +260,8 @@ impl Accounts {
             Trust::WebIdentity(token) => Some(token.clone()),
             Trust::Account => None,
         });
-        let portal = self.portal.keys().cloned();
+        let clients = self.renewable.values().flat_map(|(client, _)| [&client.secret, &client.refresh_token]);
+        let portal = self.portal.keys().chain(clients).cloned();
         keys.flatten().chain(self.tokens.keys().cloned()).chain(webs).chain(portal).collect()
     }
 
@@ -244,6 +280,15 @@ impl Accounts {
     fn arn(&self, kind: &str, name: &str) -> String {
         format!("arn:{}:iam::{}:{kind}/{name}", self.partition, self.account)
     }
+}
+
+/// The password in a header.
+pub(super) fn password(authorization: &str) -> Option<String> {
+    if let Some(bearer) = authorization.strip_prefix("Bearer ") {
+        return Some(bearer.to_owned());
+    }
+    let basic = String::from_utf8(STANDARD.decode(authorization.strip_prefix("Basic ")?).ok()?).ok()?;
+    basic.strip_prefix("AWS:").map(ToOwned::to_owned)
 }
 
 /// How long a session lives that says nothing else (STS API Reference, AssumeRole).

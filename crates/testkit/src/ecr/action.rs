@@ -78,6 +78,11 @@ impl AwsAction {
         row.expect("every action has a row").1
     }
 
+    /// Whether it only reads what is in a repository.
+    pub(super) fn is_read(self) -> bool {
+        matches!(self, BatchGetImage | GetDownloadUrlForLayer | ListImages)
+    }
+
     /// The action with this name.
     pub(super) fn named(name: &str) -> Option<Self> {
         NAMES.iter().find(|(_, known)| *known == name).map(|(action, _)| *action)

@@ -26,8 +26,6 @@ const BODY_BYTES_MAX: u64 = 32 << 20;
 /// What precedes an operation's name in `X-Amz-Target`.
 const ECR: &str = "AmazonEC2ContainerRegistry_V20150921.";
 const ECR_PUBLIC: &str = "SpencerFrontendService.";
-/// The only region of ECR Public's API.
-const PUBLIC_REGION: &str = "us-east-1";
 
 /// Answers a call to the API, and says which action it was.
 pub(super) fn answer(
@@ -36,16 +34,20 @@ pub(super) fn answer(
     request: &mut Incoming<'_>,
 ) -> (Option<AwsAction>, Option<Reply>) {
     let target = request.header("x-amz-target").unwrap_or_default().to_owned();
+    let is_public = target.starts_with(ECR_PUBLIC);
     let operation = match (target.strip_prefix(ECR), target.strip_prefix(ECR_PUBLIC)) {
         (Some(name), _) => AwsAction::named(&format!("ecr:{name}")),
-        (_, Some(name)) => AwsAction::named(&format!("ecr-public:{name}")),
-        (None, None) => None,
+        (_, Some("GetAuthorizationToken")) => Some(AwsAction::PublicGetAuthorizationToken),
+        (_, Some("CreateRepository")) if world.options.public_alias.is_some() => {
+            Some(AwsAction::CreateRepository)
+        }
+        _ => None,
     };
     let Some(action) = operation else {
         let body = json!({"__type": "UnknownOperationException"});
         return (None, Some(Reply::json(400, AWS_JSON, &body)));
     };
-    let reply = match call(world, layers, action, request) {
+    let reply = match call(world, layers, (action, is_public), request) {
         Ok(body) => Some(Reply::json(200, AWS_JSON, &body)),
         Err(refusal) => refusal.control_plane(),
     };
@@ -55,15 +57,13 @@ pub(super) fn answer(
 fn call(
     world: &World,
     layers: &str,
-    action: AwsAction,
+    (action, is_public): (AwsAction, bool),
     request: &mut Incoming<'_>,
 ) -> Result<Value, Refusal> {
     world.misbehave(action, request)?;
     let body = request.read_all(BODY_BYTES_MAX).map_err(|_| Refusal::hang_up())?;
-    let (service, region) = match action {
-        AwsAction::PublicGetAuthorizationToken => ("ecr-public", PUBLIC_REGION),
-        _ => ("ecr", world.options.region.as_str()),
-    };
+    let service = if is_public { "ecr-public" } else { "ecr" };
+    let region = world.options.signing_region(is_public);
     let signed = Signed::of(request, &body);
     let caller = locked(&world.accounts).authenticate(&signed, service, region, world.now())?;
     let malformed = || Refusal::signature("SerializationException", "Malformed JSON");

@@ -3,8 +3,13 @@
 use ocib_image::Digest;
 
 use super::{
-    AwsAction, EcrOptions, MissingRepository, account::Caller, image, refusal::Refusal,
-    repository::Repository, upload::Upload, world::World,
+    AwsAction, EcrOptions, MissingRepository,
+    account::{Caller, password},
+    image,
+    refusal::Refusal,
+    repository::Repository,
+    upload::Upload,
+    world::World,
 };
 use crate::http::{Incoming, Reply, decoded, locked};
 
@@ -92,7 +97,13 @@ impl DataPlane<'_> {
         for action in actions {
             self.world.misbehave(*action, request)?;
         }
-        let Some(authorization) = request.header("authorization") else { return Ok(challenge(request)) };
+        let is_public = self.options().public_alias.is_some();
+        let Some(authorization) = request.header("authorization") else {
+            return Ok(challenge(request, is_public));
+        };
+        if is_public && authorization == ANONYMOUS {
+            return self.answer_anybody(target, actions, request);
+        }
         let caller = locked(&self.world.accounts).login(authorization, self.world.now())?;
         let resource = self.options().repository_arn(self.name);
         for action in actions {
@@ -110,6 +121,24 @@ impl DataPlane<'_> {
             // Referrers too: 405 has been seen. (U) GET and DELETE of an upload, and deleting blobs and
             // manifests, which ECR does by other calls.
             (method, _) => Err(Refusal::unsupported(method)),
+        }
+    }
+
+    /// Everybody may read what is public. (U) The refusal's text.
+    fn answer_anybody(
+        &self,
+        target: &Target,
+        actions: &[AwsAction],
+        request: &Incoming<'_>,
+    ) -> Result<Reply, Refusal> {
+        if !actions.iter().all(|action| action.is_read()) {
+            return Err(Refusal::denied("Not Authorized".to_owned()));
+        }
+        match target {
+            Target::Ping => Ok(Reply::text(200, "text/plain", "")),
+            Target::Blob(text) => self.blob(request, text),
+            Target::Manifest(reference) => self.manifest(reference),
+            _ => Err(Refusal::unsupported(&request.method)),
         }
     }
 
@@ -140,7 +169,9 @@ impl DataPlane<'_> {
         let resource = self.options().repository_arn(from);
         let accounts = locked(&self.world.accounts);
         let needed = [AwsAction::BatchCheckLayerAvailability, AwsAction::GetDownloadUrlForLayer];
-        let is_allowed = needed.iter().all(|action| accounts.authorize(caller, *action, &resource).is_ok());
+        let rights = needed.iter().filter_map(|action| self.options().right(*action));
+        let is_allowed =
+            rights.into_iter().all(|right| accounts.authorize(caller, &right, &resource).is_ok());
         drop(accounts);
         if !self.options().mounts || !is_allowed {
             return None;
@@ -278,10 +309,34 @@ impl DataPlane<'_> {
     }
 }
 
-/// The question for a token. No scope is negotiated; the form is in regclient#709.
-fn challenge(request: &Incoming<'_>) -> Reply {
+/// Where ECR Public's registry gives its bearer tokens.
+pub(super) const TOKEN_PATH: &str = "/token/";
+/// What who is nobody shows to ECR Public.
+const ANONYMOUS: &str = "Bearer anonymous";
+
+/// ECR Public's token endpoint: a token of the API, shown as a password, becomes a bearer token.
+pub(super) fn bearer(world: &World, request: &Incoming<'_>) -> Reply {
+    let token = match request.header("authorization") {
+        None => "anonymous".to_owned(),
+        Some(authorization) => {
+            let known = locked(&world.accounts).login(authorization, world.now());
+            match known.and_then(|_| password(authorization).ok_or_else(Refusal::token_invalid)) {
+                Ok(password) => password,
+                Err(refusal) => return refusal.data_plane().unwrap_or_else(|| Reply::new(500)),
+            }
+        }
+    };
+    Reply::json(200, "application/json", &serde_json::json!({"token": token, "expires_in": 3600}))
+}
+
+/// The question for a token. No scope is negotiated; the form is in regclient#709, ECR Public's is what it
+/// answers to `GET /v2/`.
+fn challenge(request: &Incoming<'_>, is_public: bool) -> Reply {
     let host = request.header("host").unwrap_or_default();
-    let question = format!("Basic realm=\"https://{host}/\",service=\"ecr.amazonaws.com\"");
+    let question = match is_public {
+        true => format!("Bearer realm=\"http://{host}{TOKEN_PATH}\",service=\"{host}\",scope=\"aws\""),
+        false => format!("Basic realm=\"https://{host}/\",service=\"ecr.amazonaws.com\""),
+    };
     Reply::text(401, "text/plain; charset=utf-8", "Not Authorized\n").with("www-authenticate", question)
 }
 

@@ -28,6 +28,10 @@ pub enum EcrFault {
     ExpireTokens,
     /// The upload that it names is forgotten just before it.
     DropUpload,
+    /// It is done, and its answer gets lost.
+    LoseAnswer,
+    /// Of the API: a part is refused, as the one that begins the layer is wanted again.
+    Rewind,
 }
 
 /// Faults that did not happen yet, and how many requests must pass before each.
@@ -35,6 +39,7 @@ pub enum EcrFault {
 pub(super) struct Faults {
     planned: Vec<(AwsAction, usize, EcrFault)>,
     happened: usize,
+    losing: Vec<AwsAction>,
 }
 
 impl Faults {
@@ -45,6 +50,17 @@ impl Faults {
 
     pub(super) fn happened(&self) -> usize {
         self.happened
+    }
+
+    /// The answer to this action gets lost.
+    pub(super) fn lose(&mut self, action: AwsAction) {
+        self.losing.push(action);
+    }
+
+    /// Whether the answer to this action gets lost; once for each time that one was to.
+    pub(super) fn loses(&mut self, action: AwsAction) -> bool {
+        let at = self.losing.iter().position(|losing| *losing == action);
+        at.map(|at| self.losing.swap_remove(at)).is_some()
     }
 
     /// What goes wrong with this request. Counts it for the faults that wait.

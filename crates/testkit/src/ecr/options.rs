@@ -4,6 +4,9 @@ use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use super::AwsAction;
 
+/// The only region of ECR Public's API that mints tokens and makes repositories.
+pub(super) const PUBLIC_REGION: &str = "us-east-1";
+
 /// How the emulator behaves. The default is a private registry as AWS sets it up: no mounts, no
 /// creation on push, redirected layers, its own limits.
 #[derive(Clone, Debug)]
@@ -37,6 +40,10 @@ pub struct EcrOptions {
     pub parts_max: u32,
     /// Blobs up to this size are kept and can be fetched; larger ones are digested and counted only.
     pub keep_bytes_max: u64,
+    /// The alias of a registry of ECR Public, for an emulator that is one: repositories are named below it,
+    /// by whole path (`alias/name`), and its dialect is a subset of the private one's here. (U) Limits and
+    /// statuses.
+    pub public_alias: Option<String>,
     /// Refuses manifests with a `subject`, which was seen (containers-roadmap#2783).
     pub refuses_subject: bool,
 }
@@ -80,6 +87,7 @@ impl Default for EcrOptions {
             part_bytes: 5 << 20..=10 << 20,
             parts_max: 4200,
             keep_bytes_max: 16 << 20,
+            public_alias: None,
             refuses_subject: false,
         }
     }
@@ -95,8 +103,34 @@ impl EcrOptions {
         }
     }
 
-    /// The ARN of a repository.
+    /// The ARN of a repository; those of ECR Public have neither region nor alias (Service Authorization
+    /// Reference, "Amazon Elastic Container Registry Public").
     pub(super) fn repository_arn(&self, name: &str) -> String {
+        if let Some(alias) = &self.public_alias {
+            let name =
+                name.strip_prefix(alias.as_str()).and_then(|name| name.strip_prefix('/')).unwrap_or(name);
+            return format!("arn:{}:ecr-public::{}:repository/{name}", self.partition(), self.account);
+        }
         format!("arn:{}:ecr:{}:{}:repository/{name}", self.partition(), self.region, self.account)
+    }
+
+    /// The path in the data plane of a repository that the API names.
+    pub(super) fn path(&self, name: &str) -> String {
+        self.public_alias.as_ref().map_or_else(|| name.to_owned(), |alias| format!("{alias}/{name}"))
+    }
+
+    /// The name of the right that `action` takes; ECR Public lets everybody read.
+    pub(super) fn right(&self, action: AwsAction) -> Option<String> {
+        let name = action.name();
+        match (&self.public_alias, name.strip_prefix("ecr:")) {
+            (Some(_), _) if action.is_read() => None,
+            (Some(_), Some(name)) => Some(format!("ecr-public:{name}")),
+            _ => Some(name.to_owned()),
+        }
+    }
+
+    /// Where requests to ECR's API are signed for.
+    pub(super) fn signing_region(&self, is_public: bool) -> &str {
+        if is_public { PUBLIC_REGION } else { &self.region }
     }
 }

@@ -55,7 +55,7 @@ impl Call<'_> {
         let (role, session) = (self.text("RoleArn")?, self.text("RoleSessionName")?);
         let accounts = locked(&self.world.accounts);
         let caller = accounts.authenticate(signed, "sts", &self.world.options.region, self.world.now())?;
-        accounts.authorize(&caller, AwsAction::AssumeRole, role)?;
+        accounts.authorize(&caller, AwsAction::AssumeRole.name(), role)?;
         if accounts.trust(role) != Some(&Trust::Account) {
             let text = denied(&caller.arn, "sts:AssumeRole", role, super::iam::Denial::Implicit);
             return Err(Refusal::denied(text));

@@ -69,6 +69,8 @@ impl World {
                 EcrFault::Refuse { status, message } => return Err(refusal(status, &message)),
                 EcrFault::ExpireTokens => locked(&self.accounts).expire_tokens(),
                 EcrFault::DropUpload => self.forget_upload(&request.path),
+                EcrFault::LoseAnswer => locked(&self.faults).lose(action),
+                EcrFault::Rewind => return Err(Refusal::layer_part("", &self.options.account, "", 1, 0)),
                 EcrFault::Reset { after_bytes } => break_off(request, after_bytes, Break::Cut)?,
                 EcrFault::Stall { after_bytes } => break_off(request, after_bytes, Break::Stall)?,
             }
@@ -87,7 +89,10 @@ impl World {
         if !locked(&self.quotas).take(action, Instant::now()) {
             return Err(Refusal::throttled());
         }
-        locked(&self.accounts).authorize(caller, action, resource)
+        match self.options.right(action) {
+            Some(right) => locked(&self.accounts).authorize(caller, &right, resource),
+            None => Ok(()),
+        }
     }
 
     /// Works on a repository that must exist.

@@ -5,7 +5,7 @@ use std::{sync::Arc, thread, time::SystemTime};
 use serde_json::{Value, json};
 
 use super::{
-    KubeFault, KubeRequest, NAMESPACE, TOKEN, attach, life, logs,
+    KubeFault, KubeRequest, NAMESPACE, TOKEN, attach, life, logs, quota,
     refusal::{forbidden, json_reply, not_found, status},
     strict, watch,
     world::{World, uid_of},
@@ -123,7 +123,13 @@ fn namespaced(
             let state = world.lock();
             json_reply(200, &list_of("EventList", &state.events, state.version()))
         })),
-        ("GET", ["resourcequotas"]) => Some(may("list", "resourcequotas", "").unwrap_or_else(|| quotas(world))),
+        ("GET", ["resourcequotas"]) => Some(may("list", "resourcequotas", "").unwrap_or_else(|| quota::list(world))),
+        ("GET", ["limitranges"]) => Some(may("list", "limitranges", "").unwrap_or_else(|| {
+            json_reply(200, &list_of("LimitRangeList", &[], world.lock().version()))
+        })),
+        ("GET", ["persistentvolumeclaims", name]) => {
+            Some(may("get", "persistentvolumeclaims", name).unwrap_or_else(|| claim(world, name)))
+        }
         ("POST", ["secrets"]) => Some(may("create", "secrets", "").unwrap_or_else(|| create_secret(world, body))),
         ("GET", ["secrets", name]) => Some(may("get", "secrets", name).unwrap_or_else(|| match world.lock().secrets.get(*name) {
             Some(secret) => json_reply(200, secret),
@@ -197,12 +203,8 @@ fn create(world: &Arc<World>, namespace: &str, body: &[u8]) -> Reply {
         return status(403, "Forbidden", &message);
     }
     let mut state = world.lock();
-    let count = state.pods.len() as u64;
-    if let Some(max) = world.options.pods_max.filter(|max| count >= *max) {
-        let message = format!(
-            "pods \"{name}\" is forbidden: exceeded quota: few, requested: pods=1, used: pods={count}, limited: pods={max}"
-        );
-        return status(403, "Forbidden", &message);
+    if let Some(why) = quota::refusal(&world.options, &state, &pod) {
+        return status(403, "Forbidden", &format!("pods \"{name}\" is forbidden: {why}"));
     }
     if state.pods.contains_key(&name) {
         return status(409, "AlreadyExists", &format!("pods \"{name}\" already exists"));
@@ -303,14 +305,13 @@ fn namespace(world: &World, name: &str) -> Reply {
     json_reply(200, &namespace)
 }
 
-fn quotas(world: &World) -> Reply {
-    let state = world.lock();
-    let quota = |max: u64| {
-        json!({
-            "metadata": { "name": "few" },
-            "status": { "hard": { "pods": max.to_string() }, "used": { "pods": state.pods.len().to_string() } },
-        })
+fn claim(world: &World, name: &str) -> Reply {
+    let Some((_, mode)) = world.options.claims.iter().find(|(claim, _)| *claim == name) else {
+        return not_found("persistentvolumeclaims", name);
     };
-    let items: Vec<Value> = world.options.pods_max.map(quota).into_iter().collect();
-    json_reply(200, &list_of("ResourceQuotaList", &items, state.version()))
+    let claim = json!({
+        "kind": "PersistentVolumeClaim", "apiVersion": "v1", "metadata": { "name": name, "namespace": NAMESPACE },
+        "spec": { "accessModes": [mode], "volumeMode": "Filesystem" }, "status": { "phase": "Bound" },
+    });
+    json_reply(200, &claim)
 }

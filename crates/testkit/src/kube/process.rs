@@ -51,6 +51,10 @@ pub(super) fn run(world: &World, name: &str, uid: &str) -> bool {
     let has_input = spec["stdin"] == true;
     let mut command = Executor::new().command(root.path());
     command.args(arguments).process_group(0);
+    for variable in spec["env"].as_array().into_iter().flatten() {
+        let text = |field: &str| variable[field].as_str().unwrap_or_default().to_owned();
+        command.env(text("name"), text("value"));
+    }
     command.stdin(if has_input { Stdio::piped() } else { Stdio::null() });
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the program can be started");
@@ -141,8 +145,14 @@ fn mount(world: &World, pod: &Value, root: &Path) -> bool {
     mounts.iter().all(|mount| {
         let volume =
             volumes.iter().find(|volume| volume["name"] == mount["name"]).expect("validated at creation");
-        let Some(files) = files(world, pod, volume) else { return false };
         let target = root.join(mount["mountPath"].as_str().unwrap_or_default().trim_start_matches('/'));
+        if let Some(claim) = volume["persistentVolumeClaim"]["claimName"].as_str() {
+            let directory = world.volumes.join(claim).join(mount["subPath"].as_str().unwrap_or_default());
+            fs::create_dir_all(target.parent().expect("below the root")).expect("a directory of ours");
+            // Kubelets wait for a volume that is not there.
+            return directory.is_dir() && std::os::unix::fs::symlink(directory, target).is_ok();
+        }
+        let Some(files) = files(world, pod, volume) else { return false };
         for (path, content) in files {
             let file = match mount["subPath"].as_str() {
                 Some(sub) if sub == path => target.clone(),

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     process::{Child, Command},
     sync::{
         Arc, Condvar, Mutex, MutexGuard,
@@ -15,6 +16,8 @@ use serde_json::{Value, json};
 use super::{FaultOf, KubeOptions, KubeRequest, LifeOf, NAMESPACE};
 use crate::http::{iso, locked};
 
+/// Pieces of input that wait for a container: a pipe's worth of a client's small frames.
+const INPUT_PIECES: usize = 64;
 /// How often those who wait look whether the server ends.
 pub(super) const NAP: Duration = Duration::from_millis(50);
 
@@ -22,6 +25,8 @@ pub(super) struct World {
     pub(super) options: KubeOptions,
     pub(super) life: Arc<LifeOf>,
     pub(super) fault: Arc<FaultOf>,
+    /// Has the volumes of claims.
+    pub(super) volumes: PathBuf,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -73,9 +78,14 @@ pub(super) struct Pod {
 }
 
 impl World {
-    pub(super) fn new(options: KubeOptions, life: Arc<LifeOf>, fault: Arc<FaultOf>) -> Self {
+    pub(super) fn new(
+        options: KubeOptions,
+        life: Arc<LifeOf>,
+        fault: Arc<FaultOf>,
+        volumes: PathBuf,
+    ) -> Self {
         let state = State { version: 100, ..State::default() };
-        Self { options, life, fault, state: Mutex::new(state), changed: Condvar::new() }
+        Self { options, life, fault, volumes, state: Mutex::new(state), changed: Condvar::new() }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -165,7 +175,7 @@ impl State {
         if json["status"].is_null() {
             json["status"] = json!({ "phase": "Pending", "qosClass": "Burstable" });
         }
-        let (input, output) = std::sync::mpsc::sync_channel(4);
+        let (input, output) = std::sync::mpsc::sync_channel(INPUT_PIECES);
         let pod = Pod {
             json,
             log: Vec::new(),

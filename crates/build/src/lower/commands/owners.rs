@@ -1,4 +1,4 @@
-//! Whom `chown` means.
+//! Whom `chown` and USER mean.
 
 use ocib_dockerfile::simple::{Group, Owner};
 
@@ -8,7 +8,25 @@ use crate::files::account;
 const PASSWD: &[u8] = b"etc/passwd";
 const GROUP: &[u8] = b"etc/group";
 
+/// What USER and its group are called where they are not numbers.
+const ROOT: &str = "root";
+
 impl Shell<'_> {
+    /// That `user`, one of those that are taken for the superuser, is that here: a name means what the image says.
+    pub(super) fn require_superuser(&self, user: &str) -> Result<(), Stop> {
+        let (user, group) = user.split_once(':').unwrap_or((user, ""));
+        if user == ROOT {
+            let owner = Owner { user: Some(user.to_owned()), group: Some(Group::Primary) };
+            if self.ids_of(&owner)? != (Some(0), Some(0)) {
+                return doubt("root is not the superuser here");
+            }
+        }
+        if group == ROOT && self.id_of(GROUP, group)? != 0 {
+            return doubt("the group root is not the superuser's here");
+        }
+        Ok(())
+    }
+
     /// The user's and the group's number; `None` leaves what is there.
     pub(super) fn ids_of(&self, owner: &Owner) -> Result<(Option<u32>, Option<u32>), Stop> {
         let user = owner.user.as_deref();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ocib_dockerfile::{Span, Spanned};
-use ocib_image::{ImageName, RunFiles};
+use ocib_image::{ImageName, RunDialect, RunFiles, RunSecret};
 
 use super::{
     super::{Backend, Lowering},
@@ -14,56 +14,65 @@ use crate::{
     Error, Problem,
     delegate::{Input, Piece, flag},
     files::Mode,
-    plan::{Act, Action, Around, CopyPlan, Delegated, MountPlan, MountSource, RunPlan, Source, Step},
+    plan::{
+        Act, Action, Around, CopyPlan, Delegated, MountKind, MountPlan, MountSource, Owner, RunPlan, Source,
+        Step,
+    },
     stages::Origin,
 };
 
+/// Of a secret's file, unless its mount says otherwise (BuildKit, `llb.AddSecret`).
+const SECRET_MODE: u32 = 0o400;
+/// Of an agent's socket (BuildKit, `llb.AddSSHSocket`).
+const AGENT_MODE: u32 = 0o600;
+
 impl Writer<'_> {
     pub(super) fn mount(&mut self, mount: &MountPlan, pieces: &mut Vec<Piece>) -> Result<(), Error> {
-        if is_left_out(mount) {
+        let given = mount.given(&self.lowering.request.secrets).cloned();
+        if is_left_out(mount, given.as_ref()) {
             return Ok(());
         }
-        let mut options: Vec<(String, Option<String>)> = mount.options.clone();
-        let from = match &mount.source {
-            MountSource::Nothing => None,
-            MountSource::Context => Some(self.mounted_files(mount, None, &mut options)?),
-            MountSource::From(origin @ Origin::Tree(_)) => {
-                Some(self.mounted_files(mount, Some(origin.clone()), &mut options)?)
+        self.secrets.extend(given);
+        let (from, source) = match &mount.source {
+            MountSource::Nothing => (None, None),
+            MountSource::Context(path) => self.mounted_files(mount, None, path)?,
+            MountSource::From(origin @ Origin::Tree(_), path) => {
+                self.mounted_files(mount, Some(origin.clone()), path)?
             }
-            MountSource::From(origin) => self.mounted_image(origin)?,
+            MountSource::From(origin, path) => {
+                (self.mounted_image(origin)?, Some(path.clone()).filter(|path| path != "/"))
+            }
         };
-        options.retain(|(name, _)| name != "from");
-        pieces.push(Piece::Text(" --mount=".to_owned()));
+        pieces.push(Piece::Text(format!(" --mount=type={}", mount.kind.name())));
         if let Some(image) = from {
-            pieces.extend([
-                Piece::Text("from=".to_owned()),
-                Piece::Image(image),
-                Piece::Text(",".to_owned()),
-            ]);
+            pieces.extend([Piece::Text(",from=".to_owned()), Piece::Image(image)]);
         }
-        let mut texts = Vec::new();
-        for (name, value) in options {
-            let text = value.map_or_else(|| name.clone(), |value| format!("{name}={value}"));
-            let text = flag(&text).filter(|text| !text.contains(','));
-            texts.push(text.ok_or_else(|| unwritable("--mount").at(mount.span))?);
+        let dialect = self.lowering.backend.map(|backend| backend.features.dialect).unwrap_or_default();
+        let places = [("source", source), ("target", mount.target.clone())];
+        let places = places.into_iter().filter_map(|(name, path)| Some((name, Some(path?))));
+        let mut text = String::new();
+        for (name, value) in places.chain(options(&mount.kind, dialect)) {
+            let option = value.map_or_else(|| name.to_owned(), |value| format!("{name}={value}"));
+            let option = flag(&option).filter(|option| !option.contains(','));
+            text += ",";
+            text += &option.ok_or_else(|| unwritable("--mount").at(mount.span))?;
         }
-        pieces.push(Piece::Text(texts.join(",")));
+        pieces.push(Piece::Text(text));
         Ok(())
     }
 
-    /// Files that are mounted out of a context: those below its source alone are sent.
+    /// Files that are mounted out of a context: those below `path` alone are sent.
     fn mounted_files(
         &mut self,
         mount: &MountPlan,
         from: Option<Origin>,
-        options: &mut Vec<(String, Option<String>)>,
-    ) -> Result<usize, Error> {
-        let source = mount.option(&["source", "src"]).unwrap_or("/").to_owned();
+        path: &str,
+    ) -> Result<(Option<usize>, Option<String>), Error> {
         let plan = CopyPlan {
             from,
             unpack: false,
             unpack_remote: false,
-            sources: vec![Source::Path(Spanned::new(source, mount.span))],
+            sources: vec![Source::Path(Spanned::new(path.to_owned(), mount.span))],
             inline: Vec::new(),
             destination: String::new(),
             chown: None,
@@ -78,9 +87,7 @@ impl Writer<'_> {
         let layer = Arc::new(self.layer(&step, &plan, &place)?);
         let part = self.lowering.part(&step, layer)?;
         self.push_copy(part);
-        options.retain(|(name, _)| !matches!(&**name, "source" | "src"));
-        options.push(("source".to_owned(), Some(place)));
-        Ok(self.files_image())
+        Ok((Some(self.files_image()), Some(place)))
     }
 
     /// An image or a stage that is mounted: the backend takes out of it what it needs.
@@ -127,10 +134,51 @@ fn flags(run: &RunPlan) -> impl Iterator<Item = (&'static str, &str)> {
     })
 }
 
-/// No secret and no agent is given, and then BuildKit mounts nothing.
-fn is_left_out(mount: &MountPlan) -> bool {
-    let is_required = mount.option(&["required"]).is_some_and(|value| !matches!(value, "false" | "0"));
-    matches!(&*mount.kind, "secret" | "ssh") && !is_required
+/// BuildKit mounts nothing where no secret or agent is given, unless one is required.
+fn is_left_out(mount: &MountPlan, given: Option<&RunSecret>) -> bool {
+    given.is_none() && matches!(mount.asks_for(), Some((_, false)))
+}
+
+/// What else a mount says. Whoever reads it may have other defaults, so modes are always said.
+fn options(kind: &MountKind, dialect: RunDialect) -> Vec<(&'static str, Option<String>)> {
+    let is_buildah = dialect == RunDialect::Buildah;
+    let owned = |owner: &Owner, mode: Option<u32>| {
+        let mode = owner.mode.or(mode).map(|mode| format!("0{mode:o}"));
+        let [uid, gid] = [owner.uid, owner.gid].map(|id| id.map(|id| id.to_string()));
+        [("mode", mode), ("uid", uid), ("gid", gid)]
+    };
+    let valued: Vec<(&'static str, Option<String>)> = match kind {
+        MountKind::Bind { is_writable } => return is_writable.then(|| ("rw", None)).into_iter().collect(),
+        MountKind::Cache { id, sharing, is_writable, owner } => {
+            let sharing = sharing.clone().filter(|_| !is_buildah);
+            let mut options = vec![("id", id.clone()), ("sharing", sharing)];
+            options.extend(owned(owner, None));
+            let read_only = (!is_writable).then_some(("ro", None));
+            return given(options).chain(read_only).collect();
+        }
+        MountKind::Tmpfs { bytes } => {
+            let name = if is_buildah { "tmpfs-size" } else { "size" };
+            vec![(name, bytes.map(|bytes| bytes.to_string()))]
+        }
+        MountKind::Secret { id, variable, owner, .. } => {
+            let mut options = vec![("id", Some(id.clone())), ("env", variable.clone())];
+            options.extend(owned(owner, Some(SECRET_MODE)));
+            options
+        }
+        MountKind::Ssh { id, owner, .. } => {
+            let mut options = vec![("id", Some(id.clone()))];
+            options.extend(owned(owner, Some(AGENT_MODE)));
+            options
+        }
+    };
+    given(valued).collect()
+}
+
+/// Options that have a value.
+fn given(
+    options: Vec<(&'static str, Option<String>)>,
+) -> impl Iterator<Item = (&'static str, Option<String>)> {
+    options.into_iter().filter(|(_, value)| value.is_some())
 }
 
 impl Lowering {
@@ -139,11 +187,24 @@ impl Lowering {
     pub(in crate::lower) fn require_features(&self, part: &Delegated) -> Result<(), Error> {
         for within in &part.instructions {
             let Act::Run(run) = &within.act else { continue };
-            for mount in run.mounts.iter().filter(|mount| !is_left_out(mount)) {
-                let can = |backend: Backend| backend.features.mounts.contains(&&*mount.kind);
-                self.require(can, || format!("--mount=type={}", mount.kind), mount.span)?;
+            for mount in &run.mounts {
+                let given = mount.given(&self.request.secrets);
+                if is_left_out(mount, given) {
+                    continue;
+                }
+                let kind = mount.kind.name();
+                let can = |backend: Backend| backend.features.mounts.contains(&kind);
+                self.require(can, || format!("--mount=type={kind}"), mount.span)?;
+                if let MountKind::Secret { variable: Some(name), .. } = &mount.kind {
+                    let can = |backend: Backend| backend.features.dialect == RunDialect::BuildKit;
+                    self.require(can, || format!("--mount=type=secret,env={name}"), mount.span)?;
+                }
+                if let (Some((id, _)), None, Some(_)) = (mount.asks_for(), given, self.backend) {
+                    let what = if kind == "ssh" { "the ssh agent" } else { "the secret" };
+                    return Err(Problem::MissingSecret { what, id: id.to_owned() }.at(mount.span));
+                }
                 let is_context =
-                    matches!(mount.source, MountSource::Context | MountSource::From(Origin::Tree(_)));
+                    matches!(mount.source, MountSource::Context(_) | MountSource::From(Origin::Tree(_), _));
                 let can = |backend: Backend| !is_context || backend.files == RunFiles::Registry;
                 self.require(can, || "--mount=type=bind of a context".to_owned(), mount.span)?;
             }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ocib_dockerfile::Span;
-use ocib_image::{Config, ContainerConfig, DiffId, History, ImageName, RunFiles};
+use ocib_image::{Config, ContainerConfig, DiffId, History, ImageName, RunFiles, RunSecret};
 
 use super::{diff_ids, made, part_bytes, script};
 use crate::{
@@ -27,9 +27,21 @@ pub(super) struct Writer<'a> {
     pub(super) copies: Vec<Part>,
     /// The same for a backend that wants files by its context.
     pub(super) context: Vec<Member>,
+    /// What its mounts are lent by the user.
+    pub(super) secrets: Vec<RunSecret>,
     dockerfile: Template,
     /// What the next command would find.
     around: Around,
+}
+
+/// What a part asks for.
+pub(super) struct Written {
+    /// By number.
+    pub(super) images: Vec<Input>,
+    /// Names them.
+    pub(super) dockerfile: Template,
+    pub(super) context: Vec<Member>,
+    pub(super) secrets: Vec<RunSecret>,
 }
 
 impl<'a> Writer<'a> {
@@ -42,6 +54,7 @@ impl<'a> Writer<'a> {
             files: None,
             copies: Vec::new(),
             context: Vec::new(),
+            secrets: Vec::new(),
             dockerfile: Template::default(),
             around: Around::default(),
         }
@@ -53,21 +66,26 @@ impl<'a> Writer<'a> {
         self.copies.iter().map(part_bytes).chain(by_context).sum()
     }
 
-    /// Whether files reach the backend by its context. Jobs that are only looked at are shown as those with
-    /// images of files, whichever way the files would go.
+    /// Whether files reach the backend by its context.
     pub(super) fn is_by_context(&self) -> bool {
-        !self.lowering.only_looks
-            && self.lowering.backend.is_some_and(|backend| backend.files == RunFiles::Context)
+        self.lowering.backend.is_some_and(|backend| backend.files == RunFiles::Context)
     }
 
-    /// The images by number, the Dockerfile that names them, and what is in its context.
-    pub(super) fn finish(mut self) -> Result<(Vec<Input>, Template, Vec<Member>), Error> {
+    /// All that was collected.
+    pub(super) fn finish(mut self) -> Result<Written, Error> {
         if let Some(files) = self.files {
             let diff_ids = diff_ids(self.lowering, &self.copies)?;
             let config = self.config(&diff_ids, &Around::default());
             self.images[files] = Some(made(self.part, &self.copies, config, &diff_ids));
         }
-        Ok((self.images.into_iter().flatten().collect(), self.dockerfile, self.context))
+        self.secrets.sort_by(|one, other| one.id.cmp(&other.id));
+        self.secrets.dedup();
+        Ok(Written {
+            images: self.images.into_iter().flatten().collect(),
+            dockerfile: self.dockerfile,
+            context: self.context,
+            secrets: self.secrets,
+        })
     }
 
     /// The image of copied files, which is made at the end.

@@ -4,7 +4,15 @@ use ocib_image::PlaceErrorKind::{Denied, NotFound, Refused};
 
 use super::{Cause, cause};
 
-pub(super) const CAUSES: [Cause; 15] = [
+pub(super) const CAUSES: [Cause; 17] = [
+    cause(
+        "ecr-public-repository-missing",
+        "the repository does not exist in ECR Public",
+        "create it with `aws ecr-public create-repository --region us-east-1 --repository-name {repository}`, or let \
+         ocib do so with --ecr-create-repository; the alias in the name must be that of your own registry",
+        NotFound,
+        &[&["the repository with name", "ecr public"], &["the repository with name", "public.ecr.aws"]],
+    ),
     cause(
         "ecr-repository-missing",
         "the repository does not exist in this registry of ECR",
@@ -49,6 +57,14 @@ pub(super) const CAUSES: [Cause; 15] = [
             &["session token not found or invalid"],
             &["refresh failed", "token"],
         ],
+    ),
+    cause(
+        "aws-sso-cache",
+        "the login that `aws sso login` leaves cannot be read or renewed",
+        "run `aws sso login`. The file of the session in ~/.aws/sso/cache must be there and be readable; where its \
+         token is past its end and is renewed, writable too, as the new one is kept there",
+        Denied,
+        &[&["failed to load the cached sso token"]],
     ),
     cause(
         "wrong-region",
@@ -122,6 +138,8 @@ pub(super) const CAUSES: [Cause; 15] = [
         Denied,
         &[
             &["unrecognizedclientexception"],
+            // S3.
+            &["invalidaccesskeyid"],
             &["invalidclienttokenid"],
             &["security token included in the request is invalid"],
         ],

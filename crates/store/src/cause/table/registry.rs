@@ -30,7 +30,8 @@ pub(super) const CAUSES: [Cause; 23] = [
     cause(
         "layer-too-large",
         "the registry takes no layer of this size",
-        "split the COPY so that each layer is smaller",
+        "split the COPY so that each layer is smaller; no file is divided, so a model needs smaller shards: \
+         `save_pretrained(max_shard_size=\"5GB\")`, `llama-gguf-split`",
         Refused,
         &[
             &["a layer has at most"],
@@ -121,7 +122,12 @@ pub(super) const CAUSES: [Cause; 23] = [
         "the content is not what its digest says",
         "the content is not what its digest says: do not use it, and tell its owner",
         Corrupt,
-        &[&["has digest", "expected sha256"], &["failed to verify digest"], &["digest mismatch"]],
+        &[
+            &["has digest", "expected sha256"],
+            &["has digest", "so its bytes are not those"],
+            &["failed to verify digest"],
+            &["digest mismatch"],
+        ],
     ),
     cause(
         "tag-missing",

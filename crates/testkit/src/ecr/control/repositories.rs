@@ -34,7 +34,8 @@ impl Call<'_> {
     }
 
     pub(super) fn create_repository(&self) -> Result<Value, Refusal> {
-        let settings = self.settings()?;
+        let mut settings = self.settings()?;
+        settings.name = self.world.options.path(&settings.name);
         let mut repositories = locked(&self.world.repositories);
         if repositories.contains_key(&settings.name) {
             return Err(Refusal::repository_exists(&settings.name, self.account()));

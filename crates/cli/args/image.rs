@@ -1,0 +1,88 @@
+//! Flags of commands that make an image: what it is called, where it goes, what may be known of it.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use ocib_image::{Platform, Reference};
+
+use super::{HashFirst, distinct};
+
+#[derive(Args, Debug)]
+pub(crate) struct ImageFlags {
+    /// Name of the image, REGISTRY/REPOSITORY[:TAG]; may be given several times.
+    #[arg(short, long = "tag", value_name = "REF")]
+    pub(crate) tags: Vec<Reference>,
+
+    /// Platforms of the image; several give an index [default: linux/amd64, on every host; models
+    /// have more].
+    #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',', env = "DOCKER_DEFAULT_PLATFORM")]
+    pub(crate) platforms: Vec<Platform>,
+
+    /// Label of the image.
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    pub(crate) labels: Vec<String>,
+
+    /// Annotation of the manifests and of the index.
+    #[arg(long = "annotation", value_name = "NAME=VALUE")]
+    pub(crate) annotations: Vec<String>,
+
+    /// Push to the registries that the tags name.
+    #[arg(long)]
+    pub(crate) push: bool,
+
+    /// Where the image goes: type=registry | type=oci,dest=FILE | type=oci,dest=DIR,tar=false |
+    /// type=docker,dest=FILE. May be given several times; dest=- is stdout.
+    #[arg(short, long = "output", value_name = "TYPE")]
+    pub(crate) outputs: Vec<String>,
+
+    /// Write what was built to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metadata_file: Option<PathBuf>,
+
+    /// An image, besides those that the tags name now, whose layers the new one may share; as a
+    /// reference or as type=registry,ref=REF.
+    #[arg(long, value_name = "REF")]
+    pub(crate) cache_from: Vec<String>,
+
+    /// Whether a layer's digest is found out before it is sent, so that nothing is sent that is there:
+    /// where an image that is there or an earlier push makes that likely, always, or never.
+    #[arg(long, value_enum, default_value_t = HashFirst::Auto)]
+    pub(crate) hash_first: HashFirst,
+
+    /// Make layers although it is known what they are, and say so if that was wrong.
+    #[arg(long)]
+    pub(crate) verify_reuse: bool,
+
+    /// The time of config, history and files, in seconds since 1970.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "SOURCE_DATE_EPOCH",
+        default_value_t = 0,
+        allow_negative_numbers = true,
+        value_parser = clap::value_parser!(i64).range(0..=253_402_300_799)
+    )]
+    pub(crate) source_date_epoch: i64,
+
+    /// Send layers to ECR through its own API in parts: slower, but an upload that was cut off goes on in
+    /// the next run at its last part. Layers of up to 41 GiB.
+    #[cfg(feature = "ecr")]
+    #[arg(long)]
+    pub(crate) ecr_layer_api: bool,
+
+    #[cfg(feature = "ecr")]
+    #[command(flatten)]
+    pub(crate) ecr: crate::ecr::Ecr,
+}
+
+impl ImageFlags {
+    /// The platforms without repetitions, in the order in which they were given.
+    pub(crate) fn distinct_platforms(&self) -> Vec<Platform> {
+        distinct(&self.platforms)
+    }
+
+    /// The tags as they are written down.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.tags.iter().map(|tag| tag.clone().or_latest().to_string()).collect()
+    }
+}
