@@ -17,9 +17,6 @@ use crate::program::{Ended, Site, as_nobody, ended, names, set_mode, tag_digest}
 
 /// DESIGN's default budget, which is a promise.
 pub(crate) const PEAK_KIB_MAX: u64 = 64 << 10;
-/// The same for builds from distant sources, which run more of the program than others. Half of the peak of an
-/// unoptimised program is pages of its own file (30 MiB were seen), so such a one is given more.
-pub(crate) const PEAK_KIB_MAX_DISTANT: u64 = if cfg!(debug_assertions) { 80 << 10 } else { PEAK_KIB_MAX };
 
 /// Reading a file changes its time of access, and the page that holds it counts as written.
 pub(crate) const BYTES_WRITTEN_MAX: u64 = 256 << 10;

@@ -259,6 +259,7 @@ fn json_has_the_documented_fields() {
                                 {"name": "input-1", "madeLayers": 1, "tarBytes": 2048, "baseLayers": 1, "baseBytes": 2560},
                                 {"name": "input-2", "madeLayers": 1, "tarBytes": 5632, "baseLayers": 0, "baseBytes": 0},
                             ],
+                            "contextBytes": null,
                         },
                     },
                     {"kind": "native", "steps": [{

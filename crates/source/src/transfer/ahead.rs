@@ -17,7 +17,7 @@ use tokio::{
     runtime::Handle,
     sync::{
         OwnedSemaphorePermit, Semaphore,
-        mpsc::{Receiver, channel},
+        mpsc::{Receiver, Sender, channel},
     },
     task::JoinHandle,
 };
@@ -49,9 +49,11 @@ pub(crate) struct Ahead {
     part_bytes: u64,
 }
 
-/// Pieces of a part that nobody holds a permit for. The connection has one more, and the reader another;
-/// a piece is what one read of a connection gave, up to 400 KiB (hyper's largest buffer).
-const PIECES: usize = 1;
+/// What one read of a connection gives lies in a buffer of up to 400 KiB (hyper's largest). Copied into pieces of this
+/// size it is free again at once, and the connection needs no other one.
+const PIECE_BYTES: usize = 64 << 10;
+/// Pieces of a part that nobody holds a permit for. The reader has one more.
+const PIECES: usize = 3;
 /// Pieces of a part that waits: its bytes are what bounds them.
 const WAITING_PIECES: usize = 1 << 16;
 /// Where others have all permits, a reader does not ask again after each few bytes.
@@ -177,18 +179,24 @@ impl Window {
         let part = Part { from, until: Some(until) };
         let download = Download::new(Arc::clone(&self.stored), self.backoff, part);
         let (given, pieces) = channel(waiting);
-        let waits = permit.is_some();
-        let transfer = self.runtime.spawn(async move {
-            let mut stream = std::pin::pin!(download.stream());
-            while let Some(piece) = stream.next().await {
-                // A piece keeps the connection's whole buffer, of which it may be a small part.
-                let piece = piece.map(|piece| if waits { Bytes::copy_from_slice(&piece) } else { piece });
-                if given.send(piece).await.is_err() {
-                    return;
-                }
-            }
-        });
+        let transfer = self.runtime.spawn(give(download, given));
         self.begun.push_back(Begun { pieces, left: until - from, transfer, _permit: permit });
         self.next = until;
+    }
+}
+
+/// Gives the bytes of `download` to whoever takes them, as long as somebody does.
+async fn give(download: Download, taker: Sender<Result<Bytes, Error>>) {
+    let mut stream = std::pin::pin!(download.stream());
+    while let Some(bytes) = stream.next().await {
+        let bytes = match bytes {
+            Ok(bytes) => bytes,
+            Err(error) => return drop(taker.send(Err(error)).await),
+        };
+        for piece in bytes.chunks(PIECE_BYTES) {
+            if taker.send(Ok(Bytes::copy_from_slice(piece))).await.is_err() {
+                return;
+            }
+        }
     }
 }

@@ -159,6 +159,7 @@ impl State {
                 .with("x-repo-commit", commit.clone())
                 .with("etag", format!("\"{}\"", file.blob)),
             (None, _) => sent_part(file, request.header("range"), &self.sent)
+                .with("x-repo-commit", commit.clone())
                 .with("etag", format!("\"{}\"", file.blob)),
         }
     }
