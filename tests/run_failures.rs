@@ -249,7 +249,7 @@ fn every_cause_comes_about_and_is_explained() {
         ended(&mut runs.build(&[&["--quiet"], more].concat()))
     };
     assert_cause("run-command-failed", with("RUN exit 7", &[]));
-    assert_cause("run-command-signal", with("RUN kill -9 $$", &[]));
+    assert_cause("run-command-signal", with("RUN sh -c 'kill -9 $$'; exit $?", &[]));
     assert_cause("run-command-missing", with("RUN [\"nope\"]", &[]));
     assert_cause("run-foreign-program", with("RUN [\"/junk\"]", &[]));
     assert_cause("run-storage-driver", with("RUN true", &["--run-storage-driver", "nonsense"]));
