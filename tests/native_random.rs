@@ -94,18 +94,16 @@ impl Dice {
 
 /// Those of `lines` that ocib carries out itself.
 fn certain(lines: Vec<String>, commands: fn(&Path)) -> Vec<String> {
-    let texts: Vec<&str> = lines.iter().map(String::as_str).collect();
-    let (site, named) = line_site(&texts, commands);
+    let (site, trees) = line_site(&["@"], commands);
     let is_certain = |line: &String| {
-        site.file("context/Dockerfile", format!("FROM base\nRUN {line}\n"));
+        site.file("context/Dockerfile", format!("FROM base\nRUN {}\n", line.replace('@', &trees[0])));
         let ended = ended(&mut site.build(&[&OUT[..], &["--run", "none", "--quiet"]].concat()));
         if ended.code() != Some(0) {
             assert!(ended.stderr.contains("error: RUN needs a container"), "{line}: {}", ended.stderr);
         }
         ended.code() == Some(0)
     };
-    let certain: Vec<bool> = named.iter().map(is_certain).collect();
-    lines.into_iter().zip(certain).filter_map(|(line, is_certain)| is_certain.then_some(line)).collect()
+    lines.into_iter().filter(is_certain).collect()
 }
 
 fn assert_same(lines: &[String], commands: fn(&Path)) {

@@ -359,6 +359,10 @@ fn doubts_are_told() {
         ("RUN mkdir /n/o", "mkdir /n/o: the directory of /n/o is not there"),
         ("RUN mkdir -p /w/f/x", "mkdir -p /w/f/x: /w/f is no directory"),
         ("RUN mkdir -p -m 700 /w/d", "mkdir -p -m 700 /w/d: /w/d is there with another mode"),
+        (
+            "RUN mkdir -p -m 700 /n/.",
+            "mkdir -p -m 700 /n/.: whose mode is meant by /n/. differs between commands",
+        ),
         ("RUN mkdir -m 700 /w/g/n", "mkdir -m 700 /w/g/n: the directory above hands its group on"),
         ("RUN mkdir -p /n/../m", "mkdir -p /n/../m: it goes up"),
         ("RUN chgrp 0 /w/f", "chgrp 0 /w/f: chgrp is not in the image"),

@@ -158,7 +158,7 @@ stage 0 (build) from {base}
     lines 9 to 11: RUN <<EOF
     as a Dockerfile of its own:
       FROM input-1
-      RUN --mount=type=cache,target=/c --mount=from=input-2,target=/m,source=/0/x [\"/bin/sh\",\"-c\",\"make\"]
+      RUN --mount=type=cache,target=/c --mount=type=bind,from=input-2,source=/0/x,target=/m [\"/bin/sh\",\"-c\",\"make\"]
       COPY --from=input-2 [\"/1/x/a\",\"/x\"]
       ENV A=\"x\"
       RUN [\"/bin/sh\",\"-c\",\"make more\\n\"]
@@ -253,12 +253,13 @@ fn json_has_the_documented_fields() {
                         "job": {
                             "dockerfile": [
                                 "FROM input-1",
-                                "RUN --mount=from=input-2,target=/m,source=/0/x [\"/bin/sh\",\"-c\",\"make\"]",
+                                "RUN --mount=type=bind,from=input-2,source=/0/x,target=/m [\"/bin/sh\",\"-c\",\"make\"]",
                             ],
                             "inputs": [
                                 {"name": "input-1", "madeLayers": 1, "tarBytes": 2048, "baseLayers": 1, "baseBytes": 2560},
                                 {"name": "input-2", "madeLayers": 1, "tarBytes": 5632, "baseLayers": 0, "baseBytes": 0},
                             ],
+                            "contextBytes": null,
                         },
                     },
                     {"kind": "native", "steps": [{

@@ -4,7 +4,8 @@ use std::{fs, os::unix::fs::FileExt, process::Command};
 
 use ocib::store::{EcrHost, PolicyOptions, iam_policy};
 use ocib_testkit::{
-    AwsAction, EcrEmulator, EcrOptions, EcrRepository, Noise, Policy, Registry, RegistryOptions, sparse_file,
+    AwsAction, EcrEmulator, EcrFault, EcrOptions, EcrRepository, Noise, Policy, Registry, RegistryOptions,
+    sparse_file,
 };
 use serde_json::Value;
 
@@ -75,7 +76,7 @@ fn all_is_well_and_nothing_is_changed() {
     assert!(asked.with("PATCH", "/v2/").iter().all(|request| request.query.contains("_state=")), "{asked:?}");
     let skopeo = ["list-tags", "--tls-verify=false"];
     let none = ended(Command::new("skopeo").args(skopeo).arg(format!("docker://{}/app", registry.host())));
-    assert!(none.stderr.contains("repository name not known") || none.code() != Some(0), "{}", none.stderr);
+    assert_ne!(none.code(), Some(0), "no repository came into being: {none:?}");
     assert_eq!(site.leftovers(), Vec::<String>::new());
 
     let done = ended(&mut preflight(&site, &["-t", &target])).done();
@@ -185,6 +186,35 @@ fn what_must_not_be_asked_is_unknown() {
     assert_eq!(emulator.tags("team/app"), tags);
     for secret in emulator.secrets() {
         assert!(!text(&looked).contains(&secret) && !looked.stderr.contains(&secret));
+    }
+}
+
+/// A service that is not well says nothing of permissions.
+#[test]
+fn a_failure_of_the_service_is_no_permission() {
+    let emulator = EcrEmulator::start(EcrOptions::default());
+    emulator.create("team/app");
+    for (action, what) in [
+        (AwsAction::UploadLayerPart, "send parts (UploadLayerPart)"),
+        (AwsAction::CompleteLayerUpload, "complete an upload (CompleteLayerUpload)"),
+        (AwsAction::PutImage, "name an image (PutImage)"),
+    ] {
+        for nth in 1..=2 {
+            let message = "the service is not well".to_owned();
+            emulator.inject(action, nth, EcrFault::Refuse { status: 503, message });
+        }
+        let (tag, declared) = (
+            format!("{}/team/app:1", emulator.host()),
+            format!("{}=123456789012/eu-west-1", emulator.host()),
+        );
+        let key = emulator.user("ci", Policy::all());
+        let arguments = ["-t", &tag, "--ecr-host", &declared];
+        let looked = ended(preflight(&site(), &arguments).envs(emulator.environment(&key))).done();
+        let unknown = format!("{what}: shows only when it is done; tried with nothing: ");
+        assert!(text(&looked).contains(&unknown), "{action}: {}", text(&looked));
+        assert!(!text(&looked).contains(&format!("{what}: allowed")), "{action}: {}", text(&looked));
+        // What was not used up is not for the next one.
+        ended(preflight(&site(), &arguments).envs(emulator.environment(&key))).done();
     }
 }
 

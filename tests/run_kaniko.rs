@@ -9,10 +9,11 @@ use std::{
 
 use ocib_testkit::{
     KubeFake, KubeOptions, KubeStep, Noise, Registry, RegistryOptions, S3Server, arm64_busybox, checkout,
-    require,
+    is_full, noise_file, require,
 };
 use serde_json::{Value, json};
 
+use crate::memory::PEAK_KIB_MAX_DISTANT;
 use crate::program::{
     Ended, Site, ended, manifest, names, set_mode, signal, started, tag_digest, until, wait,
 };
@@ -257,45 +258,70 @@ fn signals_take_the_context_along() {
     assert_eq!((names(&here), runs.cluster.left()), (Vec::new(), Vec::new()));
 }
 
-/// Who the pod is in the bucket is its own affair: here a patch says it, on clusters the service account does.
+/// Who the pod is in the bucket, and where it finds it, is its own affair in the end: here a patch says it.
 #[test]
 fn files_by_a_bucket() {
     let server = S3Server::start();
     server.put("contexts", &[("other", b"stays")], false);
-    let keys = [("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "planted-key")];
-    let of = |way: &str| {
-        let cluster = KubeFake::start(KubeOptions::default(), |_| executed());
-        let runs = with_files(Runs::new(DOCKERFILE, RegistryOptions::default(), cluster));
-        // More than a part.
-        runs.site.file("context/between", Noise::bytes(3, 9 << 20));
-        runs.site.file("patch.yaml", "spec:\n  containers:\n  - name: kaniko\n    env:\n    - {name: AWS_ACCESS_KEY_ID, value: test}\n    - {name: AWS_SECRET_ACCESS_KEY, value: planted-key}\n");
-        let build = |more: &[&str]| {
-            let mut build = runs.build(&[&["--run-context", way], more].concat());
-            build.envs(keys).env("AWS_ENDPOINT_URL_S3", server.endpoint());
-            ended(&mut build)
-        };
-        let plan =
-            ended(&mut runs.ocib(&["plan", "context", "--run", "kaniko", "--run-context", way])).done();
-        let plan = String::from_utf8(plan.stdout).unwrap();
-        assert!(plan.contains(&format!("to the pod by {way}: 94")), "{plan}");
-        let refused = build(&[]);
-        let built = build(&["--run-pod-patch", "patch.yaml"]).done();
-        assert_eq!(runs.bytes("made").len(), "before\n".len() + (9 << 20));
-        assert_eq!(runs.cluster.left(), Vec::<String>::new());
-        let pod = runs.cluster.created().pop().unwrap();
-        let arguments = pod["spec"]["containers"][0]["args"].as_array().unwrap().clone();
-        assert!(
-            arguments
-                .iter()
-                .any(|argument| argument.as_str().unwrap().starts_with(&format!("--context={way}/ocib-"))),
-            "{arguments:?}"
-        );
-        (refused, built)
+    let cluster = KubeFake::start(KubeOptions::default(), |_| executed());
+    let runs = with_files(Runs::new(DOCKERFILE, RegistryOptions::default(), cluster));
+    // More than a part.
+    runs.site.file("context/between", Noise::bytes(3, 9 << 20));
+    let patch = |name: &str, variable: &str| {
+        let patch = format!("spec:\n  containers:\n  - name: kaniko\n    env:\n    - {variable}\n");
+        runs.site.file(name, patch);
     };
-    let (refused, _) = of("s3://contexts/ci");
-    let refused = refused.failed(3);
+    patch(
+        "known.yaml",
+        "{name: AWS_ACCESS_KEY_ID, value: test}\n    - {name: AWS_SECRET_ACCESS_KEY, value: x}",
+    );
+    patch("elsewhere.yaml", "{name: S3_ENDPOINT, value: \"http://127.0.0.1:1\"}");
+    let way = ["--run-context", "s3://contexts/ci"];
+    let plan = ended(&mut runs.ocib(&[&["plan", "context", "--run", "kaniko"], &way[..]].concat())).done();
+    let said = "to the pod by s3://contexts/ci: 9439744 bytes as tar";
+    let plan = String::from_utf8(plan.stdout).unwrap();
+    assert!(plan.contains(said), "{plan}");
+    let build = |patch: &str| {
+        let mut build = runs.build(&[&way[..], &["--run-pod-patch", patch]].concat());
+        let keys = [("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "planted-key")];
+        ended(build.envs(keys).env("AWS_ENDPOINT_URL_S3", server.endpoint()))
+    };
+    let refused = build("elsewhere.yaml").failed(3);
     assert!(refused.contains("error[run-context-read]"), "{refused}");
-    assert!(!refused.contains("planted-key"), "{refused}");
+    assert_eq!(server.keys("contexts"), ["other"]);
+    let built = build("known.yaml").done();
+    assert_eq!(runs.bytes("made").len(), "before\n".len() + (9 << 20));
+    assert_eq!(server.keys("contexts"), ["other"]);
+    let pods = runs.cluster.created();
+    let arguments = &pods[1]["spec"]["containers"][0]["args"];
+    assert!(arguments[1].as_str().unwrap().starts_with("--context=s3://contexts/ci/ocib-"), "{arguments}");
+    assert!(!format!("{refused}{built:?}{pods:?}").contains("planted-key"));
+    assert_eq!(runs.cluster.left(), Vec::<String>::new());
+}
+
+/// However large it is, a part of it at a time.
+#[test]
+fn a_large_context_by_a_bucket_stays_within_its_budget() {
+    let bytes = if is_full() { 1 << 30 } else { 100 << 20 };
+    let server = S3Server::start();
+    server.put("contexts", &[("other", b"")], false);
+    let fails = [KubeStep::Schedule, KubeStep::Running, KubeStep::Exit(42, "Error", String::new())];
+    let cluster = KubeFake::start(KubeOptions::default(), move |_| fails.to_vec());
+    let runs = with_files(Runs::new(DOCKERFILE, RegistryOptions::default(), cluster));
+    noise_file(&runs.site.path("context/between"), 1, bytes);
+    let build = runs.build(&["--run-context", "s3://contexts"]);
+    let mut time = Command::new(require("time", "time"));
+    time.args(["--quiet", "-f", "%M", "-o"]).arg(runs.site.path("used"));
+    time.arg(build.get_program()).args(build.get_args());
+    runs.site.clean(&mut time);
+    time.envs(build.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let keys = [("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")];
+    let said = ended(time.envs(keys).env("AWS_ENDPOINT_URL_S3", server.endpoint())).failed(1);
+    assert!(said.contains("bytes of context are at s3://contexts/ocib-"), "{said}");
+    let used = fs::read_to_string(runs.site.path("used")).unwrap();
+    let peak_kib: u64 = used.trim().parse().unwrap();
+    println!("{} MiB of context by a bucket: {peak_kib} KiB resident at most", bytes >> 20);
+    assert!(peak_kib < PEAK_KIB_MAX_DISTANT, "{peak_kib} KiB");
     assert_eq!(server.keys("contexts"), ["other"]);
 }
 
@@ -420,7 +446,7 @@ fn preflight_looks_where_files_would_go() {
     let once = &[("work", "ReadWriteOnce")];
     assert_eq!(of(once, &here), (Some(0), "unknown null, ok null".to_owned()));
     let gone = of(&[], &|_| "pvc:work:/does/not/exist".to_owned());
-    assert_eq!(gone, (Some(3), "problem run-volume, problem run-context-put".to_owned()));
+    assert_eq!(gone, (Some(6), "problem run-volume, problem run-context-put".to_owned()));
     let bucket = of(&[], &|_| "s3://contexts".to_owned());
     assert_eq!(bucket, (Some(6), "problem run-context-put".to_owned()));
 }

@@ -27,7 +27,11 @@ fn assert_as_by_buildah_alone(runs: &Runs, more: &[&str]) {
     assert_eq!(ours, theirs);
     let theirs = config(&format!("docker://{whole}"));
     for key in ["Env", "User", "Cmd", "Entrypoint", "WorkingDir", "Labels", "ExposedPorts", "Volumes"] {
-        let (ours, theirs) = (&runs.config()["config"][key], &theirs["config"][key]);
+        let (mut ours, mut theirs) = (runs.config()["config"][key].clone(), theirs["config"][key].clone());
+        // Buildah puts what is set again to the end, BuildKit leaves it where it is.
+        for variables in [&mut ours, &mut theirs].into_iter().filter(|_| key == "Env") {
+            variables.as_array_mut().unwrap().sort_by_key(ToString::to_string);
+        }
         // Buildah signs what it makes.
         let is_signature =
             key == "Labels" && ours.is_null() && theirs.as_object().is_some_and(|all| all.len() == 1);
@@ -269,7 +273,7 @@ fn odd_splits_give_what_buildah_gives() {
          LABEL l=\"$B\"\n\
          EXPOSE 80\n\
          WORKDIR rel\n\
-         RUN echo \"$A|$B|$V|$PATH\" > here && touch /out/deep/late\n\
+         RUN echo \"$A|$B|$PATH\" > here && touch /out/deep/late\n\
          ENTRYPOINT [\"/bin/sh\"]\n\
          COPY f sub/\n\
          USER 1001:1002\n\

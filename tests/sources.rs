@@ -249,3 +249,62 @@ fn objects_of_buckets_are_added() {
     let stderr = ended(&mut build).failed(5);
     assert!(stderr.contains("s3://models/none: there is no such object, and none below it"), "{stderr}");
 }
+
+/// The whole context, or a named one: only what the Dockerfile and COPY want is read.
+#[test]
+fn buckets_and_hubs_are_contexts() {
+    let (server, hub) = (S3Server::start(), hub());
+    let weights = Noise::bytes(3, 3 << 20);
+    let objects: [(&str, &[u8]); 5] = [
+        ("app/Dockerfile", b"FROM scratch\nCOPY . /app/\nCOPY --from=weights *.safetensors /models/\n"),
+        ("app/.dockerignore", b"secret*\n"),
+        ("app/main", b"main"),
+        ("app/secret.txt", b"planted"),
+        ("app/sub/model.bin", &weights),
+    ];
+    server.put("contexts", &objects, true);
+    let site = Site::new("FROM scratch\nCOPY missing /x\n");
+    let ocib = |arguments: &[&str]| {
+        let mut command = site.ocib(arguments);
+        command.env("AWS_ENDPOINT_URL_S3", server.endpoint()).env("HF_ENDPOINT", hub.endpoint());
+        command
+            .env("AWS_ACCESS_KEY_ID", "AKIATESTTESTTESTTEST")
+            .env("AWS_SECRET_ACCESS_KEY", "PlantedSecret");
+        command
+    };
+    let context = ["s3://contexts/app", "--build-context", "weights=hf://org/model"];
+    let first = ended(&mut ocib(&[&["build"], &context[..]].concat())).done();
+    let expected = [
+        "app d 0755 0:0 0",
+        "app/Dockerfile f 0644 0:0 69",
+        "app/main f 0644 0:0 4",
+        "app/sub d 0755 0:0 0",
+        "app/sub/model.bin f 0644 0:0 3145728",
+        "models d 0755 0:0 0",
+        "models/model.safetensors f 0644 0:0 5000000",
+    ];
+    let found = paths(&site);
+    assert_eq!(found.iter().filter(|path| !path.starts_with("app/.docker")).collect::<Vec<_>>(), expected);
+    assert_eq!(hub.store_requests().with("GET", "onnx").len(), 0);
+    // The same files from a disk are the same image.
+    for (name, content) in objects {
+        let name = format!("disk/{name}");
+        site.file(&name, content);
+        set_mode(site.path(&name), 0o644);
+    }
+    let disk = ["build", "disk/app", "--build-context", "weights=hf://org/model"];
+    assert_eq!(ended(&mut ocib(&disk)).done().digest(), first.digest());
+
+    let planned = ended(&mut ocib(&[&["plan"], &context[..]].concat())).done();
+    assert!(String::from_utf8_lossy(&planned.stdout).contains("COPY . /app/"));
+    ended(&mut ocib(&["check", "s3://contexts/app"])).done();
+    for (context, code, expected) in [
+        ("s3://contexts/app/main", 3, "s3://contexts/app/main is a file, expected a directory for a context"),
+        ("s3://contexts/app/sub", 3, "s3://contexts/app/sub has no Dockerfile"),
+        ("s3://none/app", 5, "error[bucket-missing]: "),
+        ("hf://org/none", 4, "error[hf-repository-missing]: "),
+    ] {
+        let said = ended(&mut ocib(&["build", context])).failed(code);
+        assert!(said.contains(expected), "{context}: {said}");
+    }
+}

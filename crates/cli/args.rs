@@ -57,8 +57,8 @@ The digest-pinned references of what was built go to stdout, all else to stderr.
 Exit codes: 0 done, 1 the build failed, 2 usage, 3 Dockerfile or context, 4 authentication or
 permission, 5 registry or network, 6 what carries out RUN, 130 interrupted.")]
 pub(crate) struct Build {
-    /// The build context: a directory, a git repository as URL.git[#REF[:DIR]], or - for a tar archive or
-    /// a Dockerfile on stdin.
+    /// The build context: a directory, a git repository as URL.git[#REF[:DIR]], s3://BUCKET/PREFIX,
+    /// gs://BUCKET/PREFIX, hf://ORG/NAME[@REVISION], or - for a tar archive or a Dockerfile on stdin.
     pub(crate) context: String,
 
     /// The Dockerfile, or - for stdin [default: CONTEXT/Dockerfile].
@@ -76,8 +76,8 @@ pub(crate) struct Build {
     #[arg(long, value_name = "STAGE")]
     pub(crate) target: Option<String>,
 
-    /// A name for FROM and --from: a directory, a git repository, docker-image://REF or
-    /// oci-layout://DIR[:TAG].
+    /// A name for FROM and --from: a directory, a git repository, s3://, gs:// or hf:// as for the context,
+    /// docker-image://REF or oci-layout://DIR[:TAG].
     #[arg(long = "build-context", value_name = "NAME=SOURCE")]
     pub(crate) build_contexts: Vec<String>,
 
@@ -193,7 +193,7 @@ Findings go to stdout. docs/check.md describes the formats, docs/rules has a pag
 Exit codes: 0 done, also with warnings; 2 usage; 3 a Dockerfile that cannot be understood, or warnings
 under --strict or `# check=error=true`; 4 or 5 a git repository that cannot be had.")]
 pub(crate) struct Check {
-    /// The build context: a directory, or a git repository as URL.git[#REF[:DIR]].
+    /// The build context: a directory, a git repository as URL.git[#REF[:DIR]], or s3://, gs:// or hf://.
     #[arg(default_value = ".")]
     pub(crate) context: String,
 

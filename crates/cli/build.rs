@@ -11,9 +11,9 @@ use ocib_build::{
     publish,
 };
 use ocib_dockerfile::{Dockerfile, Linter, Span};
-use ocib_image::{Event, Events, GitReference, ImageName, Sealer, Sink, Timestamp};
+use ocib_image::{Event, Events, ImageName, Remote, Sealer, Sink, Timestamp};
 use ocib_net::{Backoff, HttpOptions};
-use ocib_source::{Fetcher, Web};
+use ocib_source::Fetcher;
 use ocib_store::Images;
 use tokio::runtime::Runtime;
 
@@ -35,7 +35,7 @@ pub(crate) fn run(build: &args::Build) -> Result<(), Failure> {
     let events = progress::watch(build.shared.progress, build.shared.quiet);
     #[cfg(feature = "ecr")]
     if build.image.ecr.print_iam_policy {
-        let (wired, _) = Wired::new(build, events, wiring::http(&build.shared)?, Backoff::default())?;
+        let (wired, _) = Wired::new(build, events, &wiring::http(&build.shared)?, Backoff::default())?;
         let bases = ocib_build::bases(&wired.request).map_err(|error| wired.failure(&error))?;
         let bases = bases.into_iter().map(|(name, _)| name);
         return build.image.ecr.print_policy(&build.image.tags, bases, &wired.clients.ecr);
@@ -63,7 +63,7 @@ pub(crate) fn publish_into(
     events: Arc<dyn Events>,
     sinks: impl FnOnce(&Wired) -> Result<Vec<Arc<dyn Sink>>, Failure>,
 ) -> Result<Vec<Published>, Failure> {
-    let (wired, runtime) = Wired::new(build, events, wiring::http(&build.shared)?, Backoff::default())?;
+    let (wired, runtime) = Wired::new(build, events, &wiring::http(&build.shared)?, Backoff::default())?;
     let runs = run::runs(build, &wired)?;
     let backend = runs.as_ref().map(|runs| Arc::clone(&runs.backend));
     let job = Job { sinks: sinks(&wired)?, runs, wired };
@@ -90,7 +90,7 @@ impl Wired {
     pub(crate) fn new(
         build: &args::Build,
         events: Arc<dyn Events>,
-        http: HttpOptions,
+        http: &HttpOptions,
         backoff: Backoff,
     ) -> Result<(Self, Runtime), Failure> {
         build.buildx.answer(&*events, build.run.is_given())?;
@@ -101,24 +101,28 @@ impl Wired {
         let note = |text: &str| events.emit(Event::Note(text));
         let git = git::git(http.clone(), scratch.clone(), Arc::clone(&events));
         let runtime = wiring::runtime()?;
-        let fetch = |reference: &GitReference| git::tree(&runtime, &git, reference);
+        let fetcher = sources::fetcher(http, backoff, wiring::read_ahead(&build.shared), git)?;
+        let fetch = |remote: &Remote| sources::tree(&runtime, &fetcher, remote);
         let keeps_git_dir = git::keeps_git_dir(&dockerfile::build_args(&build.build_args)?)?;
         let places = Places { scratch: &scratch, note: &note, fetch: &fetch, keeps_git_dir };
         let inputs = Inputs::read(&build.context, build.file.as_deref(), &places)?;
         let name = inputs.source.name.clone();
         let request = Arc::new(request(build, inputs, &places)?);
         remark(build, &request, &name, &*events)?;
-        let clients = Clients::new(&build.shared, &http, backoff, Arc::clone(&events))?;
+        let clients = Clients::new(&build.shared, http, backoff, Arc::clone(&events))?;
         let images = Images { registries: clients.registries.clone() };
-        let hub = sources::hub(http.clone(), backoff, wiring::read_ahead(&build.shared))?;
-        let buckets = sources::buckets(http.clone(), backoff, wiring::read_ahead(&build.shared))?;
-        let fetcher = Fetcher { web: Web::new(http, backoff), git: git.clone(), hub, buckets };
         Ok((Self { request, name, clients, images, fetcher, events }, runtime))
     }
 
     /// What makes the build's layers within the budget that its flags give.
     pub(crate) fn sealer(&self, build: &args::Build) -> Result<Sealer, Failure> {
-        match sources::are_distant(&self.request.dockerfile) || build.run.is_by_bucket() {
+        let is_distant =
+            |context: &NamedContext| matches!(context, NamedContext::Tree(tree, _) if tree.is_distant());
+        let has_distant = self.request.context.iter().any(|tree| tree.is_distant())
+            || self.request.contexts.values().any(is_distant)
+            || sources::are_distant(&self.request.dockerfile)
+            || build.run.is_by_bucket();
+        match has_distant {
             true => wiring::distant_sealer(&build.shared, build.compression),
             false => wiring::sealer(&build.shared, build.compression),
         }
@@ -252,8 +256,8 @@ fn named_context(value: &str, places: &Places<'_>) -> Result<NamedContext, Failu
             value.parse().map_err(|error| Failure::usage(format!("--build-context: {error}")))?;
         return Ok(NamedContext::Image(name));
     }
-    if let Some(reference) = git::reference(value)? {
-        let tree = (places.fetch)(&reference)?;
+    if let Some(remote) = sources::remote(value)? {
+        let tree = (places.fetch)(&remote)?;
         let ignored = tree::ignored(&*tree, None)?;
         return Ok(NamedContext::Tree(tree, ignored));
     }

@@ -8,14 +8,15 @@ use std::{collections::BTreeSet, io::IsTerminal, sync::Arc};
 
 use ocib_build::{Request, copied};
 use ocib_dockerfile::{Dockerfile, Linter, Warning};
-use ocib_image::GitReference;
-use ocib_net::HttpOptions;
+use ocib_image::Remote;
+use ocib_net::{Backoff, HttpOptions};
+use ocib_source::ReadAhead;
 
 use crate::{
     args::{self, Format},
     diagnostic::{Failure, Notice},
     dockerfile::{self, Inputs, Places, Source},
-    git, progress, report, wiring,
+    git, progress, report, sources, wiring,
 };
 
 /// Stands in the place of a rule's name for what keeps a Dockerfile from being understood.
@@ -70,10 +71,14 @@ pub(crate) fn run(check: &args::Check) -> Result<(), Failure> {
 /// What the context and `--file` name, without a word of how it came.
 fn inputs(check: &args::Check) -> Result<Inputs, Failure> {
     let scratch = std::env::temp_dir();
-    let fetch = |reference: &GitReference| {
+    // What is elsewhere is read through it.
+    let runtime = wiring::runtime()?;
+    let fetch = |remote: &Remote| {
         let silence = progress::watch(args::ProgressStyle::Plain, true);
-        let git = git::git(HttpOptions::default(), std::env::temp_dir(), silence);
-        git::tree(&wiring::runtime()?, &git, reference)
+        let http = HttpOptions::default();
+        let git = git::git(http.clone(), std::env::temp_dir(), silence);
+        let fetcher = sources::fetcher(&http, Backoff::default(), ReadAhead::default(), git)?;
+        sources::tree(&runtime, &fetcher, remote)
     };
     let places = Places { scratch: &scratch, note: &|_| {}, fetch: &fetch, keeps_git_dir: false };
     Inputs::read(&check.context, check.file.as_deref(), &places)

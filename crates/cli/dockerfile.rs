@@ -9,10 +9,10 @@ use std::{
 };
 
 use ocib_dockerfile::{Dockerfile, Patterns};
-use ocib_image::{ArchiveCodec, GitReference, Progress, Tree};
+use ocib_image::{ArchiveCodec, Progress, Remote, Tree};
 use ocib_source::{Archive, Directory, Scratch};
 
-use crate::{diagnostic::Failure, git, tree};
+use crate::{diagnostic::Failure, sources, tree};
 
 /// Dockerfiles and ignore files hold text, not data; a larger one is a mistake.
 pub(crate) const TEXT_MAX: u64 = 16 << 20;
@@ -35,8 +35,8 @@ pub(crate) struct Inputs {
     pub(crate) ignored: Patterns,
 }
 
-/// Brings the files of a repository.
-type FetchTree<'a> = dyn Fn(&GitReference) -> Result<Arc<dyn Tree>, Failure> + 'a;
+/// Brings the files of what is elsewhere.
+type FetchTree<'a> = dyn Fn(&Remote) -> Result<Arc<dyn Tree>, Failure> + 'a;
 
 /// What contexts need besides a directory.
 pub(crate) struct Places<'a> {
@@ -44,7 +44,7 @@ pub(crate) struct Places<'a> {
     pub(crate) scratch: &'a Path,
     /// Is told so before.
     pub(crate) note: &'a dyn Fn(&str),
-    /// Fetches a repository.
+    /// Fetches a repository, or lists what a bucket or hub has.
     pub(crate) fetch: &'a FetchTree<'a>,
     /// Whether a repository's context has a `.git` directory.
     pub(crate) keeps_git_dir: bool,
@@ -84,9 +84,15 @@ impl Inputs {
         if context == "-" {
             return Self::of_stdin(file, places);
         }
-        if let Some(mut reference) = git::reference(context)? {
-            reference.keep_git_dir = Some(reference.keep_git_dir == Some(true) || places.keeps_git_dir);
-            return Self::of_tree((places.fetch)(&reference)?, file, &format!("{reference}"));
+        if let Some(mut remote) = sources::remote(context)? {
+            if let Remote::Git(reference) = &mut remote {
+                reference.keep_git_dir = Some(reference.keep_git_dir == Some(true) || places.keeps_git_dir);
+            }
+            let name = match &remote {
+                Remote::Git(reference) => reference.to_string(),
+                Remote::Url { url, .. } => url.clone(),
+            };
+            return Self::of_tree((places.fetch)(&remote)?, file, &name);
         }
         let tree = open_directory(Path::new(context))?;
         let source = Source::read(Path::new(context), file)?;
@@ -148,7 +154,8 @@ pub(crate) fn open_directory(path: &Path) -> Result<Arc<dyn Tree>, Failure> {
     let text = path.to_string_lossy();
     if text.contains("://") || text.starts_with("git@") {
         let message = format!(
-            "{text}: contexts are directories, git repositories (http URLs that end in .git) and tar archives on stdin"
+            "{text}: contexts are directories, git repositories (http URLs that end in .git), s3://, gs://, hf:// and tar \
+             archives on stdin"
         );
         return Err(Failure::input(message).help("download it, then give the directory"));
     }

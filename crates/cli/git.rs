@@ -2,12 +2,11 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use ocib_image::{Events, GitReference, Tree};
+use ocib_image::{Events, GitReference};
 use ocib_net::{Backoff, HttpOptions};
 use ocib_source::{Git, GitCredentials, GitOptions};
-use tokio::runtime::Runtime;
 
-use crate::{diagnostic::Failure, wiring};
+use crate::diagnostic::Failure;
 
 /// BuildKit's argument for a `.git` directory in the context.
 const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
@@ -27,14 +26,6 @@ pub(crate) fn reference(context: &str) -> Result<Option<GitReference>, Failure> 
         true => Ok(None),
         false => GitReference::parse(context).map_err(|error| Failure::input(error.to_string())),
     }
-}
-
-/// The files that `reference` means.
-pub(crate) fn tree(runtime: &Runtime, git: &Git, reference: &GitReference) -> Result<Arc<dyn Tree>, Failure> {
-    wiring::wait(runtime, async {
-        let fetched = git.fetch(reference).await.map_err(|error| Failure::of_git(&error))?;
-        Ok(fetched.tree)
-    })
 }
 
 /// `BUILDKIT_CONTEXT_KEEP_GIT_DIR` among the build arguments.

@@ -43,7 +43,7 @@ pub(crate) fn run(plan: &args::Plan) -> Result<(), Failure> {
     let flags = &plan.build;
     let outputs = Output::all(&flags.image)?;
     let events = progress::watch(flags.shared.progress, flags.shared.quiet);
-    let (wired, runtime) = Wired::new(flags, events, wiring::http(&flags.shared)?, Backoff::default())?;
+    let (wired, runtime) = Wired::new(flags, events, &wiring::http(&flags.shared)?, Backoff::default())?;
     let backend = run::backend(flags, &wired.clients)?;
     let has_backend = backend.is_some();
     // What a build would refuse before it starts is refused here, too; sinks touch nothing yet.

@@ -65,7 +65,7 @@ pub(crate) fn run(preflight: &Preflight) -> Result<(), Failure> {
         Output::Registry(references) => Some(references.clone()),
         _ => None,
     });
-    let (clients, wired, runtime) = match Wired::new(build, Arc::clone(&events), http.clone(), BACKOFF) {
+    let (clients, wired, runtime) = match Wired::new(build, Arc::clone(&events), &http, BACKOFF) {
         Ok((wired, runtime)) => (wired.clients.clone(), Some(wired), runtime),
         Err(failure) => {
             findings.add(Finding::failed("context", "", &failure));

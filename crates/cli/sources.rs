@@ -1,17 +1,18 @@
 //! Where models come from: who asks, and where, as the environment says.
 
-#[cfg(any(feature = "s3", feature = "gcs"))]
-use std::sync::Arc;
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, sync::Arc};
 
 use ocib_dockerfile::{Command, Dockerfile};
-use ocib_image::Secret;
+use ocib_image::{Fetch, Remote, Secret, Tree};
 #[cfg(any(feature = "s3", feature = "gcs"))]
 use ocib_net::Http;
 use ocib_net::{Backoff, HttpOptions, Url};
-use ocib_source::{BucketOptions, Buckets, Hub, HubOptions, ReadAhead};
+use ocib_source::{
+    BucketLocation, BucketOptions, Buckets, Fetcher, Git, Hub, HubLocation, HubOptions, ReadAhead, Web,
+};
+use tokio::runtime::Runtime;
 
-use crate::{diagnostic::Failure, environment::variable};
+use crate::{diagnostic::Failure, environment::variable, git, wiring};
 
 /// The variables that hold a token, the first of which counts (`huggingface_hub`, `get_token`).
 const TOKENS: [&str; 2] = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"];
@@ -24,6 +25,46 @@ pub(crate) fn hub(http: HttpOptions, backoff: Backoff, ahead: ReadAhead) -> Resu
         Some(text) => endpoint("HF_ENDPOINT", &text)?,
     };
     Ok(Hub::new(HubOptions { http, backoff, ahead, endpoint, token: token()? }))
+}
+
+/// What a context names that is no directory of this machine: a repository, a bucket, a model.
+pub(crate) fn remote(context: &str) -> Result<Option<Remote>, Failure> {
+    if HubLocation::is_meant(context) || BucketLocation::is_meant(context) {
+        return Ok(Some(Remote::Url { url: context.to_owned(), digest: None }));
+    }
+    Ok(git::reference(context)?.map(Remote::Git))
+}
+
+/// Whoever brings what is elsewhere.
+pub(crate) fn fetcher(
+    http: &HttpOptions,
+    backoff: Backoff,
+    ahead: ReadAhead,
+    git: Git,
+) -> Result<Fetcher, Failure> {
+    Ok(Fetcher {
+        hub: hub(http.clone(), backoff, ahead)?,
+        buckets: buckets(http.clone(), backoff, ahead)?,
+        web: Web::new(http.clone(), backoff),
+        git,
+    })
+}
+
+/// The files of a context that is elsewhere; the runtime brings them as long as they are read.
+pub(crate) fn tree(runtime: &Runtime, fetcher: &Fetcher, remote: &Remote) -> Result<Arc<dyn Tree>, Failure> {
+    wiring::wait(runtime, async {
+        let fetched = fetcher.fetch(remote).await.map_err(|error| match remote {
+            Remote::Git(_) => Failure::of_git(&error),
+            Remote::Url { .. } => Failure::of_place(&error),
+        })?;
+        match (remote, &fetched.file) {
+            (Remote::Url { url, .. }, Some(_)) => {
+                Err(Failure::input(format!("{url} is a file, expected a directory for a context"))
+                    .help("name the prefix that it is below"))
+            }
+            _ => Ok(fetched.tree),
+        }
+    })
 }
 
 /// Whether a Dockerfile may add what is kept elsewhere: a variable can hold anything.

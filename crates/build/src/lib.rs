@@ -35,7 +35,7 @@ use std::{
 
 use futures_channel::oneshot;
 use futures_util::{TryStreamExt, future::try_join_all, stream::FuturesUnordered};
-use ocib_dockerfile::Span;
+use ocib_dockerfile::{Command, Instruction, Span};
 use ocib_image::{Events, Fetch, Image, ImageName, ImageSource, Platform, RunBackend, Sink};
 
 pub use context::Timestamps;
@@ -194,9 +194,14 @@ pub async fn outline(
 }
 
 /// How many bytes of the build's contexts each COPY and ADD of the first platform takes, by where it stands, as
-/// far as that can be told without asking for an image: what stages begin with is taken for empty, and what a
-/// build would refuse is left out. Blocks while it looks at the headers of files.
+/// far as that can be told without asking for an image: what stages begin with is taken for empty, an archive counts
+/// as the file that it is, and what a build would refuse is left out. Nothing is looked at where nothing is run:
+/// then it does not matter. Blocks while it looks at the headers of files.
 pub fn copied(request: &Arc<Request>) -> BTreeMap<Span, u64> {
+    let is_run = |instruction: &Instruction| matches!(instruction.command, Command::Run(_));
+    if !request.dockerfile.stages.iter().flat_map(|stage| &stage.instructions).any(is_run) {
+        return BTreeMap::new();
+    }
     let copied = || {
         let stages = Stages::new(request, request.platforms.first()?).ok()?;
         let mut images = Images::new();

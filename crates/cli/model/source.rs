@@ -145,8 +145,8 @@ impl Sources {
             Some(url) => (Some(url), said("org.opencontainers.image.revision")),
             None => match &name {
                 ImageName::Registry(reference) => {
-                    let digest = image.manifest.descriptor().digest.to_string();
-                    (Some(format!("oci://{}", reference.name())), Some(digest))
+                    let digest = image.pinned.rsplit_once('@').map(|(_, digest)| digest.to_owned());
+                    (Some(format!("oci://{}", reference.name())), digest)
                 }
                 _ => (None, None),
             },

@@ -161,6 +161,10 @@ impl Shell<'_> {
     }
 
     fn make_directories(&mut self, written: &str, mode: Option<u32>) -> Result<(), Stop> {
+        if mode.is_some() && written.ends_with("/.") {
+            // Some give the mode to the directory, some to nothing, as its dot is there by then.
+            return doubt(format!("whose mode is meant by {written} differs between commands"));
+        }
         let mut directory = if written.starts_with('/') { Vec::new() } else { self.here.clone() };
         let parts = written.split('/').filter(|part| !part.is_empty() && *part != ".");
         let mut parts = parts.peekable();

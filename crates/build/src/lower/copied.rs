@@ -34,10 +34,11 @@ impl Lowering {
     }
 }
 
-/// What a step copies out of files that are at hand; whom they belong to makes no difference.
+/// What a step copies out of files that are at hand; whom they belong to makes no difference, and archives are not
+/// read for this.
 fn copy_of(step: &Step) -> Option<CopyPlan> {
     let Action::Copy(copy) = &step.action else { return None };
     let is_at_hand = |source: &Source| matches!(source, Source::Path(_));
     let sources = copy.sources.iter().filter(|source| is_at_hand(source)).cloned().collect();
-    Some(CopyPlan { sources, chown: None, ..copy.clone() })
+    Some(CopyPlan { sources, chown: None, unpack: false, ..copy.clone() })
 }

@@ -182,7 +182,7 @@ async fn look(
         }
     });
     let looked = looked.await.map_err(|_| PullError::GivenUp)??;
-    progress.finished(Outcome::Present);
+    progress.finished(Outcome::Stored);
     Ok(looked)
 }
 

@@ -14,6 +14,9 @@ use crate::{
 pub(super) const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 pub(super) const ANSWER_BYTES_MAX: usize = 1 << 20;
 
+/// No token is used for longer, whatever its endpoint says: no clock holds some of what it may say.
+const LIFE_MAX: Duration = Duration::from_secs(86_400);
+
 /// A token and how long it lives.
 pub(super) struct Granted {
     pub(super) token: String,
@@ -28,7 +31,7 @@ impl Granted {
             expires_in: u64,
         }
         let answer: Answer = serde_json::from_slice(answer).ok()?;
-        Some(Self { token: answer.access_token, life: Duration::from_secs(answer.expires_in) })
+        Some(Self { token: answer.access_token, life: Duration::from_secs(answer.expires_in).min(LIFE_MAX) })
     }
 
     /// The answer of IAM's `generateAccessToken`.
@@ -42,7 +45,7 @@ impl Granted {
         let answer: Answer = serde_json::from_slice(answer).ok()?;
         let end = humantime::parse_rfc3339(&answer.expire_time).ok()?;
         let life = end.duration_since(SystemTime::now()).unwrap_or_default();
-        Some(Self { token: answer.access_token, life })
+        Some(Self { token: answer.access_token, life: life.min(LIFE_MAX) })
     }
 }
 
@@ -87,4 +90,18 @@ pub(super) async fn ask(http: &Http, request: Request) -> Result<Vec<u8>, String
 /// What `field` of the JSON in `text` holds, if that is text.
 pub(super) fn field(text: &[u8], field: &str) -> Option<String> {
     serde_json::from_slice::<Value>(text).ok()?[field].as_str().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lives_that_no_clock_holds() {
+        let plain = br#"{"access_token":"t","expires_in":18446744073709551615}"#;
+        let impersonated = br#"{"accessToken":"t","expireTime":"9999-12-31T23:59:59Z"}"#;
+        for granted in [Granted::parse(plain), Granted::parse_impersonated(impersonated)] {
+            assert_eq!(granted.map(|granted| granted.life), Some(LIFE_MAX));
+        }
+    }
 }

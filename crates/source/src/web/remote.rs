@@ -1,6 +1,9 @@
 //! A file on a server, and how to tell whether it is still the same.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use futures_core::future::BoxFuture;
 use humantime::parse_rfc3339;
@@ -26,6 +29,8 @@ pub(super) struct Remote {
     url: Url,
     authorization: Option<HeaderValue>,
     seen: Seen,
+    /// Where the URL leads, as long as that answers: parts of a file need not be led there one by one.
+    route: Mutex<Option<Url>>,
 }
 
 /// What an answer says of the stored bytes (RFC 9110, section 8).
@@ -50,7 +55,7 @@ impl Remote {
     pub(super) async fn find(client: Arc<Client>, target: &Target) -> Result<(Self, Response), Error> {
         let Target { url, authorization, .. } = target;
         let (url, authorization, seen) = (url.clone(), authorization.clone(), Seen::default());
-        let mut remote = Self { client, url, authorization, seen };
+        let mut remote = Self { client, url, authorization, seen, route: Mutex::default() };
         let Answer { response, .. } = remote.ask(Part { from: 0, until: None }).await?;
         remote.seen = Seen::of(&response);
         Ok((remote, response))
@@ -61,7 +66,7 @@ impl Remote {
     pub(super) async fn look(client: Arc<Client>, target: &Target) -> Result<Self, Error> {
         let Target { url, authorization, .. } = target;
         let (url, authorization, seen) = (url.clone(), authorization.clone(), Seen::default());
-        let mut remote = Self { client, url, authorization, seen };
+        let mut remote = Self { client, url, authorization, seen, route: Mutex::default() };
         let headers = remote.headers(Part { from: 0, until: None });
         let response = remote.client.follow(Method::HEAD, &remote.url, headers).await?;
         remote.seen = match response.status().is_success() && whole_length(&response).is_some() {
@@ -72,7 +77,7 @@ impl Remote {
     }
 
     async fn ask(&self, part: Part) -> Result<Answer, Error> {
-        let response = self.client.get(&self.url, self.headers(part)).await?;
+        let response = self.get(self.headers(part)).await?;
         if !response.status().is_success() && response.status() != StatusCode::RANGE_NOT_SATISFIABLE {
             let is_about_the_file = matches!(response.status().as_u16(), 401 | 403 | 404 | 410);
             let failed = failure(response).await;
@@ -84,6 +89,32 @@ impl Remote {
             return Err(changed(self, what));
         }
         part.answer(self, response)
+    }
+
+    async fn get(&self, headers: HeaderMap) -> Result<Response, Error> {
+        let route = self.route.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let is_answer =
+            |status: StatusCode| status.is_success() || status == StatusCode::RANGE_NOT_SATISFIABLE;
+        if let Some(url) = route {
+            let mut headers = headers.clone();
+            if url.origin() != self.url.origin() {
+                headers.remove(AUTHORIZATION);
+            }
+            // What was signed for a while ends, and others may have taken over: then it is asked for again.
+            match self.client.once(Method::GET, &url, headers).await {
+                Ok(response) if is_answer(response.status()) => return Ok(response),
+                _ => self.keep_route(None),
+            }
+        }
+        let response = self.client.get(&self.url, headers).await?;
+        if is_answer(response.status()) && *response.url() != self.url {
+            self.keep_route(Some(response.url().clone()));
+        }
+        Ok(response)
+    }
+
+    fn keep_route(&self, url: Option<Url>) {
+        *self.route.lock().unwrap_or_else(PoisonError::into_inner) = url;
     }
 
     fn headers(&self, part: Part) -> HeaderMap {

@@ -198,10 +198,14 @@ impl Held {
     }
 }
 
+/// No token lives longer, whatever the answer says: 12 hours (ECR API reference, `GetAuthorizationToken`), and more to
+/// spare.
+const LIFE_MAX: Duration = Duration::from_secs(86_400);
+
 /// How long a token lives that ends at `expires` and dies with `keys`.
 fn life(expires: SystemTime, keys: &Keys, now: SystemTime) -> Duration {
     let end = keys.expiry().map_or(expires, |end| end.min(expires));
-    end.duration_since(now).unwrap_or_default()
+    end.duration_since(now).unwrap_or_default().min(LIFE_MAX)
 }
 
 /// The password in a token, which is the base64 of `AWS:password`.
@@ -273,6 +277,7 @@ mod tests {
             (43_200, Some(3_600), 3_600),
             (900, Some(3_600), 900),
             (0, Some(3_600), 0),
+            (1 << 40, None, 86_400),
         ] {
             let keys = Keys::new("key", "secret", None, session.map(after), "test");
             assert_eq!(life(after(token), &keys, now), Duration::from_secs(expected), "{token} {session:?}");

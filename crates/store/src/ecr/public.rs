@@ -186,7 +186,8 @@ fn read(answer: &[u8]) -> Result<Token, Error> {
     let data = serde_json::from_slice::<Answer>(answer).map_err(|_| none())?.authorization_data;
     let password = password(&data.authorization_token).ok_or_else(none)?;
     let since = Duration::try_from_secs_f64(data.expires_at).map_err(|_| none())?;
-    Ok(Token { password, expires: SystemTime::UNIX_EPOCH + since })
+    let expires = SystemTime::UNIX_EPOCH.checked_add(since).ok_or_else(none)?;
+    Ok(Token { password, expires })
 }
 
 fn complaint(operation: &Operation, answer: &[u8]) -> Error {
@@ -200,4 +201,24 @@ fn complaint(operation: &Operation, answer: &[u8]) -> Error {
     let said: Said = serde_json::from_slice(answer).unwrap_or_default();
     // `com.amazonaws.x#Code`.
     refused(operation.name, said.code.rsplit('#').next().unwrap_or_default(), &said.message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_with_ends_of_all_kinds() {
+        for (end, expected) in [("1e9", Some(1_000_000_000)), ("1.8e19", None), ("-1", None), ("1e300", None)]
+        {
+            let answer = format!(
+                r#"{{"authorizationData":{{"authorizationToken":"QVdTOnBhc3M=","expiresAt":{end}}}}}"#
+            );
+            let token = read(answer.as_bytes()).ok();
+            let seconds = token.map(|token| {
+                token.expires.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+            });
+            assert_eq!(seconds, expected, "{end}");
+        }
+    }
 }

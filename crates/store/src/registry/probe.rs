@@ -10,7 +10,7 @@ use ocib_net::{
     retry,
 };
 
-use super::{Registries, Scopes, profile::Upload};
+use super::{Registries, Repository, Scopes, profile::Upload};
 use crate::Error;
 
 /// What a tag stands for.
@@ -123,23 +123,29 @@ impl Registries {
         let name = repository;
         let repository = self.repository(name, Scopes::push(name));
         let mut session = repository.start_upload().await?;
+        let absent = absent();
         let done = match write {
             Write::Begin => Ok(()),
             Write::Append => session.append_nothing().await,
-            Write::Complete => session.complete_nothing(absent()).await,
+            Write::Complete => session.complete_nothing(absent).await,
         };
+        if write == Write::Complete && done.is_ok() {
+            return Ok(repository.taken(&format!("blobs/{absent}")).await);
+        }
         session.abandon().await;
-        // Where permissions come first, it was allowed whatever else is said of it.
+        // Where permissions come first, it was allowed whatever else the request is blamed for.
         let comes_first = self.profile(name.registry()).judges_permissions_first;
-        judged(done, |error| comes_first || write == Write::Complete && is_of_content(error))
+        judged(done, |error| {
+            comes_first && is_of_request(error) || write == Write::Complete && is_of_content(error)
+        })
     }
 
     /// Tries to name an image by a manifest that is none, under a digest that it has not: who may not gets
     /// an error. No registry can store it: that would be content under another's digest.
     pub async fn try_name(&self, repository: &Reference) -> Result<Tried, Error> {
         let repository = self.repository(repository, Scopes::push(repository));
+        let path = format!("manifests/{}", absent());
         let tried = retry(repository.options().backoff, async || {
-            let path = format!("manifests/{}", absent());
             let mut request = Request::new(Method::PUT, repository.url(&path).await?);
             let media_type = HeaderValue::from_static("application/vnd.oci.image.manifest.v1+json");
             request.headers.insert(CONTENT_TYPE, media_type);
@@ -147,8 +153,7 @@ impl Registries {
             repository.expect(request, &[]).await.map(drop)
         });
         match tried.await {
-            // It cannot have been taken for what it was called.
-            Ok(()) => Ok(Tried::Unclear("a success".to_owned())),
+            Ok(()) => Ok(repository.taken(&path).await),
             failed => judged(failed, is_of_content),
         }
     }
@@ -179,12 +184,31 @@ impl Registries {
     }
 }
 
+impl Repository {
+    /// What it means that something was taken under a digest that it has not, at `path`: a registry that does not look
+    /// at what it is sent says nothing. It is removed, if that can be done.
+    async fn taken(&self, path: &str) -> Tried {
+        if let Ok(url) = self.url(path).await {
+            let _ = self.exchange(Request::new(Method::DELETE, url)).await;
+        }
+        Tried::Unclear("a success, for content that is not what its digest says".to_owned())
+    }
+}
+
 /// Whether a registry's complaint is of what it was sent (distribution-spec, "Error Codes"; ECR says
 /// `UNSUPPORTED`), so that it has looked at that, and not at who sent it.
 fn is_of_content(error: &Error) -> bool {
     const OF_CONTENT: [&str; 4] =
         ["MANIFEST_INVALID", "DIGEST_INVALID", "UNSUPPORTED", "MANIFEST_BLOB_UNKNOWN"];
     OF_CONTENT.iter().any(|code| error.has_code(code))
+}
+
+/// Whether the request is blamed, and not the registry or the moment.
+fn is_of_request(error: &Error) -> bool {
+    error.status().is_some_and(|status| {
+        status.is_client_error()
+            && !matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
+    })
 }
 
 /// What came of an attempt that could come to nothing.

@@ -143,3 +143,41 @@ async fn a_layer_is_measured_before_it_is_sent() {
         assert_eq!(sent, !refused, "{bytes}");
     }
 }
+
+/// What answers tell of permissions when nothing is written, and what is left behind: nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn permissions_are_tried_with_nothing() {
+    use ocib_store::{Tried, Write};
+    const INVALID: &str = r#"{"errors":[{"code":"DIGEST_INVALID"},{"code":"MANIFEST_INVALID"}]}"#;
+    // What PATCH answers, what PUT does, and what is known then of sending, completing and naming.
+    for (patch, put, body, expected) in [
+        (202, 400, INVALID, ["allowed", "allowed", "allowed"]),
+        (405, 400, "", ["unclear", "unclear", "unclear"]),
+        (503, 503, "", ["unclear", "unclear", "unclear"]),
+        (403, 401, "", ["refused", "refused", "refused"]),
+        (202, 201, "", ["allowed", "unclear", "unclear"]),
+    ] {
+        let server = Server::start(move |request, _| match request.method.as_str() {
+            "POST" => Reply::status(202).header("Location", "/up"),
+            "PATCH" => Reply::status(patch),
+            "PUT" => Reply::status(put).body(body),
+            _ => Reply::status(202),
+        });
+        let registries = Registries::new(options());
+        let repository = format!("{}/a", server.host()).parse().unwrap();
+        let tried = [
+            registries.try_write(&repository, Write::Append).await,
+            registries.try_write(&repository, Write::Complete).await,
+            registries.try_name(&repository).await,
+        ];
+        let actual = tried.map(|tried| match tried {
+            Ok(Tried::Allowed) => "allowed",
+            Ok(Tried::Unclear(_)) => "unclear",
+            Err(_) => "refused",
+        });
+        assert_eq!(actual, expected, "{patch} {put}");
+        let lines = server.lines();
+        let deleted = lines.iter().filter(|line| line.starts_with("DELETE ")).count();
+        assert_eq!(deleted, if put == 201 { 3 } else { 2 }, "{lines:?}");
+    }
+}

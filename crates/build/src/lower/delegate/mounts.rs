@@ -148,7 +148,7 @@ fn options(kind: &MountKind, dialect: RunDialect) -> Vec<(&'static str, Option<S
         [("mode", mode), ("uid", uid), ("gid", gid)]
     };
     let valued: Vec<(&'static str, Option<String>)> = match kind {
-        MountKind::Bind { is_writable } => return is_writable.then(|| ("rw", None)).into_iter().collect(),
+        MountKind::Bind { is_writable } => return is_writable.then_some(("rw", None)).into_iter().collect(),
         MountKind::Cache { id, sharing, is_writable, owner } => {
             let sharing = sharing.clone().filter(|_| !is_buildah);
             let mut options = vec![("id", id.clone()), ("sharing", sharing)];
