@@ -2,11 +2,14 @@
 
 use std::{collections::BTreeSet, env, fs, os::unix::fs::symlink, path::Path, process::Command};
 
-use ocib_testkit::{HubAccess, HubServer, Registry, RegistryOptions, checkout, require, run_command};
+use ocib_testkit::{
+    FileServer, HubAccess, HubServer, Registry, RegistryOptions, checkout, require, run_command,
+};
 
 use crate::{
     examples::{blocks, manifests_checked},
     model::{hub_model, write_model},
+    model_artifacts::gguf,
     program::{Site, ended},
 };
 
@@ -34,6 +37,8 @@ fn site() -> (Site, HubServer) {
 /// Runs the commands of a guide one after another; gives those that failed, and what all of them wrote to stdout.
 fn run(site: &Site, server: &HubServer, guide: &str) -> (Vec<String>, String) {
     let registry = Registry::start(RegistryOptions::default());
+    let files = FileServer::start();
+    files.put("/tiny/model.gguf", &gguf());
     let program = Path::new(env!("CARGO_BIN_EXE_ocib")).parent().unwrap();
     let path = env::var("PATH").unwrap();
     let (mut failed, mut said) = (Vec::new(), String::new());
@@ -45,6 +50,8 @@ fn run(site: &Site, server: &HubServer, guide: &str) -> (Vec<String>, String) {
         let command = line.replace("localhost:5000", &registry.host());
         let command =
             command.replace("https://hub.example", &server.endpoint()).replace("hf_token", server.token());
+        let command =
+            command.replace("https://models.example/tiny/model.gguf", &files.url("/tiny/model.gguf"));
         let mut shell = Command::new("sh");
         shell.args(["-c", &command]);
         site.clean(&mut shell);

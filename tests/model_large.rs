@@ -28,7 +28,7 @@ fn a_large_model_passes_through_in_little_memory_and_no_disk() {
     let site = Site::new("");
     set_mode(site.path("context"), 0o555);
     let (tag, endpoint) = (format!("{}/model:large", registry.host()), server.endpoint());
-    let arguments = ["model", "build", "hf://org/model", "--push", "-t", &tag];
+    let arguments = ["model", "build", "hf://org/model", "--platform", "linux/amd64", "--push", "-t", &tag];
     let used = measured(&site, &site.path("context"), &arguments, &[("HF_ENDPOINT", &endpoint)]);
     assert_eq!(tag_digest(&registry, "model", "large").as_deref(), Some(used.ended.digest()));
     println!(
@@ -134,7 +134,8 @@ fn a_file_of_9_gib_goes_from_the_hub_through_a_registry_to_a_node() {
     let (server, registry) = (hub_of_one(bytes), Registry::start(RegistryOptions::default()));
     let site = Site::new("");
     let tag = format!("{}/model:1", registry.host());
-    built(&site, Some(&server), &["hf://org/model", "-t", &tag, "--push", "--modelpack"]);
+    let arguments = ["hf://org/model", "--platform", "linux/amd64", "-t", &tag, "--push", "--modelpack"];
+    built(&site, Some(&server), &arguments);
     let manifest = manifest(&tag);
     let layer = stored_blob(&registry, layers(&manifest)[0]);
     assert_eq!(listed(&layer), [("models".to_owned(), 0), (format!("models/{NAME}"), bytes)]);

@@ -13,7 +13,7 @@ use ocib_testkit::{
 };
 use serde_json::{Value, json};
 
-use crate::memory::PEAK_KIB_MAX_DISTANT;
+use crate::memory::PEAK_KIB_MAX;
 use crate::program::{
     Ended, Site, ended, manifest, names, set_mode, signal, started, tag_digest, until, wait,
 };
@@ -321,7 +321,7 @@ fn a_large_context_by_a_bucket_stays_within_its_budget() {
     let used = fs::read_to_string(runs.site.path("used")).unwrap();
     let peak_kib: u64 = used.trim().parse().unwrap();
     println!("{} MiB of context by a bucket: {peak_kib} KiB resident at most", bytes >> 20);
-    assert!(peak_kib < PEAK_KIB_MAX_DISTANT, "{peak_kib} KiB");
+    assert!(peak_kib < PEAK_KIB_MAX, "{peak_kib} KiB");
     assert_eq!(server.keys("contexts"), ["other"]);
 }
 
