@@ -79,7 +79,9 @@ pub(crate) fn run(site: &Site, scale: &Scale) -> String {
     let pulls = LAYOUTS.map(|(name, flag)| {
         let registry = site.registry();
         let reference = format!("{}/bench/model:1", registry.host());
-        let script = format!(r#""$OCIB" model build "$CONTEXT" -q --no-cache --push -t "$REF" {flag}"#);
+        let script = format!(
+            r#""$OCIB" model build "$CONTEXT" -q --platform linux/amd64 --no-cache --push -t "$REF" {flag}"#
+        );
         let pushed =
             Script { text: &script, context: &model.directory, reference: &reference }.measured(site);
         pushes.row(&[&[name.to_owned()][..], &pushed.cells()].concat());

@@ -25,13 +25,13 @@ pub(crate) fn weights(seed: u64, bytes: usize) -> Vec<u8> {
     weights
 }
 
-/// Bytes that are made for a file, which then repeat: zstd looks back 2 MiB at its default level.
+/// Bytes that are made for a model, which then repeat: zstd looks back 2 MiB at its default level.
 #[allow(dead_code, reason = "only models are in files")]
-const BLOCK_BYTES: usize = 4 << 20;
+pub(crate) const BLOCK_BYTES: usize = 4 << 20;
 
-/// Writes a safetensors file with one tensor of `bytes` bytes of weights.
+/// Writes a safetensors file with one tensor of `bytes` bytes of weights, which are `block` again and again.
 #[allow(dead_code, reason = "only models are in files")]
-pub(crate) fn safetensors(path: &Path, seed: u64, bytes: u64) -> io::Result<()> {
+pub(crate) fn safetensors(path: &Path, block: &[u8], bytes: u64) -> io::Result<()> {
     let count = bytes / 2;
     let mut header =
         format!(r#"{{"weight":{{"dtype":"BF16","shape":[{count}],"data_offsets":[0,{}]}}}}"#, count * 2);
@@ -39,7 +39,6 @@ pub(crate) fn safetensors(path: &Path, seed: u64, bytes: u64) -> io::Result<()> 
     let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
     file.write_all(&(header.len() as u64).to_le_bytes())?;
     file.write_all(header.as_bytes())?;
-    let block = weights(seed, BLOCK_BYTES.min(usize::try_from(bytes).unwrap_or(BLOCK_BYTES)));
     let mut left = count * 2;
     while left > 0 {
         let taken = usize::try_from(left).unwrap_or(usize::MAX).min(block.len());

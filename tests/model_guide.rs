@@ -51,6 +51,8 @@ fn run(site: &Site, server: &HubServer, guide: &str) -> (Vec<String>, String) {
         let command = command.replace("https://models.example", &files.url(""));
         let command =
             command.replace("https://hub.example", &server.endpoint()).replace("hf_token", server.token());
+        let command =
+            command.replace("https://models.example/tiny/model.gguf", &files.url("/tiny/model.gguf"));
         let mut shell = Command::new("sh");
         shell.args(["-c", &command]);
         site.clean(&mut shell);

@@ -134,11 +134,8 @@ fn a_file_of_9_gib_goes_from_the_hub_through_a_registry_to_a_node() {
     let (server, registry) = (hub_of_one(bytes), Registry::start(RegistryOptions::default()));
     let site = Site::new("");
     let tag = format!("{}/model:1", registry.host());
-    built(
-        &site,
-        Some(&server),
-        &["hf://org/model", "--platform", "linux/amd64", "-t", &tag, "--push", "--modelpack"],
-    );
+    let arguments = ["hf://org/model", "--platform", "linux/amd64", "-t", &tag, "--push", "--modelpack"];
+    built(&site, Some(&server), &arguments);
     let manifest = manifest(&tag);
     let layer = stored_blob(&registry, layers(&manifest)[0]);
     assert_eq!(listed(&layer), [("models".to_owned(), 0), (format!("models/{NAME}"), bytes)]);
