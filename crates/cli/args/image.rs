@@ -13,8 +13,8 @@ pub(crate) struct ImageFlags {
     #[arg(short, long = "tag", value_name = "REF")]
     pub(crate) tags: Vec<Reference>,
 
-    /// Platforms of the image; several give an index [default: linux/amd64, on every host; models
-    /// have more].
+    /// Platforms of the image; several give an index [default: linux/amd64 on every host, for models
+    /// linux/arm64 too].
     #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',', env = "DOCKER_DEFAULT_PLATFORM")]
     pub(crate) platforms: Vec<Platform>,
 

@@ -194,7 +194,7 @@ ends! {
         "give the pod credentials for it: --run-registry-secret or --run-service-account";
     Push "run-push" Registry
         "the executor cannot push its result"
-        "give the pod credentials for --run-repository: --run-registry-secret or --run-service-account";
+        "if it was denied, give the pod credentials for --run-repository: --run-registry-secret or --run-service-account; else run the build again";
     Executor "run-executor" Backend
         "the executor failed"
         "see its last lines; if they name a flag, check --run-image's version against docs/run-kubernetes.md";
