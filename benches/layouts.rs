@@ -41,17 +41,17 @@ const PULLERS: [Puller; 6] = [
         name: "skopeo copy (layers, not unpacked)",
         is_peer: true,
         needs: &["skopeo"],
-        script: r#"skopeo --insecure-policy copy -q --src-tls-verify=false "docker://$REF" "oci:$RAM/pulled:a""#,
+        script: r#"skopeo --insecure-policy copy -q --src-tls-verify=false "docker://$REF" "dir:$RAM/pulled""#,
     },
     Puller {
         name: "skopeo copy, tar",
         is_peer: true,
         needs: &["skopeo", "tar"],
         script: r#"
-skopeo --insecure-policy copy -q --src-tls-verify=false "docker://$REF" "oci:$RAM/pulled:a"
+skopeo --insecure-policy copy -q --src-tls-verify=false "docker://$REF" "dir:$RAM/pulled"
 for layer in $LAYERS; do
-    tar -C "$RAM" -xf "$RAM/pulled/blobs/sha256/$layer"
-    rm "$RAM/pulled/blobs/sha256/$layer"
+    tar -C "$RAM" -xf "$RAM/pulled/$layer"
+    rm "$RAM/pulled/$layer"
 done"#,
     },
     Puller {

@@ -158,7 +158,7 @@ fn a_file_of_9_gib_is_a_raw_layer() {
 }
 
 #[test]
-fn a_file_of_9_gib_is_the_same_from_the_hub_and_from_buckets() {
+fn a_file_of_9_gib_is_the_same_from_wherever_it_is() {
     let bytes = beyond_octal();
     let (server, google) = (hub_of_one(bytes), GoogleEmulator::start());
     let bucket = BucketServer::start("models", &[(&format!("m/{NAME}"), 1, bytes)]);
@@ -172,12 +172,19 @@ fn a_file_of_9_gib_is_the_same_from_the_hub_and_from_buckets() {
         ended(&mut command).done();
         let layer = largest_blob(&site.path("out"));
         assert_eq!(listed(&layer), [("models".to_owned(), 0), (format!("models/{NAME}"), bytes)], "{source}");
-        fs::remove_dir_all(site.path("out")).unwrap();
+        if site.path("image").exists() {
+            fs::remove_dir_all(site.path("out")).unwrap();
+        } else {
+            fs::rename(site.path("out"), site.path("image")).unwrap();
+        }
         digests(&serde_json::from_slice(&fs::read(site.path("metadata.json")).unwrap()).unwrap())
     };
     let expected = digests_from("hf://org/model");
     assert_eq!(digests_from("s3://models/m"), expected);
     assert_eq!(digests_from("gs://models/m"), expected);
+    // An object that everybody may read is a file behind a URL.
+    assert_eq!(digests_from(&format!("{}/models/m/{NAME}", bucket.endpoint())), expected);
+    assert_eq!(digests_from("oci-layout://image"), expected);
 }
 
 #[test]
