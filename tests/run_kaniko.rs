@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::memory::PEAK_KIB_MAX;
 use crate::program::{
-    Ended, Site, ended, manifest, names, set_mode, signal, started, tag_digest, until, wait,
+    Ended, Site, ended, manifest, names, set_mode, signal, started, stored_blob, tag_digest, until, wait,
 };
 
 /// A registry with a base that has a shell, a cluster, and a Dockerfile.
@@ -139,6 +139,34 @@ fn only_what_must_goes_to_a_pod() {
     // The second time nothing runs.
     let again = runs.built(&[]);
     assert_eq!((again.digest(), runs.cluster.created().len()), (first.digest(), 1));
+    assert_eq!(runs.cluster.left(), Vec::<String>::new());
+}
+
+/// Of a model that is copied after the last RUN nothing passes through the cluster.
+#[test]
+fn a_model_that_is_copied_after_a_run_never_goes_to_a_pod() {
+    let bytes = if is_full() { 2 << 30 } else { 8 << 20 };
+    let cluster = KubeFake::start(KubeOptions::default(), |_| executed());
+    let runs = Runs::new(
+        "FROM @BASE@\nRUN cat /bin/sh > /made\nCOPY model /models/\n",
+        RegistryOptions::default(),
+        cluster,
+    );
+    noise_file(&runs.site.path("context/model"), 1, bytes);
+    let place = format!("{}/runs", runs.registry.host());
+    runs.built(&["--run-repository", &place, "--compression", "none"]);
+    let pods = runs.cluster.created();
+    assert_eq!(pods.len(), 1);
+    let image = manifest(&format!("{}/app:1", runs.registry.host()));
+    let sizes = image["layers"].as_array().unwrap().iter().map(|layer| layer["size"].as_u64().unwrap());
+    assert!(sizes.max().unwrap() > bytes);
+    // All that a pod can get at: its own words, and what lies in the run repository.
+    assert!(!pods[0].to_string().contains("model"), "{}", pods[0]);
+    let kept = names(&runs.registry.storage().join("docker/registry/v2/repositories/runs/_layers/sha256"));
+    assert!(!kept.is_empty());
+    let kept = kept.iter().map(|hex| fs::metadata(stored_blob(&runs.registry, hex)).unwrap().len());
+    let largest = kept.max().unwrap();
+    assert!(largest < 6 << 20, "a blob of {largest} bytes is in the run repository");
     assert_eq!(runs.cluster.left(), Vec::<String>::new());
 }
 
