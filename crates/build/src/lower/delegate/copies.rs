@@ -40,9 +40,13 @@ impl Writer<'_> {
             None => None,
         };
         let (mut word, mut source) = ("COPY", source);
+        let mut owners = layer.owners_below(&top);
+        if copy.chown.is_some() {
+            // Directories that have to be made for it get that owner, too.
+            owners.extend(layer.find(&top).map(|found| (found.node.uid, found.node.gid)));
+        }
         let from = if self.is_by_context() {
             // What comes out of a context belongs to root, unless COPY says otherwise.
-            let owners = layer.owners_below(&top);
             let mut member = (layer, None);
             match (&owner, owners.len()) {
                 (None, 0 | 1) => {
@@ -59,6 +63,9 @@ impl Writer<'_> {
             self.add_member(step, member.0, member.1)?;
             vec![Piece::Text(word.to_owned())]
         } else {
+            if copy.chown.is_some() && owners.len() == 1 {
+                owner = owner.or_else(|| owners.first().map(|(uid, gid)| format!("{uid}:{gid}")));
+            }
             let part = self.lowering.part(step, Arc::new(layer))?;
             self.copies.push(part);
             source.insert(0, '/');

@@ -8,7 +8,7 @@ use ocib_image::{Config, ContainerConfig, DiffId, History, ImageName, RunFiles, 
 use super::{diff_ids, made, part_bytes, script};
 use crate::{
     Error, Problem,
-    delegate::{Input, Line, Member, Piece, Template, environment, word},
+    delegate::{Input, Line, Member, Piece, Template, environment, flag, word},
     lower::{
         Lowering, Part,
         stages::{Stage, Stages},
@@ -25,6 +25,8 @@ pub(super) struct Writer<'a> {
     /// The number of the image of copied files, once there is one.
     files: Option<usize>,
     pub(super) copies: Vec<Part>,
+    /// How much is in images of their own.
+    apart_bytes: u64,
     /// The same for a backend that wants files by its context.
     pub(super) context: Vec<Member>,
     /// What its mounts are lent by the user.
@@ -53,6 +55,7 @@ impl<'a> Writer<'a> {
             images: Vec::new(),
             files: None,
             copies: Vec::new(),
+            apart_bytes: 0,
             context: Vec::new(),
             secrets: Vec::new(),
             dockerfile: Template::default(),
@@ -63,7 +66,7 @@ impl<'a> Writer<'a> {
     /// How much of the context and of other stages is copied or mounted.
     pub(super) fn copied_bytes(&self) -> u64 {
         let by_context = self.context.iter().map(|member| member.files.size().tar_bytes);
-        self.copies.iter().map(part_bytes).chain(by_context).sum()
+        self.apart_bytes + self.copies.iter().map(part_bytes).chain(by_context).sum::<u64>()
     }
 
     /// Whether files reach the backend by its context.
@@ -144,7 +147,7 @@ impl<'a> Writer<'a> {
                 let ImageName::Registry(name) = &key.0 else { return None };
                 let image = &self.lowering.images[&**key];
                 let Config::Container(config) = &image.config else { return None };
-                if config.diff_ids.len() != stage.parts.len() {
+                if config.diff_ids.len() != stage.parts.len() || interferes(config) {
                     return None;
                 }
                 let digest = image.manifest.descriptor().digest;
@@ -180,6 +183,20 @@ impl<'a> Writer<'a> {
         self.images.len() - 1
     }
 
+    /// An image of `part` alone.
+    pub(super) fn image_apart(&mut self, part: Part) -> Result<usize, Error> {
+        self.apart_bytes += part_bytes(&part);
+        let parts = [part];
+        let diff_ids = diff_ids(self.lowering, &parts)?;
+        let config = self.config(&diff_ids, &Around::default());
+        Ok(self.image(made(self.part, &parts, config, &diff_ids)))
+    }
+
+    /// A number that no image has yet.
+    pub(super) fn next_image(&self) -> usize {
+        self.images.len()
+    }
+
     pub(super) fn line(&mut self, span: Span, of: Option<usize>, pieces: Vec<Piece>) {
         self.dockerfile.push(Line { pieces, span, of, shown: None });
     }
@@ -210,7 +227,8 @@ impl<'a> Writer<'a> {
         }
         user.clone_into(&mut self.around.user);
         let name = if user.is_empty() { "0" } else { user };
-        let name = word(name).ok_or_else(|| unwritable("USER").at(span))?;
+        // Kaniko splits it at the colon first, so quotes would be torn apart.
+        let name = flag(name).or_else(|| word(name)).ok_or_else(|| unwritable("USER").at(span))?;
         self.text(span, None, format!("USER {name}"));
         Ok(())
     }
@@ -264,6 +282,12 @@ impl<'a> Writer<'a> {
         self.line(span, Some(number), pieces);
         Ok(())
     }
+}
+
+/// Whether what a base says of those who build on it would change a part: triggers are carried out here already, and
+/// buildah forgets what a RUN writes to a volume.
+fn interferes(base: &ContainerConfig) -> bool {
+    !base.runtime.on_build.is_empty() || !base.runtime.volumes.is_empty()
 }
 
 pub(super) fn unwritable(name: &str) -> Problem {
