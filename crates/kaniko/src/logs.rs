@@ -89,7 +89,8 @@ impl<'a> Log<'a> {
     /// `text` without what must not show up in any output.
     pub(crate) fn veiled(&self, text: &str) -> String {
         let hide = |text: String, secret: &Secret| text.replace(secret.reveal(), "[secret]");
-        self.secrets.iter().fold(text.to_owned(), hide)
+        let secrets = self.secrets.iter().filter(|secret| !secret.reveal().is_empty());
+        secrets.fold(text.to_owned(), hide)
     }
 }
 
@@ -238,7 +239,7 @@ mod tests {
         let tail = log.tail();
         assert_eq!((tail[0].len(), tail[1].as_str()), (LINE_BYTES_MAX - 21, "my [secret] is"));
         // The executor writes it with escapes.
-        let secrets = [Secret::new(r#"to"ken\"#)];
+        let secrets = [Secret::new(r#"to"ken\"#), Secret::new("")];
         let log = Log::new(&progress, &secrets);
         read(&br#"2026-01-01T00:00:01Z time="x" level=info msg="my to\"ken\\ is""#[..], &log).await;
         assert_eq!(log.tail(), ["my [secret] is"]);

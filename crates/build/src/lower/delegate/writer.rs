@@ -284,10 +284,12 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Whether what a base says of those who build on it would change a part: triggers are carried out here already, and
-/// buildah forgets what a RUN writes to a volume.
+/// Whether what a base says would change a part or keep a backend from it: triggers are carried out here already,
+/// buildah forgets what a RUN writes to a volume, and Kaniko fails at a variable without a value.
 fn interferes(base: &ContainerConfig) -> bool {
-    !base.runtime.on_build.is_empty() || !base.runtime.volumes.is_empty()
+    let has_no_value = |pair: &String| !pair.contains('=');
+    let runtime = &base.runtime;
+    !runtime.on_build.is_empty() || !runtime.volumes.is_empty() || runtime.env.iter().any(has_no_value)
 }
 
 pub(super) fn unwritable(name: &str) -> Problem {
