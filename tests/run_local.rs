@@ -266,8 +266,9 @@ fn what_a_base_says_of_later_builds_is_done_once() {
 }
 
 #[test]
-fn directories_that_a_copy_needs_get_its_owner_between_runs_too() {
-    let copies = "COPY --chown=5:6 file /new/deep/file\nCOPY --chown=7 dir /new-tree\nCOPY --chown=8:9 empty /new-empty\n";
+fn directories_that_have_to_be_made_have_their_owner_between_runs_too() {
+    let copies = "COPY --chown=5:6 file /new/deep/file\nCOPY --chown=7 dir /new-tree\nCOPY --chown=8:9 empty /new-empty\n\
+                  USER app\nWORKDIR /new-app/deep\nUSER 1000\nWORKDIR /new-1000\nUSER 0\n";
     let made = |dockerfile: String| {
         let runs = Runs::new(&dockerfile);
         runs.site.file("context/file", "").file("context/dir/leaf", "");
@@ -279,7 +280,7 @@ fn directories_that_a_copy_needs_get_its_owner_between_runs_too() {
     };
     let between = made(format!("FROM @BASE@\nRUN touch /first\n{copies}RUN touch /last\n"));
     assert_eq!(between, made(format!("FROM @BASE@\n{copies}")));
-    assert_eq!(between.len(), 6, "{between:?}");
+    assert_eq!(between.len(), 9, "{between:?}");
 }
 
 /// Proxies need no ARG, and are nobody's business afterwards.

@@ -33,7 +33,7 @@ impl Writer<'_> {
             return Ok(());
         }
         self.secrets.extend(given);
-        let dialect = self.lowering.backend.map(|backend| backend.features.dialect).unwrap_or_default();
+        let dialect = self.dialect();
         // Buildah keeps what is written to it in the image, where later commands would find it.
         let is_kept = mount.kind == MountKind::Bind { is_writable: true } && dialect == RunDialect::Buildah;
         let (from, source) = match &mount.source {

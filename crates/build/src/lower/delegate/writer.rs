@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ocib_dockerfile::Span;
-use ocib_image::{Config, ContainerConfig, DiffId, History, ImageName, RunFiles, RunSecret};
+use ocib_image::{Config, ContainerConfig, DiffId, History, ImageName, RunDialect, RunFiles, RunSecret};
 
 use super::{diff_ids, made, part_bytes, script};
 use crate::{
@@ -67,6 +67,11 @@ impl<'a> Writer<'a> {
     pub(super) fn copied_bytes(&self) -> u64 {
         let by_context = self.context.iter().map(|member| member.files.size().tar_bytes);
         self.apart_bytes + self.copies.iter().map(part_bytes).chain(by_context).sum::<u64>()
+    }
+
+    /// In which words it is written.
+    pub(super) fn dialect(&self) -> RunDialect {
+        self.lowering.backend.map(|backend| backend.features.dialect).unwrap_or_default()
     }
 
     /// Whether files reach the backend by its context.
@@ -212,6 +217,7 @@ impl<'a> Writer<'a> {
             Act::Run(run) => self.run(number, span, run),
             Act::Layer(Step { action: Action::Directory { path, user }, .. }) => {
                 self.user(span, user)?;
+                self.owned_directory(number, span, path, user)?;
                 self.working_dir(span, Some(number), path)
             }
             Act::Layer(step @ Step { action: Action::Copy(copy), .. }) => self.copy(number, step, copy),
