@@ -89,12 +89,10 @@ impl EcrRegistry {
             .image_scanning_configuration(scanning)
             .encryption_configuration(encryption(&new.encryption)?);
         let lost = Lost::default();
-        match call.customize().interceptor(lost.clone()).send().await {
-            Err(error) => match failure(ACTION, error) {
-                Error::Aws { code, .. } if code == ALREADY_EXISTS && lost.is_any() => {}
-                error => return Err(error),
-            },
-            Ok(_) => {}
+        let created = call.customize().interceptor(lost.clone()).send().await;
+        match created.map_err(|error| failure(ACTION, error)) {
+            Err(Error::Aws { code, .. }) if code == ALREADY_EXISTS && lost.is_any() => {}
+            created => drop(created?),
         }
         match &new.lifecycle_policy {
             Some(policy) => self.set_lifecycle(repository, policy).await,
