@@ -43,8 +43,10 @@ const NAMESPACES: [&str; 10] = [
     "mount -t tmpfs tmpfs /run && exec \"$@\"",
 ];
 
-const FLAGS: [&str; 8] = [
+const FLAGS: [&str; 9] = [
     "--storage-driver=vfs",
+    // Also where systemd is, which wants a slice of its own for a group.
+    "--exec-opt=native.cgroupdriver=cgroupfs",
     "--bridge=none",
     // What it would otherwise change of the machine's network.
     "--iptables=false",
