@@ -132,7 +132,7 @@ fn an_interrupt_ends_the_command_and_leaves_nothing() {
 }
 
 /// What programs said when they were tried: docker 20.10 and 28.2, and buildah refused an image.
-const WORDS: [(&str, &str, &str); 11] = [
+const WORDS: [(&str, &str, &str); 12] = [
     (
         "run-not-understood",
         "docker",
@@ -186,6 +186,12 @@ const WORDS: [(&str, &str, &str); 11] = [
         "run-command-signal",
         "buildah",
         "STEP 2/2: RUN true\nError: building at STEP \"RUN true\": exit status 137",
+    ),
+    (
+        "run-seal-busy",
+        "buildah",
+        "STEP 2/2: RUN true\nClose_Fd sealing memfd copy: Device or resource busy\nError: building at STEP \"RUN true\": \
+         exit status 1",
     ),
     ("run-user-namespace", "buildah", "cannot clone: Operation not permitted\nError: cannot re-exec process"),
 ];
@@ -285,6 +291,31 @@ fn every_cause_comes_about_and_is_explained() {
     assert_eq!(names(&runs.site.path("scratch")), [".keep"]);
     let all: BTreeSet<String> = Cause::all().map(|cause| cause.id.to_owned()).collect();
     assert_eq!(seen, all);
+}
+
+/// The kernel of a busy machine now and then does not let buildah seal the copy of itself that holds a command.
+#[test]
+fn a_command_that_could_not_be_begun_is_begun_again() {
+    let runs = Runs::new("FROM @BASE@\nRUN echo a > /a\nRUN cat /a /a > /b\n");
+    let script = format!(
+        "#!/bin/sh\n\
+         case \" $* \" in *\" build \"*)\n\
+         echo >> {calls}\n\
+         if [ $(wc -l < {calls}) -le 2 ]; then\n\
+         echo 'STEP 2/3: RUN echo a > /a'\n\
+         echo 'Close_Fd sealing memfd copy: Device or resource busy' >&2\n\
+         echo 'Error: building at STEP \"RUN echo a > /a\": exit status 1' >&2\n\
+         exit 1\n\
+         fi\n\
+         esac\n\
+         exec {buildah} \"$@\"\n",
+        calls = runs.site.name("calls"),
+        buildah = require("buildah", "buildah").display(),
+    );
+    runs.site.file("buildah", script);
+    let said = ended(&mut runs.build(&["--progress", "plain"])).done().stderr;
+    assert_eq!(said.matches("buildah could not begin the command, and is called again").count(), 2, "{said}");
+    assert_eq!(fs::read_to_string(runs.files().join("b")).unwrap(), "a\na\n");
 }
 
 /// A site that user 65534 can work in, with its build.

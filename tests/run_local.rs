@@ -2,7 +2,7 @@
 
 use std::{fs, fs::File, process::Command};
 
-use ocib_testkit::{is_full, skopeo};
+use ocib_testkit::{Buildah, is_full, require, skopeo};
 use serde_json::Value;
 
 use crate::{
@@ -16,8 +16,7 @@ fn assert_as_by_buildah_alone(runs: &Runs, more: &[&str]) {
     let storage = runs.site.name("storage");
     let buildah = |arguments: &[&str]| {
         let global = ["--root", &storage, "--runroot", &storage, "--storage-driver", "vfs"];
-        let output = Command::new("buildah").args(global).args(arguments).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
+        Buildah::run(Command::new(require("buildah", "buildah")).args(global).args(arguments));
     };
     let context = runs.site.name("context");
     let build = ["build", "--isolation", "chroot", "--layers", "--tls-verify=false", "-t", &whole];
