@@ -69,6 +69,7 @@ mod push;
 mod registry_config;
 mod reproducible;
 mod reuse;
+mod run_docker;
 mod run_failures;
 #[cfg(feature = "kaniko")]
 mod run_kaniko;

@@ -74,8 +74,7 @@ fn a_value_that_no_line_can_hold_is_refused_between_runs() {
     assert_eq!(runs.jobs(), Vec::<String>::new());
 }
 
-/// Docker needs a daemon, which is not here: a script stands in for the program, so this shows what docker would
-/// be called with and what is made of its words, not that docker does it.
+/// A script stands in for docker, which would not do that.
 #[test]
 fn a_result_that_is_something_else_is_refused() {
     let runs = Runs::new("FROM @BASE@\nRUN true\n");
@@ -136,7 +135,7 @@ fn an_interrupt_ends_the_command_and_leaves_nothing() {
     assert_eq!(tag_digest(&runs.registry, "app", "1"), None);
 }
 
-/// What programs that are not here said when they were tried: docker 20.10 and 28.2, and buildah refused an image.
+/// What programs said when they were tried: docker 20.10 and 28.2, and buildah refused an image.
 const WORDS: [(&str, &str, &str); 12] = [
     (
         "run-not-understood",

@@ -31,7 +31,7 @@ fn binds_of_context_stage_and_image_are_there_while_a_command_runs() {
 }
 
 /// No file of the image and nothing that the registry keeps holds it.
-fn assert_nowhere(runs: &Runs, secret: &str) {
+pub(crate) fn assert_nowhere(runs: &Runs, secret: &str) {
     let holds = |bytes: &[u8]| bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
     let found = Command::new("grep").args(["-rlF", secret]).arg(runs.files()).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&found.stdout), "", "a secret is in the image");
