@@ -69,6 +69,8 @@ mod push;
 mod registry_config;
 mod reproducible;
 mod reuse;
+#[cfg(feature = "kaniko")]
+mod run_contexts;
 mod run_docker;
 mod run_failures;
 #[cfg(feature = "kaniko")]
