@@ -216,8 +216,8 @@ impl Pull {
         let (place, record, sources) =
             (Arc::clone(&self.place), Arc::clone(&self.record), Arc::clone(&self.sources));
         let (has_restarted, verify) = (self.has_restarted, self.verify);
-        // Files that were read once in this pull need no second look.
-        self.verify = false;
+        // Files that were read, or fetched, once in this pull need no second look.
+        (self.verify, self.has_restarted) = (false, false);
         let looked = spawn_blocking(move || {
             let mut tree = Tree::new();
             for source in sources.iter() {
