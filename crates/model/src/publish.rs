@@ -187,7 +187,8 @@ impl Known {
         let descriptor = Descriptor::new(codec_type, layer.digest, layer.size);
         self.layers.insert(content.clone(), Layer { descriptor, diff_id: DiffId(diff_id) });
         let facts = layer.annotations.get(FACTS_ANNOTATION);
-        let facts: Option<Facts> = facts.and_then(|text| serde_json::from_str(text).ok());
+        let facts: Option<Facts> =
+            facts.and_then(|text| serde_json::from_str(text).ok()).map(Facts::in_short);
         let is_it = |layer: &ModelLayer| layer.content.is_some_and(|known| known.to_string() == *content);
         if let (Some(facts), Some(number), false) =
             (facts, model.layers.iter().position(is_it), model.options.verify_reuse)
