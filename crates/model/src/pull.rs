@@ -17,6 +17,7 @@ mod check;
 mod entry;
 mod error;
 mod image;
+mod index;
 mod install;
 mod journal;
 mod place;
@@ -37,10 +38,11 @@ use futures_util::{StreamExt, TryStreamExt, stream::iter};
 use ocib_image::{Digest, Events, Image, MediaType, Outcome, Progress, TaskId};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
-pub use check::{FileInImage, Suitability, Way, check, pull_index};
+pub use check::{Suitability, Way, check};
 pub use error::PullError;
 pub(crate) use image::Frame;
 pub use image::{InImage, LayerInImage, open_image};
+pub use index::{FileInImage, pull_index};
 
 use entry::Scope;
 use journal::{KnownLayer, Partial, Record};

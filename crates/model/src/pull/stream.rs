@@ -137,9 +137,7 @@ fn raw(job: &Job, path: &str, reader: &mut dyn Read) -> Result<Layout, PullError
     let bytes = job.source.blob.descriptor.size;
     let digest =
         store(&job.place, (&staged(layer, 0), path), bytes, reader).map_err(|error| error.at(layer))?;
-    let kind = Kind::File { bytes, digest: Some(digest) };
-    let entry = Entry { path: path.to_owned(), kind, mode: 0o644, mtime: (0, 0) };
-    Ok(Layout { entries: vec![entry], ..Layout::default() })
+    Ok(Layout { entries: vec![Entry::raw(path, bytes, digest)], ..Layout::default() })
 }
 
 /// What keeps a file from being written.

@@ -12,7 +12,12 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{HubLocation, HubProblem};
 use crate::{
-    Error, client::Client, git::oid::Oid, listed::Expected, userinfo::percent_encoded, web::failure,
+    Error,
+    client::Client,
+    git::oid::Oid,
+    listed::{Expected, said_size},
+    userinfo::percent_encoded,
+    web::failure,
 };
 
 /// The Hub, as somebody sees it.
@@ -245,7 +250,7 @@ impl Entry {
                 (Expected::Blob(oid), self.size)
             }
         };
-        Ok(Item { path: self.path, size, oid })
+        Ok(Item { path: self.path, size: said_size(size)?, oid })
     }
 }
 
