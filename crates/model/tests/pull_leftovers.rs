@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use futures_util::future::BoxFuture;
@@ -19,6 +20,7 @@ use ocib_image::{
 };
 use ocib_model::{PullError, PullOptions, Pulled, pull};
 use ocib_testkit::Noise;
+use tokio::sync::Notify;
 
 struct Quiet;
 
@@ -59,6 +61,33 @@ impl BlobSource for Few {
 
     fn read(&self) -> Result<Box<dyn Read + Send>, PlaceError> {
         self.blob.source.read()
+    }
+
+    fn repository(&self) -> Option<&Reference> {
+        None
+    }
+}
+
+/// A blob of which nothing comes any more after so many requests.
+#[derive(Debug)]
+struct Stalls {
+    few: Few,
+    asked: Arc<Notify>,
+}
+
+impl BlobSource for Stalls {
+    fn stream(&self, offset: u64) -> BoxFuture<'_, Result<ByteStream, PlaceError>> {
+        match self.few.take() {
+            Ok(()) => self.few.blob.source.stream(offset),
+            Err(_) => {
+                self.asked.notify_one();
+                Box::pin(std::future::pending())
+            }
+        }
+    }
+
+    fn read(&self) -> Result<Box<dyn Read + Send>, PlaceError> {
+        self.few.blob.source.read()
     }
 
     fn repository(&self) -> Option<&Reference> {
@@ -180,4 +209,29 @@ async fn what_somebody_put_in_the_place_of_a_stale_file_is_not_removed() {
     assert!(!path("stale").exists());
     assert_eq!(fs::read_to_string(path("edited")).unwrap(), "mine");
     assert_eq!(fs::read_to_string(path("replaced")).unwrap(), "also mine");
+}
+
+/// A pull that nobody waits for any more leaves its directory to the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_that_is_dropped_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    // One that is read from front to back, and one in parts, for which its headers were asked for.
+    for (bytes, requests) in [(9, 0), (LARGE_BYTES, 2)] {
+        let whole = layer(&[("models/a", &Noise::bytes(1, bytes))], 100);
+        let asked = Arc::new(Notify::new());
+        let few = Few { blob: whole.clone(), left: AtomicU64::new(requests) };
+        let source = Arc::new(Stalls { few, asked: Arc::clone(&asked) });
+        let stalled = image(&[Blob { source, ..whole.clone() }]);
+        tokio::select! {
+            _ = pulled(&stalled, directory.path(), of("/models")) => panic!("it cannot end"),
+            () = asked.notified() => {}
+        }
+        let done = loop {
+            match pulled(&image(&[whole.clone()]), directory.path(), of("/models")).await {
+                Err(PullError::Busy { .. }) => tokio::time::sleep(Duration::from_millis(10)).await,
+                done => break done.unwrap(),
+            }
+        };
+        assert_eq!(done.placed, 1);
+    }
 }

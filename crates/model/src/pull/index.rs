@@ -89,8 +89,8 @@ pub(super) async fn members<T: Send + 'static>(
             }
         }
     }
-    let stored =
-        Stored::new(stream::feed(&source.blob, 0..source.blob.descriptor.size), Progress::unwatched());
+    let (_feeding, pieces) = stream::feed_while(&source.blob, 0..source.blob.descriptor.size);
+    let stored = Stored::new(pieces, Progress::unwatched());
     let media_type = media_type.clone();
     let read = spawn_blocking(move || {
         let reader = decode(&media_type, Box::new(stored.clone()));

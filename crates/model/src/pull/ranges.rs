@@ -128,7 +128,8 @@ async fn connection(
         let next = todo.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         let Some(part) = next else { return Ok(()) };
         let Range { start, end } = work.part(part);
-        let pieces = stream::feed(&work.job.source.blob, start + work.partial.done[part]..end);
+        let (_feeding, pieces) =
+            stream::feed_while(&work.job.source.blob, start + work.partial.done[part]..end);
         let (work, told) = (Arc::clone(work), told.clone());
         spawn_blocking(move || work.write(part, pieces, &told)).await.map_err(|_| PullError::GivenUp)??;
     }
