@@ -46,6 +46,8 @@ mod model_guide;
 #[cfg(feature = "model")]
 mod model_images;
 #[cfg(feature = "model")]
+mod model_inspect;
+#[cfg(feature = "model")]
 mod model_large;
 #[cfg(feature = "model")]
 mod model_layers;
