@@ -7,7 +7,9 @@ use ocib::local::Cause;
 use ocib_testkit::{checkout, require};
 
 use crate::{
-    program::{Ended, Site, as_nobody, ended, names, set_mode, signal, started, tag_digest, until, wait},
+    program::{
+        Ended, Site, as_nobody, ended, eventually, names, set_mode, signal, started, tag_digest, until, wait,
+    },
     runs::Runs,
 };
 
@@ -72,8 +74,7 @@ fn a_value_that_no_line_can_hold_is_refused_between_runs() {
     assert_eq!(runs.jobs(), Vec::<String>::new());
 }
 
-/// Docker needs a daemon, which is not here: a script stands in for the program, so this shows what docker would
-/// be called with and what is made of its words, not that docker does it.
+/// A script stands in for docker, which would not do that.
 #[test]
 fn a_result_that_is_something_else_is_refused() {
     let runs = Runs::new("FROM @BASE@\nRUN true\n");
@@ -112,27 +113,29 @@ fn a_program_that_is_missing_and_a_repository_that_is_missing_are_said() {
 
 #[test]
 fn an_interrupt_ends_the_command_and_leaves_nothing() {
-    let runs = Runs::new("FROM @BASE@\nRUN touch /began && sleep 86399\n");
+    // A number that no other run of this test has.
+    let seconds = format!("86399{}", std::process::id());
+    let runs = Runs::new(&format!("FROM @BASE@\nRUN touch /began && sleep {seconds}\n"));
     let mut child = started(&mut runs.build(&[]));
+    let command = format!("sleep\0{seconds}\0");
     let sleeps = || {
-        let output = Command::new(require("pgrep", "procps")).args(["-f", "sleep 86399"]).output().unwrap();
+        let pattern = ["-f", &format!("sleep {seconds}")];
+        let output = Command::new(require("pgrep", "procps")).args(pattern).output().unwrap();
         let all = String::from_utf8(output.stdout).unwrap();
-        all.lines()
-            .filter(|pid| {
-                let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-                line.starts_with(b"sleep\086399")
-            })
-            .count()
+        let is_it =
+            |pid: &str| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == command.as_bytes());
+        all.lines().any(is_it)
     };
-    until(&mut child, "the command runs", || sleeps() > 0);
+    until(&mut child, "the command runs", sleeps);
     signal(&child, "INT");
     assert!(wait(child).failed(130).contains("interrupted by SIGINT"));
     assert_eq!(names(&runs.site.path("scratch")), [".keep"]);
-    assert_eq!(sleeps(), 0);
+    // It is killed then; when it is gone is the kernel's to say.
+    eventually("the command has ended", || !sleeps());
     assert_eq!(tag_digest(&runs.registry, "app", "1"), None);
 }
 
-/// What programs that are not here said when they were tried: docker 20.10 and 28.2, and buildah refused an image.
+/// What programs said when they were tried: docker 20.10 and 28.2, and buildah refused an image.
 const WORDS: [(&str, &str, &str); 12] = [
     (
         "run-not-understood",

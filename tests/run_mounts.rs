@@ -61,7 +61,7 @@ fn what_looks_like_a_wildcard_is_refused_as_the_source_of_a_bind() {
 }
 
 /// No file of the image and nothing that the registry keeps holds it.
-fn assert_nowhere(runs: &Runs, secret: &str) {
+pub(crate) fn assert_nowhere(runs: &Runs, secret: &str) {
     let holds = |bytes: &[u8]| bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
     let found = Command::new("grep").args(["-rlF", secret]).arg(runs.files()).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&found.stdout), "", "a secret is in the image");
