@@ -265,6 +265,24 @@ fn a_command_that_fails_shows_its_line_and_its_last_words() {
     assert_eq!(runs.cluster.left(), Vec::<String>::new());
 }
 
+/// What the pod says is held against the registry.
+#[test]
+fn a_digest_that_the_registry_does_not_know_is_refused() {
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let end = KubeStep::Exit(0, "Completed", digest.clone());
+    let cluster = KubeFake::start(KubeOptions::default(), move |_| {
+        vec![KubeStep::Schedule, KubeStep::Running, end.clone()]
+    });
+    let runs = Runs::new("FROM @BASE@\nRUN echo made > /made\n", RegistryOptions::default(), cluster);
+    let said = ended(&mut runs.build(&[])).failed(6);
+    let expected = format!(
+        "error: kaniko gave {digest}, which is not what was asked for: {}/app does not have it\n --> context/Dockerfile:2:1\n",
+        runs.registry.host()
+    );
+    assert!(said.contains(&expected), "{said}");
+    assert_eq!(runs.cluster.left(), Vec::<String>::new());
+}
+
 #[test]
 fn signals_take_the_pod_along() {
     for name in ["INT", "TERM"] {

@@ -303,7 +303,7 @@ impl Problem {
             ),
             Self::Backend(error) => Some(error.remedy.clone()),
             Self::BadResult { .. } => {
-                Some("a backend must not squash or replace layers; see how it is configured".to_owned())
+                Some("a backend pushes to the run repository, and must not squash or replace layers; see how it is configured".to_owned())
             }
             Self::Unsupported { what, .. } if what.starts_with("--mount=type=s") => Some(
                 "choose --run buildah, podman or docker; without --secret or --ssh for it nothing is mounted".to_owned(),

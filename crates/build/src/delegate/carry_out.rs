@@ -100,14 +100,18 @@ impl CarryingOut<'_> {
             Problem::Backend(error).at(line.unwrap_or(wanted.span))
         })?;
         let name = ImageName::Registry(self.runs.repository.pinned(pushed.digest));
-        let image = self.source.resolve(&name, &wanted.platform).await?;
-        match problem_of(&image, wanted) {
-            None => Ok(image),
-            Some(why) => {
-                let backend = self.runs.backend.name();
-                Err(Problem::BadResult { backend, digest: pushed.digest, why }.at(wanted.span))
+        let bad = |why| {
+            let backend = self.runs.backend.name();
+            Problem::BadResult { backend, digest: pushed.digest, why }.at(wanted.span)
+        };
+        let image = match self.source.resolve(&name, &wanted.platform).await {
+            Ok(image) => image,
+            Err(error) if error.kind == PlaceErrorKind::NotFound => {
+                return Err(bad(format!("{} does not have it", self.runs.repository.name())));
             }
-        }
+            Err(error) => return Err(error.into()),
+        };
+        problem_of(&image, wanted).map_or(Ok(image), |why| Err(bad(why)))
     }
 
     /// Puts what the part begins with and copies from where the backend finds it.
