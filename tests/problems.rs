@@ -166,7 +166,8 @@ const CASES: [(&str, &str, &str, &str); 33] = [
 ];
 
 /// Variants whose cases need more than a Dockerfile: the file and the name of their test.
-const ELSEWHERE: [(&str, &str, &str); 14] = [
+const ELSEWHERE: [(&str, &str, &str); 15] = [
+    ("LongLine", "tests/run_failures.rs", "a_line_that_no_parser_takes_is_refused"),
     ("Backend", "tests/run_failures.rs", "a_command_that_fails_is_shown_at_its_line_with_its_last_words"),
     ("BadResult", "tests/run_failures.rs", "a_result_that_is_something_else_is_refused"),
     ("Unsupported", "tests/run_failures.rs", "what_a_backend_lacks_is_refused_at_its_line"),

@@ -74,6 +74,24 @@ fn a_value_that_no_line_can_hold_is_refused_between_runs() {
     assert_eq!(runs.jobs(), Vec::<String>::new());
 }
 
+/// Buildah would take the Dockerfile for ended there, and say nothing.
+#[test]
+fn a_line_that_no_parser_takes_is_refused() {
+    let script = "echo a line of a long script > /dev/null\n".repeat(1700);
+    let runs = Runs::new(&format!("FROM @BASE@\nRUN <<EOF\n{script}EOF\n"));
+    let said = ended(&mut runs.build(&["--quiet"])).failed(3);
+    assert!(said.starts_with("error: this is a line of ") && said.contains("Dockerfile:2:1"), "{said}");
+    assert_eq!(runs.jobs(), Vec::<String>::new());
+
+    let value = "v".repeat(40_000);
+    let dockerfile =
+        format!("FROM @BASE@\nENV A={value}\nENV B={value}\nRUN echo \"$A$B\" | wc -c > /bytes\n");
+    let runs = Runs::new(&dockerfile);
+    runs.built();
+    assert_eq!(fs::read_to_string(runs.files().join("bytes")).unwrap(), "80001\n");
+    assert_eq!(runs.jobs()[0].lines().filter(|line| line.starts_with("ENV ")).count(), 2);
+}
+
 /// A script stands in for docker, which would not do that.
 #[test]
 fn a_result_that_is_something_else_is_refused() {

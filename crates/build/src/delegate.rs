@@ -22,7 +22,9 @@ use ocib_image::{Config, ContainerConfig, DiffId, Digest, Image, Platform, Refer
 pub(crate) use carry_out::CarryingOut;
 pub use carry_out::Runs;
 pub(crate) use context::{JobContext, Member};
-pub(crate) use dockerfile::{Line, Piece, Template, destination_path, environment, flag, is_plain, word};
+pub(crate) use dockerfile::{
+    LINE_BYTES_MAX, Line, Piece, Template, destination_path, environment, flag, is_plain, word,
+};
 
 use crate::{lower::Target, plan::Delegated};
 

@@ -137,10 +137,20 @@ pub enum Problem {
     #[error("a script for an interpreter that cannot be given it as an argument")]
     Script,
     /// A value between RUNs that no line of a Dockerfile can hold.
-    #[error("the value of {name} cannot be handed to a backend: it has a line break or a quote there")]
+    #[error(
+        "the value of {name} cannot be handed to a backend: it has a line break or a quote there, or is too long"
+    )]
     Unwritable {
         /// The variable, flag or instruction.
         name: String,
+    },
+    /// An instruction that becomes a longer line of the backend's Dockerfile than parsers take.
+    #[error("this is a line of {bytes} bytes to a backend, which takes {most} at most")]
+    LongLine {
+        /// How many bytes.
+        bytes: usize,
+        /// How many are taken.
+        most: usize,
     },
     /// A file with a name between RUNs that backends would take for a pattern.
     #[error("a file called {name:?} cannot be handed to a backend by itself")]
@@ -312,6 +322,7 @@ impl Problem {
                 "leave it out, or choose another --run; files that a bind mount shows can be copied before the RUN"
                     .to_owned(),
             ),
+            Self::LongLine { .. } => Some("put the script into a file, COPY it before the RUN, and run that".to_owned()),
             Self::UnwritableName { .. } => Some(
                 "end the destination with a slash, or copy the file before the first RUN or after the last".to_owned(),
             ),

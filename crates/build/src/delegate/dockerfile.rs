@@ -5,6 +5,12 @@
 
 use ocib_dockerfile::Span;
 
+/// What parsers of Dockerfiles take at most as a line. Longer ones are an error to BuildKit's and Kaniko's; buildah's
+/// (seen: 1.28) takes the file for ended there, without a word.
+pub(crate) const LINE_BYTES_MAX: usize = 65_535;
+/// The name of an image has no more: a registry, a repository and a digest.
+const NAME_BYTES_MAX: usize = 512;
+
 /// A Dockerfile whose images have numbers instead of names.
 #[derive(Debug, Default)]
 pub(crate) struct Template {
@@ -41,6 +47,12 @@ impl Template {
         self.lines.iter().map(|line| line.text(names) + "\n").collect()
     }
 
+    /// Where a line comes from that is too long for a parser, and its length.
+    pub(crate) fn too_long(&self) -> Option<(Span, usize)> {
+        let lines = self.lines.iter().map(|line| (line.span, line.bytes()));
+        lines.into_iter().find(|(_, bytes)| *bytes > LINE_BYTES_MAX)
+    }
+
     /// Its lines as people may see them.
     pub(crate) fn shown(&self, names: &[String]) -> Vec<String> {
         let shown = |line: &Line| line.shown.clone().unwrap_or_else(|| line.text(names));
@@ -59,6 +71,15 @@ impl Template {
 }
 
 impl Line {
+    /// How long it is at most.
+    fn bytes(&self) -> usize {
+        let piece = |piece: &Piece| match piece {
+            Piece::Text(text) => text.len(),
+            Piece::Image(_) => NAME_BYTES_MAX,
+        };
+        self.pieces.iter().map(piece).sum()
+    }
+
     fn text(&self, names: &[String]) -> String {
         let piece = |piece: &Piece| match piece {
             Piece::Text(text) => text.clone(),
@@ -71,7 +92,8 @@ impl Line {
 /// `NAME="value"` for ENV, or `None` for what no line can hold.
 pub(crate) fn environment(name: &str, value: &str) -> Option<String> {
     let name = flag(name).filter(|name| !name.is_empty() && !name.starts_with('-') && !name.contains('='))?;
-    Some(format!("{name}={}", word(value)?))
+    let pair = format!("{name}={}", word(value)?);
+    (pair.len() + "ENV ".len() <= LINE_BYTES_MAX).then_some(pair)
 }
 
 /// A word that expands to `value`; `None` if none can be written in one line.

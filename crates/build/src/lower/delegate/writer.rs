@@ -8,7 +8,7 @@ use ocib_image::{Config, ContainerConfig, DiffId, History, ImageName, RunDialect
 use super::{diff_ids, made, part_bytes, script};
 use crate::{
     Error, Problem,
-    delegate::{Input, Line, Member, Piece, Template, environment, flag, word},
+    delegate::{Input, LINE_BYTES_MAX, Line, Member, Piece, Template, environment, flag, word},
     lower::{
         Lowering, Part,
         stages::{Stage, Stages},
@@ -16,6 +16,8 @@ use crate::{
     plan::{Act, Action, Around, Delegated, RunPlan, StagePlan, Step, Within},
     stages::Origin,
 };
+
+const ENV: &str = "ENV";
 
 pub(super) struct Writer<'a> {
     pub(super) lowering: &'a mut Lowering,
@@ -85,6 +87,9 @@ impl<'a> Writer<'a> {
             let diff_ids = diff_ids(self.lowering, &self.copies)?;
             let config = self.config(&diff_ids, &Around::default());
             self.images[files] = Some(made(self.part, &self.copies, config, &diff_ids));
+        }
+        if let Some((span, bytes)) = self.dockerfile.too_long() {
+            return Err(Problem::LongLine { bytes, most: LINE_BYTES_MAX }.at(span));
         }
         self.secrets.sort_by(|one, other| one.id.cmp(&other.id));
         self.secrets.dedup();
@@ -254,20 +259,28 @@ impl<'a> Writer<'a> {
     /// ENV for what has changed: ARGs too, as the config of the result is not looked at.
     fn environment(&mut self, span: Span, variables: &BTreeMap<String, String>) -> Result<(), Error> {
         let known = std::mem::replace(&mut self.around.variables, variables.clone());
-        let (mut text, mut shown) = ("ENV".to_owned(), "ENV".to_owned());
+        let (mut text, mut shown) = (ENV.to_owned(), ENV.to_owned());
         for (name, value) in variables.iter().filter(|(name, value)| known.get(*name) != Some(value)) {
             let pair = environment(name, value).ok_or_else(|| unwritable(name).at(span))?;
+            if text.len() + " ".len() + pair.len() > LINE_BYTES_MAX {
+                self.push_environment(span, std::mem::replace(&mut text, ENV.to_owned()), &mut shown);
+            }
             shown += &match ocib_dockerfile::is_secret(name, value) {
                 true => format!(" {name}=*******"),
                 false => format!(" {pair}"),
             };
             text += &format!(" {pair}");
         }
-        if text != "ENV" {
-            let shown = Some(shown);
-            self.dockerfile.push(Line { pieces: vec![Piece::Text(text)], span, of: None, shown });
+        if text != ENV {
+            self.push_environment(span, text, &mut shown);
         }
         Ok(())
+    }
+
+    /// A line of ENV. Begins with the next one that is shown.
+    fn push_environment(&mut self, span: Span, text: String, shown: &mut String) {
+        let shown = Some(std::mem::replace(shown, ENV.to_owned()));
+        self.dockerfile.push(Line { pieces: vec![Piece::Text(text)], span, of: None, shown });
     }
 
     fn run(&mut self, number: usize, span: Span, run: &RunPlan) -> Result<(), Error> {
