@@ -46,6 +46,8 @@ mod model_guide;
 #[cfg(feature = "model")]
 mod model_images;
 #[cfg(feature = "model")]
+mod model_inspect;
+#[cfg(feature = "model")]
 mod model_large;
 #[cfg(feature = "model")]
 mod model_layers;
@@ -69,6 +71,9 @@ mod push;
 mod registry_config;
 mod reproducible;
 mod reuse;
+#[cfg(feature = "kaniko")]
+mod run_contexts;
+mod run_docker;
 mod run_failures;
 #[cfg(feature = "kaniko")]
 mod run_kaniko;

@@ -117,7 +117,11 @@ fn endpoint(name: &str, text: &str) -> Result<Url, Failure> {
 
 /// The token out of a variable, or of the file that `hf auth login` leaves.
 fn token() -> Result<Option<Secret>, Failure> {
-    let secret = |text: &str| Some(text.trim()).filter(|text| !text.is_empty()).map(Secret::new);
+    // As `huggingface_hub` does (`_clean_token`): files end lines.
+    let secret = |text: &str| {
+        let text = text.replace(['\r', '\n'], "");
+        Some(text.trim()).filter(|text| !text.is_empty()).map(Secret::new)
+    };
     if let Some(token) = TOKENS.iter().find_map(|name| secret(&set(name)?)) {
         return Ok(Some(token));
     }

@@ -1,6 +1,6 @@
 //! `ocib model build`: a model's files into images.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use ocib_image::{
     ArchiveFormat, Config, Event, Events, Image, ImageName, ImageSource, PlaceErrorKind, Platform, Reference,
@@ -140,7 +140,22 @@ fn artifacts(build: &Build) -> Result<Vec<(Artifact, Vec<Reference>)>, Failure> 
         });
         artifacts.push((artifact, tags.collect::<Result<_, _>>()?));
     }
+    check_tags(build, &artifacts)?;
     Ok(artifacts)
+}
+
+/// Of two that have the same name one would be left.
+fn check_tags(build: &Build, artifacts: &[(Artifact, Vec<Reference>)]) -> Result<(), Failure> {
+    let named = |reference: &Reference| reference.clone().or_latest().to_string();
+    let mut names: BTreeSet<String> = build.image.tags.iter().map(named).collect();
+    for name in artifacts.iter().flat_map(|(_, tags)| tags).map(named) {
+        if names.contains(&name) {
+            let message = format!("{name} would be the name of two different things");
+            return Err(Failure::usage(message).help("give each manifest a tag of its own"));
+        }
+        names.insert(name);
+    }
+    Ok(())
 }
 
 /// Artifacts stand beside the image under tags of their own: not every output can have that.

@@ -40,7 +40,8 @@ pub(crate) struct Selection {
     #[arg(long, value_name = "REVISION")]
     pub(crate) revision: Option<String>,
 
-    /// Take only files that match; * is any characters, slashes too. May be given several times.
+    /// Take only files whose paths within the source match; * is any characters, slashes too. May be given
+    /// several times.
     #[arg(long, value_name = "PATTERN")]
     pub(crate) include: Vec<String>,
 
@@ -62,7 +63,7 @@ impl Selection {
 #[derive(Args, Debug)]
 #[command(after_help = "\
 MODEL is what `ocib model build` takes, or an image as for `ocib copy`. Of an image that ocib made, the
-manifest alone is read; of others, the headers of plain layers.
+manifest alone is read; of others, the headers of plain layers, and compressed ones from front to back.
 
 Exit codes: 0 done, 2 usage, 3 a model that cannot be read, 4 authentication or permission,
 5 registry, hub or network, 130 interrupted.")]
@@ -108,7 +109,7 @@ pub(crate) struct Build {
     #[command(flatten)]
     pub(crate) image: ImageFlags,
 
-    /// An image to put the model on, such as one with sh, ln and sleep for KServe's sidecar [default: none].
+    /// An image to put the model on, such as one with sh, ln, ls and sleep for KServe's sidecar [default: none].
     #[arg(long, value_name = "IMAGE")]
     pub(crate) base: Option<String>,
 

@@ -3,9 +3,10 @@
 use std::{fmt::Write, sync::Arc};
 
 use bytesize::ByteSize;
-use ocib_image::{Document, Manifest, Platform};
+use ocib_image::{Descriptor, Document, Event, Events, Manifest, Platform};
 use ocib_model::{FACTS_ANNOTATION, Facts, FileKind, Model, Options, pull_index};
 use ocib_net::Backoff;
+use ocib_source::WebLocation;
 use ocib_store::Images;
 use serde_json::{Value, json};
 
@@ -34,8 +35,10 @@ pub(super) fn run(inspect: &Inspect) -> Result<(), Failure> {
                 Some(name) => name,
                 None => places::name(&inspect.model)?,
             };
+            let path = inspect.selection.path.clone();
             wiring::run(async move {
-                of_image(&images, &name, platform).await.map_err(|failure| clients.explained(failure))
+                let found = of_image(&images, &name, platform, (&path, &*events)).await;
+                found.map_err(|failure| clients.explained(failure))
             })?
         }
     };
@@ -45,6 +48,9 @@ pub(super) fn run(inspect: &Inspect) -> Result<(), Failure> {
     }
     Ok(())
 }
+
+/// Reading through so many bytes takes long enough to say why.
+const NOTED_BYTES: u64 = 256 << 20;
 
 /// What is shown of a model.
 struct Found {
@@ -58,6 +64,8 @@ struct Found {
 async fn of_source(sources: Sources, text: &str) -> Result<Found, Failure> {
     let options = Options { selection: sources.selection.files(), ..Options::default() };
     let source = sources.open(&[text.to_owned()]).await?;
+    // A URL may have a password, or be signed.
+    let name = source.url.clone().filter(|_| WebLocation::is_meant(text)).unwrap_or_else(|| text.to_owned());
     let model = Model::open(source.tree, options).await.map_err(|error| Failure::of_model(&error))?;
     let facts = model.facts().await.map_err(|error| Failure::of_model(&error))?;
     let layer = |layer: &ocib_model::ModelLayer| {
@@ -65,13 +73,14 @@ async fn of_source(sources: Sources, text: &str) -> Result<Found, Failure> {
         (layer.title.clone(), Some(FileKind::as_str(layer.kind)), bytes, None)
     };
     let layers = model.layers().iter().map(layer).collect();
-    Ok(Found { name: text.to_owned(), revision: source.revision, facts, layers })
+    Ok(Found { name, revision: source.revision, facts, layers })
 }
 
 async fn of_image(
     images: &Images,
     name: &ocib_image::ImageName,
     platform: Option<ocib_image::Platform>,
+    otherwise: (&str, &dyn Events),
 ) -> Result<Found, Failure> {
     let platforms: Vec<_> = platform.into_iter().collect();
     let image = places::documents(images, name, &platforms).await?;
@@ -81,21 +90,32 @@ async fn of_image(
         }
         _ => None,
     });
-    let Some(manifest) = manifest else { return of_layers(&image, name).await };
+    let Some(manifest) = manifest else { return of_layers(&image, name, otherwise).await };
     let text = &manifest.annotations()[FACTS_ANNOTATION];
     let facts = serde_json::from_str(text)
         .map_err(|error| Failure::input(format!("{name} says of itself what makes no sense: {error}")))?;
     Ok(found(name, manifest, facts))
 }
 
-/// An image of another builder: its plain layers' headers tell which files there are.
-async fn of_layers(image: &ocib_store::Documents, name: &ocib_image::ImageName) -> Result<Found, Failure> {
+/// An image of another builder: the headers in its layers tell which files there are below a path.
+async fn of_layers(
+    image: &ocib_store::Documents,
+    name: &ocib_image::ImageName,
+    (path, events): (&str, &dyn Events),
+) -> Result<Found, Failure> {
     let manifest = image.manifests().next().ok_or_else(|| Failure::input(format!("{name} has no image")))?;
+    let is_compressed =
+        |layer: &&Descriptor| ["gzip", "zstd"].iter().any(|end| layer.media_type.as_str().ends_with(end));
+    let bytes: u64 = manifest.layers().iter().filter(is_compressed).map(|layer| layer.size).sum();
+    if bytes >= NOTED_BYTES {
+        let text = format!(
+            "{bytes} bytes of compressed layers are read through: only that shows which files are in them"
+        );
+        events.emit(Event::Note(&text));
+    }
     let mut facts = Facts::default();
-    for file in pull_index(&**image.origin(), manifest, "models")
-        .await
-        .map_err(|error| super::pull::failure(&error))?
-    {
+    let files = pull_index(&**image.origin(), manifest, path).await;
+    for file in files.map_err(|error| super::pull::failure(&error))? {
         facts.files += 1;
         facts.bytes += file.bytes;
         if FileKind::of(&file.path) == FileKind::Weight {

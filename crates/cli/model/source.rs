@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use ocib_image::{Events, ImageName, ImageSource, Platform, Tree};
 use ocib_model::{InImage, LayerInImage, open_image};
 use ocib_net::{Backoff, HttpOptions};
-use ocib_source::{BucketLocation, HubLocation, ReadAhead, Web, WebLocation};
+use ocib_source::{BucketLocation, HubFiles, HubLocation, ReadAhead, Web, WebLocation};
 use ocib_store::Images;
 
 use super::{flags::Selection, pull};
@@ -95,7 +95,11 @@ impl Sources {
     async fn hub(self, text: &str) -> Result<Source, Failure> {
         let location: Result<HubLocation, _> = text.parse();
         let mut location = location.map_err(|error| Failure::usage(error.to_string()))?;
-        let files = self.selection.files();
+        // Patterns see paths below what is named, as in all sources; the Hub knows whole ones.
+        let files = match location.path.is_empty() {
+            true => self.selection.files(),
+            false => HubFiles::default(),
+        };
         if let Some(revision) = self.selection.revision {
             location.revision = revision;
         }
@@ -117,8 +121,9 @@ impl Sources {
 
     async fn web(self, texts: &[String]) -> Result<Source, Failure> {
         if let Some((text, location)) = texts.iter().find_map(|text| Some((text, hub_location(text)?))) {
+            let page = text.split(['?', '#']).next().unwrap_or_default();
             return Err(Failure::usage(format!(
-                "{text} is of the Hugging Face Hub, whose files have names of their own"
+                "{page} is of the Hugging Face Hub, whose files have names of their own"
             ))
             .help(format!("write {location}: that is pinned to a commit, verified, and not read again")));
         }

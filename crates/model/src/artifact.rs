@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use ocib_image::{
-    Annotations, Blob, Descriptor, Digest, Document, Events, Expected, ExpectedLayer, Manifest, MediaType,
-    Placed, Platform, Progress, Sink,
+    Annotations, Blob, Descriptor, DiffId, Digest, Document, Events, Expected, ExpectedLayer, Layer,
+    Manifest, MediaType, Outcome, Placed, Platform, Progress, Sealing, Sink,
 };
 use serde_json::{Value, json};
 
 use crate::{
     Error, Facts, FileKind, Model, ModelLayer, Published,
+    model::plain,
     publish::{Known, Packaging, described, published, rfc3339},
 };
 
@@ -45,6 +46,7 @@ pub async fn publish_artifact(
         _ => raw.iter().collect(),
     };
     sink.check(&[expected(&layers)]).await?;
+    artifact.check_manifest(model, &layers)?;
     let packaging = Packaging { model, sink, events, known, facts: &facts, by_layer: &by_layer };
     let placed = packaging.put_layers(&layers).await?;
     let descriptor = |number: usize| artifact.descriptor(model, layers[number], &placed[number]);
@@ -79,6 +81,10 @@ fn expected(layers: &[&ModelLayer]) -> Expected {
     Expected { platform: Platform::new("unknown", "unknown"), layers: layers.collect(), root: None }
 }
 
+/// Registries need take no larger ones (distribution-spec, "Pushing Manifests"). Some bytes are for what is in a
+/// manifest besides its layers.
+const MANIFEST_BYTES_MAX: usize = (4 << 20) - (64 << 10);
+
 /// model-spec, "Layer Annotation Keys".
 const FILEPATH: &str = "org.cncf.model.filepath";
 
@@ -97,6 +103,30 @@ impl Artifact {
             Self::DockerModel => {
                 Ok(all.filter(|number| docker_type(&model.files[*number].path).is_some()).collect())
             }
+        }
+    }
+
+    /// Fails if the manifest would be larger than registries take, as one of many thousand files is.
+    fn check_manifest(self, model: &Model, layers: &[&ModelLayer]) -> Result<(), Error> {
+        let bytes = |layer: &&ModelLayer| {
+            let size = layer.unsealed.source.bytes().unwrap_or(u64::MAX);
+            let layer_made = Layer { diff_id: DiffId(Digest::of(b"")), ..plain(Digest::of(b"any"), size) };
+            let placed = Placed { layer: layer_made, outcome: Outcome::Present, sealing: Sealing::Foreknown };
+            let mut descriptor = self.descriptor(model, layer, &placed);
+            descriptor.annotations.extend(layer.unsealed.annotations.clone());
+            serde_json::to_vec(&descriptor).map_or(0, |json| json.len() + 1)
+        };
+        let bytes: usize = layers.iter().map(bytes).sum();
+        match bytes <= MANIFEST_BYTES_MAX {
+            true => Ok(()),
+            false => Err(Error::NotSuited {
+                what: "an artifact of these files",
+                why: format!(
+                    "the manifest of {} layers would have {bytes} bytes, expected {MANIFEST_BYTES_MAX} at most; \
+                     leave out files, or let its layers be those of the image (--modelpack=tar)",
+                    layers.len()
+                ),
+            }),
         }
     }
 

@@ -72,6 +72,8 @@ pub struct Facts {
 
 /// Texts of more bytes are no config and no card.
 const TEXT_BYTES_MAX: u64 = 1 << 20;
+/// Names have fewer.
+const FACT_BYTES_MAX: usize = 512;
 
 impl Facts {
     /// The number of parameters for people: `8.0B`.
@@ -108,7 +110,28 @@ impl Facts {
         for file in files {
             facts.learn(tree, file)?;
         }
-        Ok(facts)
+        Ok(facts.in_short())
+    }
+
+    /// The same without texts that are too long for what they should be: all of them become labels, and registries
+    /// take manifests of 4 MiB.
+    pub(crate) fn in_short(mut self) -> Self {
+        let texts = [
+            &mut self.format,
+            &mut self.name,
+            &mut self.architecture,
+            &mut self.model_type,
+            &mut self.dtype,
+            &mut self.quantization,
+            &mut self.license,
+            &mut self.base_model,
+            &mut self.task,
+            &mut self.library,
+        ];
+        for text in texts {
+            text.take_if(|text| text.len() > FACT_BYTES_MAX);
+        }
+        self
     }
 
     /// What is known of all parts of a model, from what is known of each; later parts are heard first.
@@ -122,9 +145,7 @@ impl Facts {
             (a, b) => a.or(b),
         };
         let mut elements = self.elements;
-        for (dtype, count) in later.elements {
-            *elements.entry(dtype).or_default() += count;
-        }
+        add(&mut elements, later.elements);
         Self {
             format: later.format.or(self.format),
             name: later.name.or(self.name),
@@ -141,9 +162,9 @@ impl Facts {
             task: later.task.or(self.task),
             library: later.library.or(self.library),
             gguf_version: later.gguf_version.or(self.gguf_version),
-            files: self.files + later.files,
-            bytes: self.bytes + later.bytes,
-            weight_bytes: self.weight_bytes + later.weight_bytes,
+            files: self.files.saturating_add(later.files),
+            bytes: self.bytes.saturating_add(later.bytes),
+            weight_bytes: self.weight_bytes.saturating_add(later.weight_bytes),
         }
     }
 
@@ -155,13 +176,16 @@ impl Facts {
         if lower.ends_with(".safetensors") {
             let header = safetensors::read(open()?, file.bytes).map_err(bad("safetensors"))?;
             self.format = Some("safetensors".into());
-            self.count(header.tensors, header.elements.values().sum());
-            for (dtype, count) in header.elements {
-                *self.elements.entry(dtype).or_default() += count;
-            }
+            self.count(
+                header.tensors,
+                header.elements.values().fold(0, |all, count| all.saturating_add(*count)),
+            );
+            add(&mut self.elements, header.elements);
         } else if lower.ends_with(".gguf") {
-            let header = gguf::read(open()?).map_err(bad("GGUF"))?;
-            self.learn_gguf(header);
+            self.format = Some("gguf".into());
+            if let Some(header) = gguf::read(open()?).map_err(bad("GGUF"))? {
+                self.learn_gguf(header);
+            }
         } else if path == "config.json" {
             config::learn(self, &text(tree, file)?);
         } else if path == "README.md" {
@@ -175,7 +199,6 @@ impl Facts {
     }
 
     fn learn_gguf(&mut self, header: gguf::Header) {
-        self.format = Some("gguf".into());
         self.gguf_version = Some(header.version);
         self.count(header.tensors, header.parameters);
         self.architecture = header.architecture.or(self.architecture.take());
@@ -186,8 +209,16 @@ impl Facts {
     }
 
     fn count(&mut self, tensors: u64, parameters: u64) {
-        self.tensors = Some(self.tensors.unwrap_or(0) + tensors);
+        self.tensors = Some(self.tensors.unwrap_or(0).saturating_add(tensors));
         self.parameters = Some(self.parameters.unwrap_or(0).saturating_add(parameters));
+    }
+}
+
+/// Adds numbers of elements by type.
+fn add(elements: &mut BTreeMap<String, u64>, more: BTreeMap<String, u64>) {
+    for (dtype, count) in more {
+        let all = elements.entry(dtype).or_default();
+        *all = all.saturating_add(count);
     }
 }
 
@@ -201,6 +232,22 @@ fn text(tree: &dyn Tree, file: &File) -> Result<Vec<u8>, LayerError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_too_long_to_be_a_name_is_none() {
+        let said = |bytes: usize| Facts { license: Some("x".repeat(bytes)), ..Facts::default() };
+        assert_eq!(said(512).in_short(), said(512));
+        assert_eq!(said(513).in_short(), Facts::default());
+    }
+
+    /// An image may say anything of its layers.
+    #[test]
+    fn sums_that_cannot_be_written_end_at_the_largest_number() {
+        let elements = BTreeMap::from([("F32".to_owned(), u64::MAX)]);
+        let most =
+            Facts { elements, files: u64::MAX, bytes: u64::MAX, weight_bytes: u64::MAX, ..Facts::default() };
+        assert_eq!(Facts::of_parts(&[most.clone(), most.clone()]), most);
+    }
 
     #[test]
     fn sizes_for_people() {

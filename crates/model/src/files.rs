@@ -118,6 +118,13 @@ fn takes(selection: &HubFiles, path: &[u8]) -> bool {
     selection.has(&String::from_utf8_lossy(path)) && (!is_hidden || !selection.include.is_empty())
 }
 
+/// Whether nothing below a directory is taken.
+fn leaves_out(selection: &HubFiles, path: &[u8]) -> bool {
+    let is_hidden = path.split(|&b| b == b'/').any(|name| name.starts_with(b"."));
+    is_hidden && selection.include.is_empty()
+        || selection.leaves_out_all_below(&String::from_utf8_lossy(path))
+}
+
 /// As many links as are followed, one after another.
 const LINKS_MAX: usize = 16;
 
@@ -132,6 +139,8 @@ pub(crate) fn list(tree: &dyn Tree, selection: &HubFiles) -> Result<Vec<File>, E
                 false => [&directory, &b"/"[..], &name].concat(),
             };
             match tree.stat(&path)?.map(|node| node.kind) {
+                // What is left out need not be readable: volumes have a `lost+found` of root's.
+                Some(NodeKind::Directory) if leaves_out(selection, &path) => {}
                 Some(NodeKind::Directory) => todo.push(path),
                 Some(NodeKind::File { size }) if takes(selection, &path) => {
                     files.push(file(tree, &path, &path, size)?);
@@ -215,6 +224,38 @@ mod tests {
         }
     }
 
+    /// A tree whose directories `sub` and `.git` only somebody else may list.
+    #[derive(Debug)]
+    struct Shut(Directory);
+
+    impl Tree for Shut {
+        fn stat(&self, path: &[u8]) -> Result<Option<ocib_image::Node>, LayerError> {
+            self.0.stat(path)
+        }
+
+        fn list(&self, path: &[u8]) -> Result<Vec<Box<[u8]>>, LayerError> {
+            match path {
+                b"sub" | b".git" => Err(LayerError::Read {
+                    name: self.display(path),
+                    source: std::io::ErrorKind::PermissionDenied.into(),
+                }),
+                path => self.0.list(path),
+            }
+        }
+
+        fn open(&self, path: &[u8], offset: u64) -> Result<Box<dyn std::io::Read + Send>, LayerError> {
+            self.0.open(path, offset)
+        }
+
+        fn xattrs(&self, path: &[u8]) -> Result<ocib_image::Xattrs, LayerError> {
+            self.0.xattrs(path)
+        }
+
+        fn display(&self, path: &[u8]) -> String {
+            self.0.display(path)
+        }
+    }
+
     #[test]
     fn lists_what_is_taken_and_follows_links_inside() {
         let dir = tempfile::tempdir().unwrap();
@@ -235,6 +276,11 @@ mod tests {
         );
         let some = HubFiles { include: vec!["*.json".into(), ".git/".into()], exclude: vec!["a*".into()] };
         assert_eq!(names(&some), [".git/config", "sub/b.json"]);
+        let shut = Shut(tree);
+        let without = |pattern: &str| HubFiles { exclude: vec![pattern.into()], ..HubFiles::default() };
+        assert!(list(&shut, &HubFiles::default()).is_err());
+        assert_eq!(list(&shut, &without("sub/")).unwrap().len(), 2);
+        let tree = shut.0;
         let none = HubFiles { include: vec!["x".into()], ..HubFiles::default() };
         let error = list(&tree, &none).unwrap_err();
         assert_eq!(error.to_string(), format!("{} has no file to package", tree.display(b"")));

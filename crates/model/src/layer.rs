@@ -1,6 +1,7 @@
 //! Layers of a model's files: tars of some of them, or one file as it is.
 
 use std::{
+    collections::BTreeSet,
     io::{Read, Write},
     sync::Arc,
 };
@@ -16,6 +17,8 @@ use crate::File;
 /// so that KServe's user 1010 can.
 const FILE_MODE: u32 = 0o664;
 const DIRECTORY_MODE: u32 = 0o775;
+/// image-spec, "Whiteouts".
+const WHITEOUT: &[u8] = b".wh.";
 
 /// A tar of files with the directories above them.
 #[derive(Debug)]
@@ -27,7 +30,8 @@ pub(crate) struct TarFiles {
 }
 
 impl TarFiles {
-    /// A tar of `files`, which are sorted, below the directory `prefix` (empty for none).
+    /// A tar of `files`, which are sorted, below the directory `prefix` (empty for none). A name that marks what is
+    /// removed has no place in a layer.
     pub(crate) fn new(
         tree: Arc<dyn Tree>,
         files: &[&File],
@@ -44,14 +48,18 @@ impl TarFiles {
             xattrs: None,
         };
         let mut entries: Vec<(Entry, Option<Box<[u8]>>)> = Vec::new();
-        let mut directories: Vec<Vec<u8>> = Vec::new();
+        let mut directories: BTreeSet<Vec<u8>> = BTreeSet::new();
         for file in files {
             let name = below(prefix, &file.path);
+            if name.split(|byte| *byte == b'/').any(|part| part.starts_with(WHITEOUT)) {
+                let (name, why) =
+                    (tree.display(&file.path), "names that begin with .wh. mark what is removed");
+                return Err(LayerError::Unstorable { name, why });
+            }
             for (at, _) in name.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
-                let directory = name[..at].to_vec();
-                if !directories.contains(&directory) {
-                    entries.push((entry(&directory, EntryKind::Directory, DIRECTORY_MODE), None));
-                    directories.push(directory);
+                if !directories.contains(&name[..at]) {
+                    directories.insert(name[..at].to_vec());
+                    entries.push((entry(&name[..at], EntryKind::Directory, DIRECTORY_MODE), None));
                 }
             }
             let kind = EntryKind::File { size: file.bytes };
@@ -181,4 +189,30 @@ fn sample<'a>(
         before += bytes;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::FileKind;
+
+    #[test]
+    fn names_that_mark_what_is_removed_have_no_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree: Arc<dyn Tree> = Arc::new(ocib_source::Directory::open(dir.path()).unwrap());
+        for (path, is_fine) in
+            [("a/b.wh.c", true), (".wh.a", false), ("a/.wh..wh..opq", false), (".wh.d/a", false)]
+        {
+            let file = File {
+                path: path.as_bytes().into(),
+                content: path.as_bytes().into(),
+                bytes: 1,
+                kind: FileKind::Config,
+                digest: None,
+                identity: None,
+            };
+            let made = TarFiles::new(Arc::clone(&tree), &[&file], b"models", Timestamp::default());
+            assert_eq!(made.is_ok(), is_fine, "{path}");
+        }
+    }
 }

@@ -76,7 +76,7 @@ fn by_name(files: &[File], numbers: &[usize], shares: u64) -> Vec<Vec<usize>> {
 }
 
 fn bytes_of(files: &[File], numbers: &[usize]) -> u64 {
-    numbers.iter().map(|number| files[*number].bytes).sum()
+    numbers.iter().fold(0, |all, number| files[*number].bytes.saturating_add(all))
 }
 
 /// FNV-1a, which will never change.

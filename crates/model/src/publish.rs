@@ -61,6 +61,7 @@ pub async fn publish(model: &Model, sink: &dyn Sink, events: &Arc<dyn Events>) -
     let known = Known::read(model, sink).await?;
     // What does not fit is said before a byte of a file is read.
     sink.check(&expected(model, None)).await?;
+    warn_of_many_layers(model, events);
     let by_layer = model.facts_by_layer().await?;
     let facts = Facts::of_parts(&by_layer);
     let packaging = Packaging { model, sink, events, known, facts: &facts, by_layer: &by_layer };
@@ -88,6 +89,22 @@ pub async fn publish(model: &Model, sink: &dyn Sink, events: &Arc<dyn Events>) -
     let references = sink.finish(&root).await?;
     let layers = published(&layers, &placed);
     Ok(Published { root, manifests, configs, references, layers, facts })
+}
+
+/// What Docker's storage stacks (moby, `layer.maxLayerDepth`), and about as many as fit into the options of one mount of
+/// overlayfs.
+const STACKED_MAX: usize = 125;
+
+fn warn_of_many_layers(model: &Model, events: &Arc<dyn Events>) {
+    let below = model.options.bases.iter().map(|base| base.layers.len()).max().unwrap_or(0);
+    let layers = below + model.layers.len();
+    if layers > STACKED_MAX {
+        let text = format!(
+            "the image has {layers} layers, of which not every node can mount more than {STACKED_MAX}; a larger \
+             --layer-size, or none, gives fewer"
+        );
+        events.emit(Event::Warning(&text));
+    }
 }
 
 /// What is known of the images before anything is moved; `root` is the digest that the names will stand for.
@@ -187,7 +204,8 @@ impl Known {
         let descriptor = Descriptor::new(codec_type, layer.digest, layer.size);
         self.layers.insert(content.clone(), Layer { descriptor, diff_id: DiffId(diff_id) });
         let facts = layer.annotations.get(FACTS_ANNOTATION);
-        let facts: Option<Facts> = facts.and_then(|text| serde_json::from_str(text).ok());
+        let facts: Option<Facts> =
+            facts.and_then(|text| serde_json::from_str(text).ok()).map(Facts::in_short);
         let is_it = |layer: &ModelLayer| layer.content.is_some_and(|known| known.to_string() == *content);
         if let (Some(facts), Some(number), false) =
             (facts, model.layers.iter().position(is_it), model.options.verify_reuse)

@@ -17,6 +17,7 @@ mod check;
 mod entry;
 mod error;
 mod image;
+mod index;
 mod install;
 mod journal;
 mod place;
@@ -37,10 +38,11 @@ use futures_util::{StreamExt, TryStreamExt, stream::iter};
 use ocib_image::{Digest, Events, Image, MediaType, Outcome, Progress, TaskId};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
-pub use check::{FileInImage, Suitability, Way, check, pull_index};
+pub use check::{Suitability, Way, check};
 pub use error::PullError;
 pub(crate) use image::Frame;
 pub use image::{InImage, LayerInImage, open_image};
+pub use index::{FileInImage, pull_index};
 
 use entry::Scope;
 use journal::{KnownLayer, Partial, Record};
@@ -216,8 +218,8 @@ impl Pull {
         let (place, record, sources) =
             (Arc::clone(&self.place), Arc::clone(&self.record), Arc::clone(&self.sources));
         let (has_restarted, verify) = (self.has_restarted, self.verify);
-        // Files that were read once in this pull need no second look.
-        self.verify = false;
+        // Files that were read, or fetched, once in this pull need no second look.
+        (self.verify, self.has_restarted) = (false, false);
         let looked = spawn_blocking(move || {
             let mut tree = Tree::new();
             for source in sources.iter() {

@@ -124,8 +124,8 @@ impl Buckets {
         let key = location.key.trim_end_matches('/');
         let prefix = if key.is_empty() { String::new() } else { format!("{key}/") };
         let mut found = access.list(&prefix, usize::MAX, backoff).await?;
-        // What ends with a slash only marks a directory, as consoles make them.
-        found.retain(|object| !object.key.ends_with('/'));
+        // What is empty and ends with a slash only marks a directory, as consoles make them.
+        found.retain(|object| !(object.key.ends_with('/') && object.size == 0));
         let mut file = None;
         if found.is_empty() && !key.is_empty() {
             found = access.list(key, 1, backoff).await?;

@@ -189,7 +189,9 @@ fn is_link_local(address: IpAddr) -> bool {
                 _ => None,
             };
             let inner = address.to_ipv4_mapped().or_else(translated);
-            address.is_unicast_link_local() || inner.is_some_and(|address| address.is_link_local())
+            // AWS's own services for machines, which answer by IPv6 too (EC2, "Instance metadata"): fd00:ec2::254.
+            let is_of_ec2 = address.segments()[..2] == [0xfd00, 0xec2];
+            address.is_unicast_link_local() || is_of_ec2 || inner.is_some_and(|inner| inner.is_link_local())
         }
     }
 }
@@ -209,6 +211,7 @@ mod tests {
             ("http://[febf::1]:8080/", Some("febf::1")),
             ("http://[::ffff:169.254.169.254]/", Some("::ffff:169.254.169.254")),
             ("http://[64:ff9b::a9fe:a9fe]/", Some("64:ff9b::a9fe:a9fe")),
+            ("http://[fd00:ec2::254]/latest/meta-data", Some("fd00:ec2::254")),
             ("http://169.253.1.1/", None),
             ("http://127.0.0.1/", None),
             ("http://[fec0::1]/", None),

@@ -132,6 +132,8 @@ impl Hub {
     }
 
     async fn find(&self, location: &HubLocation, wanted: &HubFiles) -> Result<Snapshot, Error> {
+        // Whoever wrote its parts may have written any text.
+        let location = &location.to_string().parse::<HubLocation>()?;
         let problem = |problem| Error::Hub { name: location.to_string(), problem: Box::new(problem) };
         let revision = self.api.revision(location, self.backoff).await?;
         let pinned = HubLocation { revision: revision.commit.clone(), ..location.clone() };

@@ -46,6 +46,17 @@ pub(crate) struct Member {
     pub(crate) identity: Option<Box<[u8]>>,
 }
 
+/// More bytes than any store keeps of a file. So many files as lists may have, all of that size, can be counted.
+const FILE_BYTES_MAX: u64 = 1 << 46;
+
+/// The size that a server says a file has, unless that cannot be.
+pub(crate) fn said_size(bytes: u64) -> Result<u64, &'static str> {
+    match bytes <= FILE_BYTES_MAX {
+        true => Ok(bytes),
+        false => Err("a file has more bytes than any store keeps"),
+    }
+}
+
 /// What whoever listed a file said of its content.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Expected {

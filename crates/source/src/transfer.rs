@@ -72,7 +72,7 @@ impl Part {
         let skip = match response.status() {
             StatusCode::PARTIAL_CONTENT if self.is_range() => 0,
             StatusCode::PARTIAL_CONTENT => return Err(confused(stored)),
-            StatusCode::RANGE_NOT_SATISFIABLE if self.is_range() => {
+            StatusCode::RANGE_NOT_SATISFIABLE => {
                 return Err(changed(stored, format!("it has no byte {} any more", self.from)));
             }
             _ => self.from,

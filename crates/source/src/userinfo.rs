@@ -46,3 +46,15 @@ pub(crate) fn percent_decoded(text: &str) -> Vec<u8> {
     }
     decoded
 }
+
+/// All but RFC 3986's unreserved characters as `%XX`.
+pub(crate) fn percent_encoded(text: &str) -> String {
+    let mut all = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => all.push(char::from(byte)),
+            _ => all.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    all
+}

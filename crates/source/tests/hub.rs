@@ -288,3 +288,15 @@ async fn readers_share_their_parts() {
         assert!(bytes.unwrap() == large());
     }
 }
+
+#[tokio::test]
+async fn names_of_all_kinds_are_asked_for_as_they_are() {
+    let server = HubServer::start();
+    let names = ["a\tb", "a#b", "a?b", "a%2eb", "%2e%2e", "\u{e9}", "a\\b", "a;b=c&d", "\"'<>|", "a\nb"];
+    let files = names.map(|name| (name, HubContent::Plain(name.as_bytes().to_vec())));
+    server.publish(REPOSITORY, &files);
+    let snapshot = open(&server, "hf://org/model", None).await.unwrap();
+    for name in names {
+        assert_eq!(read(&snapshot.tree, name, 0).await.unwrap(), name.as_bytes(), "{name:?}");
+    }
+}

@@ -25,8 +25,9 @@ const DIMENSIONS_MAX: u32 = 4;
 /// Arrays of arrays deeper than this are nonsense.
 const DEPTH_MAX: usize = 4;
 
-/// Reads the header. What is wrong comes as text.
-pub(super) fn read(file: impl Read) -> Result<Header, String> {
+/// Reads the header; none of a version whose headers have another form, such as those of machines that write the
+/// highest byte first. What is wrong comes as text.
+pub(super) fn read(file: impl Read) -> Result<Option<Header>, String> {
     let mut reader = Reader(BufReader::with_capacity(64 << 10, file.take(HEADER_BYTES_MAX)));
     reader.header().map_err(|error| match error.kind() {
         io::ErrorKind::UnexpectedEof => "it ends within its header".to_owned(),
@@ -48,13 +49,13 @@ fn bad(why: impl Into<String>) -> io::Error {
 }
 
 impl<R: Read> Reader<R> {
-    fn header(&mut self) -> io::Result<Header> {
+    fn header(&mut self) -> io::Result<Option<Header>> {
         if &self.bytes::<4>()? != b"GGUF" {
             return Err(bad("it does not begin with GGUF"));
         }
         let version = self.u32()?;
         if !(2..=3).contains(&version) {
-            return Err(bad(format!("its version is {version}, expected 2 or 3, little-endian")));
+            return Ok(None);
         }
         let mut header = Header { version, tensors: self.u64()?, ..Header::default() };
         let pairs = self.u64()?;
@@ -78,7 +79,7 @@ impl<R: Read> Reader<R> {
             // Its type and where it lies.
             self.pass(4 + 8)?;
         }
-        Ok(header)
+        Ok(Some(header))
     }
 
     fn value(&mut self, kind: u32, depth: usize) -> io::Result<Value> {
@@ -214,12 +215,16 @@ mod tests {
             quantization: Some("Q4_K_M"),
             ..Header::default()
         };
-        assert_eq!(read(&file()[..]), Ok(expected));
+        assert_eq!(read(&file()[..]), Ok(Some(expected)));
     }
 
     #[test]
     fn says_what_is_wrong() {
         let whole = file();
+        for version in [1_u32.to_le_bytes(), 3_u32.to_be_bytes()] {
+            let other = [b"GGUF", &version[..], &whole[8..]].concat();
+            assert_eq!(read(&other[..]), Ok(None));
+        }
         for end in 4..whole.len() {
             assert_eq!(read(&whole[..end]), Err("it ends within its header".into()), "{end}");
         }

@@ -1,19 +1,27 @@
 //! safetensors: eight bytes of length, a JSON header, the tensors
 //! (huggingface/safetensors, README, "Format").
 
+mod bounded;
+
 use std::{
     collections::BTreeMap,
     fmt,
     io::{BufReader, Read},
 };
 
+use bounded::Bounded;
 use serde::{
-    Deserialize,
-    de::{IgnoredAny, MapAccess, Visitor},
+    Deserialize, Deserializer,
+    de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
 /// The format's own limit for its header, in bytes.
 const HEADER_BYTES_MAX: u64 = 100_000_000;
+/// Each takes 16 bytes of memory; the largest models have a tenth of it in all their files.
+const TENSORS_MAX: u64 = 1 << 20;
+/// Far more than there are.
+const TYPES_MAX: usize = 64;
+const TYPE_BYTES_MAX: usize = 32;
 
 /// What a header says, without names.
 #[derive(Default, PartialEq, Eq, Debug)]
@@ -32,7 +40,7 @@ pub(super) fn read(mut file: impl Read, bytes: u64) -> Result<Header, String> {
     let Some(behind) = behind else {
         return Err(format!("its header would have {length} bytes, but the file has {bytes}"));
     };
-    let tensors: Tensors = serde_json::from_reader(BufReader::new(file.take(length)))
+    let tensors: Tensors = serde_json::from_reader(BufReader::new(Bounded::new(file.take(length))))
         .map_err(|error| format!("its header cannot be read: {error}"))?;
     tensors.check(bytes - behind)
 }
@@ -61,16 +69,22 @@ impl Tensors {
     }
 
     fn add(&mut self, tensor: Tensor) -> Result<(), String> {
-        let count = tensor.shape.iter().try_fold(1_u64, |all, side| all.checked_mul(*side));
-        let count = count.ok_or("a tensor has more elements than can be counted")?;
-        let (from, to) = tensor.data_offsets;
-        if let Some(size) = element_bytes(&tensor.dtype)
+        let Tensor { dtype, count, data_offsets: (from, to) } = tensor;
+        if self.header.tensors == TENSORS_MAX {
+            return Err(format!("it has more than {TENSORS_MAX} tensors"));
+        }
+        let types = &mut self.header.elements;
+        if dtype.len() > TYPE_BYTES_MAX || types.len() == TYPES_MAX && !types.contains_key(&dtype) {
+            return Err("its types are too many, or have names that are too long".to_owned());
+        }
+        if let Some(size) = element_bytes(&dtype)
             && count.checked_mul(size) != to.checked_sub(from)
         {
-            return Err(format!("a tensor of {count} {} lies at bytes {from} to {to}", tensor.dtype));
+            return Err(format!("a tensor of {count} {dtype} lies at bytes {from} to {to}"));
         }
         self.header.tensors += 1;
-        *self.header.elements.entry(tensor.dtype).or_default() += count;
+        let elements = types.entry(dtype).or_default();
+        *elements = elements.saturating_add(count);
         self.ranges.push((from, to));
         Ok(())
     }
@@ -79,8 +93,33 @@ impl Tensors {
 #[derive(Deserialize)]
 struct Tensor {
     dtype: String,
-    shape: Vec<u64>,
+    /// The product of the sides.
+    #[serde(rename = "shape", deserialize_with = "elements")]
+    count: u64,
     data_offsets: (u64, u64),
+}
+
+/// How many elements a shape has, which may have any number of sides.
+fn elements<'de, D: Deserializer<'de>>(shape: D) -> Result<u64, D::Error> {
+    struct Product;
+    impl<'de> Visitor<'de> for Product {
+        type Value = u64;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of sides")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut sides: A) -> Result<u64, A::Error> {
+            let mut count = 1_u64;
+            while let Some(side) = sides.next_element::<u64>()? {
+                let more = count.checked_mul(side);
+                count =
+                    more.ok_or_else(|| A::Error::custom("a tensor has more elements than can be counted"))?;
+            }
+            Ok(count)
+        }
+    }
+    shape.deserialize_seq(Product)
 }
 
 /// Bytes of one element; `None` for types whose elements share bytes, and for new ones.
@@ -96,7 +135,7 @@ fn element_bytes(dtype: &str) -> Option<u64> {
 
 /// A header may have a hundred thousand tensors, so they are counted as they come.
 impl<'de> Deserialize<'de> for Tensors {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Counting;
         impl<'de> Visitor<'de> for Counting {
             type Value = Tensors;
@@ -112,7 +151,7 @@ impl<'de> Deserialize<'de> for Tensors {
                         map.next_value::<IgnoredAny>()?;
                         continue;
                     }
-                    tensors.add(map.next_value()?).map_err(serde::de::Error::custom)?;
+                    tensors.add(map.next_value()?).map_err(Error::custom)?;
                 }
                 Ok(tensors)
             }
@@ -161,5 +200,42 @@ mod tests {
         ] {
             assert_eq!(of(&bytes).unwrap_err(), expected);
         }
+    }
+
+    /// Headers that would take hundreds of megabytes of memory, or more than can be counted.
+    #[test]
+    fn what_is_made_to_do_harm() {
+        let tensor = |name: &str, dtype: &str, shape: &str| {
+            format!(r#""{name}":{{"dtype":"{dtype}","shape":[{shape}],"data_offsets":[0,0]}}"#)
+        };
+        let object = |members: &[String]| format!("{{{}}}", members.join(","));
+        let long = "n".repeat(100_000);
+        for (header, expected) in [
+            (object(&[tensor(&long, "U8", "0")]), "a text of more than 65536 bytes"),
+            (object(&[tensor("a", &long, "0")]), "a text of more than 65536 bytes"),
+            (
+                object(&[tensor("a", &long[..40], "0")]),
+                "its types are too many, or have names that are too long",
+            ),
+            ("[".repeat(100), "it is nested more than 8 deep"),
+            (
+                object(&[tensor("a", "U8", "4294967296,4294967296")]),
+                "a tensor has more elements than can be counted",
+            ),
+            (
+                object(&(0..70).map(|number| tensor("a", &format!("T{number}"), "0")).collect::<Vec<_>>()),
+                "its types are too many, or have names that are too long",
+            ),
+        ] {
+            let error = of(&file(&header, 0)).unwrap_err();
+            assert!(error.starts_with(&format!("its header cannot be read: {expected}")), "{error}");
+        }
+        // Two times 2^63, of a type whose elements have a size that nobody here knows.
+        let half = tensor("a", "X", "9223372036854775808");
+        assert_eq!(of(&file(&object(&[half.clone(), half]), 0)).unwrap().elements["X"], u64::MAX);
+        // What trainers write down may be long, and is passed over.
+        let metadata =
+            format!(r#"{{"__metadata__":{{"tags":"{}","\\\"":"{{["}},{}}}"#, long, tensor("a", "U8", "0"));
+        assert_eq!(of(&file(&metadata, 0)).unwrap().tensors, 1);
     }
 }

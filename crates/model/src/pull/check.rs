@@ -3,32 +3,27 @@
 //! KServe has three ways to a model in an image, each with needs of its own:
 //!
 //! - `oci://`, a sidecar: `sh -c "ln -sf /proc/$$/root/models /mnt && sleep infinity"` runs in the image, as UID
-//!   1010 or whatever a namespace of OpenShift gives, always in group 0 (storage.go, `uidModelcar`);
+//!   1010 or whatever a namespace of OpenShift gives, always in group 0 (storage.go, `uidModelcar`); an init
+//!   container of the image looks before whether `ls -A /models` finds anything;
 //! - `oci+native://`, an image volume: the runtime mounts the image, which it must take for an ordinary one;
 //! - `oci+fetch://`, an init container that unpacks `/models`.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io::BufReader,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use ocib_image::{
-    Blob, Config, EntryKind, Image, Manifest, MediaType, Origin, Progress, TarEntry, TarReader, decode,
-};
-use tokio::task::spawn_blocking;
+use ocib_image::{Config, EntryKind, Image, TarEntry};
 
 use super::{
-    PullError,
-    entry::{self, Entry, Kind},
+    PullError, entry,
+    index::members,
     source::{self, Source},
-    stream::{self, Stored},
-    survey::Headers,
 };
 
 /// The user that KServe runs a sidecar as, unless OpenShift chooses another one.
 const KSERVE_UID: u32 = 1010;
 /// Any user that no image knows.
 const ARBITRARY_UID: u32 = 1_000_650_000;
+/// What KServe's two containers of the image run, beside what a shell has built in.
+const PROGRAMS: [&str; 4] = ["ln", "ls", "sh", "sleep"];
 /// Where programs are looked for if the image has no PATH.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Links that are followed on the way to a program, as Linux has it.
@@ -83,7 +78,7 @@ pub struct Suitability {
 pub async fn check(image: &Image, tag: Option<&str>, ways: &[Way]) -> Result<Vec<Suitability>, PullError> {
     let mut seen = Seen::default();
     for source in sources(image, &mut seen)? {
-        let members = members(&source).await?;
+        let members = members(&source, |tar| Ok(Some(tar))).await?;
         seen.add(&source, &members);
     }
     seen.note_config(image, tag);
@@ -99,74 +94,6 @@ fn sources(image: &Image, seen: &mut Seen) -> Result<Vec<Source>, PullError> {
         }
         Err(error) => Err(error),
     }
-}
-
-/// A file of a model in an image.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct FileInImage {
-    /// Its path below the prefix.
-    pub path: Vec<u8>,
-    /// Size in bytes.
-    pub bytes: u64,
-}
-
-/// The files below `prefix` in an image's plain layers, and those of an artifact; compressed layers are not
-/// looked into. A file that several layers have is there as often.
-///
-/// # Errors
-/// See [`PullError`].
-pub async fn pull_index(
-    origin: &dyn Origin,
-    manifest: &Manifest,
-    prefix: &str,
-) -> Result<Vec<FileInImage>, PullError> {
-    let layers: Vec<Blob> = manifest.layers().iter().map(|layer| origin.blob(layer)).collect();
-    let mut files = Vec::new();
-    for source in source::of(manifest, &layers, prefix)? {
-        if let source::Kind::Raw(path) = &source.kind {
-            files.push(FileInImage { path: path.clone().into(), bytes: source.blob.descriptor.size });
-        }
-        if source.kind.is_compressed() {
-            continue;
-        }
-        for member in members(&source).await? {
-            if let Some(Entry { path, kind: Kind::File { bytes, .. }, .. }) = source.scope.entry(&member)? {
-                files.push(FileInImage { path: path.into(), bytes });
-            }
-        }
-    }
-    Ok(files)
-}
-
-/// The entries of a layer.
-async fn members(source: &Source) -> Result<Vec<TarEntry>, PullError> {
-    let source::Kind::Tar(media_type) = &source.kind else { return Ok(Vec::new()) };
-    if *media_type == MediaType::LayerTar {
-        let mut headers = Headers::new(&source.blob);
-        let mut members = Vec::new();
-        while headers.is_cheap() {
-            match headers.next(&source.scope).await? {
-                Some(found) => members.push(found.tar),
-                None if headers.is_cheap() => return Ok(members),
-                None => {}
-            }
-        }
-    }
-    let stored =
-        Stored::new(stream::feed(&source.blob, 0..source.blob.descriptor.size), Progress::unwatched());
-    let (layer, media_type) = (source.scope.layer, media_type.clone());
-    let read = spawn_blocking(move || {
-        let reader = decode(&media_type, Box::new(stored.clone()));
-        let reader = reader.map_err(|source| PullError::Archive { layer, source })?;
-        let mut tar = TarReader::new(BufReader::with_capacity(64 << 10, reader));
-        let mut members = Vec::new();
-        while let Some(found) = tar.next_entry().map_err(|error| stream::archive_error(layer, error))? {
-            members.push(found);
-        }
-        stored.verify(layer)?;
-        Ok(members)
-    });
-    read.await.map_err(|_| PullError::GivenUp)?
 }
 
 /// What is at a path of the image.
@@ -255,8 +182,13 @@ impl Seen {
     }
 
     fn remove_below(&mut self, path: &str) {
-        let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
-        self.nodes.retain(|path, _| !path.starts_with(&prefix));
+        if path.is_empty() {
+            return self.nodes.clear();
+        }
+        // `0` is what follows `/`. Images have tens of thousands of files, few of which had something below them.
+        let below = self.nodes.range(format!("{path}/")..format!("{path}0"));
+        let below: Vec<String> = below.map(|(path, _)| path.clone()).collect();
+        below.iter().for_each(|path| drop(self.nodes.remove(path)));
     }
 
     fn note_config(&mut self, image: &Image, tag: Option<&str>) {
@@ -279,11 +211,11 @@ impl Seen {
         wrong.extend(self.without_models());
         match way {
             Way::Sidecar => {
-                let missing = ["sh", "ln", "sleep"].into_iter().filter(|name| !self.has_program(name));
-                wrong.extend(list(
-                    "the sidecar runs what is not in the image: ",
-                    &missing.map(str::to_owned).collect(),
-                ));
+                let missing: Vec<&str> =
+                    PROGRAMS.into_iter().filter(|name| !self.has_program(name)).collect();
+                if !missing.is_empty() {
+                    wrong.push(format!("the sidecar runs what is not in the image: {}", missing.join(", ")));
+                }
                 wrong.extend(self.unreadable());
                 if self.tag.as_deref() == Some("latest") {
                     wrong.push("its tag is latest, which is pulled again at each start".to_owned());

@@ -45,6 +45,14 @@ pub(super) enum Kind {
     Opaque,
 }
 
+impl Entry {
+    /// A layer that is a file as it is.
+    pub(super) fn raw(path: &str, bytes: u64, digest: Digest) -> Self {
+        let kind = Kind::File { bytes, digest: Some(digest) };
+        Self { path: path.to_owned(), kind, mode: 0o644, mtime: (0, 0) }
+    }
+}
+
 /// Which entries of a layer are wanted.
 #[derive(Clone, Debug)]
 pub(super) struct Scope {

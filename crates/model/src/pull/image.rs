@@ -169,7 +169,7 @@ async fn look(
         events.emit(Event::Note(&text));
     }
     progress.started(&format!("looking into layer {layer}"), Some(size));
-    let pieces = stream::feed(&source.blob, 0..size);
+    let (_feeding, pieces) = stream::feed_while(&source.blob, 0..size);
     let (source, stored) = (source.clone(), Stored::new(pieces, progress.clone()));
     let looked = spawn_blocking(move || {
         let result = decode(&media_type, Box::new(stored.clone()))

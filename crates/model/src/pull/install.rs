@@ -1,11 +1,11 @@
 //! Putting verified contents into their places.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     PullError,
     journal::{Placed, Record, TEMPORARY, staged},
-    place::{Place, There},
+    place::{Place, State, There},
     present::Present,
     tree::{Content, Node, Tree},
 };
@@ -34,10 +34,14 @@ pub(super) fn install(
     let mut at = present.at;
     move_aside(place, tree, &mut at)?;
     let mut record = Record::new(&before.image);
-    let stale = before.paths().filter(|path| !tree.contains_key(*path)).cloned();
-    match delete {
-        true => done.removed = remove(place, stale.collect::<Vec<_>>())?,
-        false => record.stale = stale.collect(),
+    let is_stale = |path: &String| !tree.contains_key(path);
+    let stale_files =
+        before.all_files().filter(|(path, _)| is_stale(path)).map(|(path, state)| (path.clone(), state));
+    record.stale_files = stale_files.collect();
+    record.stale = before.others().filter(|path| is_stale(path)).cloned().collect();
+    if delete {
+        let (files, others) = (std::mem::take(&mut record.stale_files), std::mem::take(&mut record.stale));
+        done.removed = remove(place, files, others)?;
     }
     for (path, node) in tree {
         if let Node::Directory { mode } = node {
@@ -119,19 +123,29 @@ fn files(place: &Place, now: &str, paths: &[&String], done: &mut Installed) -> R
     Ok(())
 }
 
-/// Removes what earlier pulls put here; directories only if nothing else is in them.
-fn remove(place: &Place, mut paths: Vec<String>) -> Result<usize, PullError> {
+/// Removes what earlier pulls put here: files unless somebody wrote to them or put others in their place, directories
+/// only if nothing else is in them.
+fn remove(
+    place: &Place,
+    files: BTreeMap<String, State>,
+    others: BTreeSet<String>,
+) -> Result<usize, PullError> {
     let mut removed = 0;
+    for (path, state) in files {
+        if place.state(&path)?.is_some_and(|now| now.is_same_content(&state)) {
+            place.remove(&path)?;
+            removed += 1;
+        }
+    }
     // What is in a directory comes before it.
-    paths.sort_unstable_by(|a, b| b.cmp(a));
-    for path in paths {
+    for path in others.into_iter().rev() {
         removed += usize::from(match place.there(&path)? {
             Some(There::Directory) => place.remove_empty(&path),
-            Some(_) => {
+            Some(There::Other) if place.target(&path).is_some() => {
                 place.remove(&path)?;
                 true
             }
-            None => false,
+            _ => false,
         });
     }
     Ok(removed)

@@ -82,8 +82,11 @@ pub(super) struct Record {
     pub(super) files: BTreeMap<String, Placed>,
     pub(super) links: BTreeSet<String>,
     pub(super) directories: BTreeSet<String>,
-    /// What earlier pulls put here and the image has no more.
+    /// Links and directories that earlier pulls put here and the image has no more.
     pub(super) stale: BTreeSet<String>,
+    /// The same of files, as they were left.
+    #[serde(default)]
+    pub(super) stale_files: BTreeMap<String, State>,
 }
 
 /// A file in its place.
@@ -110,8 +113,19 @@ impl Record {
     }
 
     /// All paths that pulls put here.
-    pub(super) fn paths(&self) -> impl Iterator<Item = &String> {
-        self.files.keys().chain(&self.links).chain(&self.directories).chain(&self.stale)
+    fn paths(&self) -> impl Iterator<Item = &String> {
+        self.files.keys().chain(self.stale_files.keys()).chain(self.others())
+    }
+
+    /// Files of all pulls so far, as they were left.
+    pub(super) fn all_files(&self) -> impl Iterator<Item = (&String, State)> {
+        let placed = self.files.iter().map(|(path, placed)| (path, placed.state));
+        placed.chain(self.stale_files.iter().map(|(path, state)| (path, *state)))
+    }
+
+    /// Links and directories of all pulls so far.
+    pub(super) fn others(&self) -> impl Iterator<Item = &String> {
+        self.links.iter().chain(&self.directories).chain(&self.stale)
     }
 
     /// Writes it down in one step.
@@ -185,6 +199,8 @@ pub(super) struct Partial {
 struct Start {
     layer: Digest,
     prefix: String,
+    #[serde(default)]
+    takes_all: bool,
     part_bytes: u64,
     layout: Layout,
 }
@@ -198,14 +214,17 @@ impl Partial {
         // A line that was cut short does not count, nor does what comes behind it.
         let mut lines = text.split_inclusive('\n').map_while(|line| line.strip_suffix('\n'));
         let start: Start = serde_json::from_str(lines.next()?).ok()?;
-        if start.layer != scope.layer || start.prefix != scope.prefix || start.part_bytes == 0 {
+        let is_of =
+            (start.layer, &start.prefix, start.takes_all) == (scope.layer, &scope.prefix, scope.takes_all);
+        if !is_of || start.part_bytes == 0 {
             return None;
         }
         let parts = usize::try_from(bytes.div_ceil(start.part_bytes)).ok()?;
         let mut done = vec![0; parts];
         for line in lines {
             let (part, bytes) = line.split_once(' ')?;
-            *done.get_mut(part.parse::<usize>().ok()?)? = bytes.parse().ok()?;
+            let bytes = Some(bytes.parse().ok()?).filter(|bytes| *bytes <= start.part_bytes);
+            *done.get_mut(part.parse::<usize>().ok()?)? = bytes?;
         }
         let file = place.write(&name).ok()?;
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
@@ -224,7 +243,8 @@ impl Partial {
     ) -> Result<Self, PullError> {
         let (bytes, part_bytes) = sizes;
         let name = partial_name(scope.layer);
-        let start = Start { layer: scope.layer, prefix: scope.prefix.clone(), part_bytes, layout };
+        let Scope { layer, prefix, takes_all } = scope.clone();
+        let start = Start { layer, prefix, takes_all, part_bytes, layout };
         write(place, &name, &start)?;
         let mut file = place.write(&name)?;
         let end = std::io::Seek::seek(&mut file, std::io::SeekFrom::End(0));

@@ -39,6 +39,14 @@ pub(super) struct State {
     pub(super) ctime: (i64, u64),
 }
 
+impl State {
+    /// Whether it is of the same file with the same content, which may have got another mode or one more name.
+    pub(super) fn is_same_content(&self, other: &Self) -> bool {
+        let content = |state: &Self| (state.inode, state.bytes, state.mtime);
+        content(self) == content(other)
+    }
+}
+
 /// What is at a path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum There {

@@ -128,7 +128,8 @@ async fn connection(
         let next = todo.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         let Some(part) = next else { return Ok(()) };
         let Range { start, end } = work.part(part);
-        let pieces = stream::feed(&work.job.source.blob, start + work.partial.done[part]..end);
+        let (_feeding, pieces) =
+            stream::feed_while(&work.job.source.blob, start + work.partial.done[part]..end);
         let (work, told) = (Arc::clone(work), told.clone());
         spawn_blocking(move || work.write(part, pieces, &told)).await.map_err(|_| PullError::GivenUp)??;
     }
@@ -158,8 +159,10 @@ impl Work {
                 Segment::Gap(gap) => at += gap.len() as u64,
                 Segment::File { entry, bytes } => {
                     let name = staged(job.source.scope.layer, *entry);
-                    if job.place.state(&name)?.is_none() {
+                    // A longer one is of another pull, whose entries had other numbers.
+                    if job.place.state(&name)?.is_none_or(|there| there.bytes > *bytes) {
                         partial.done.fill(0);
+                        job.place.remove(&name)?;
                     }
                     let path = partial.layout.entries.get(*entry).map_or("", |entry| &entry.path);
                     files.insert(*entry, stream::reserve(&job.place, &name, path, *bytes)?);
@@ -293,12 +296,16 @@ fn index(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
-/// Whether files that are somewhere in `place` are those of a layer that is known, as its digest has it.
+/// Whether files that are somewhere in `place` are those of a layer that is known, as its digest has it. Those that
+/// no path is to have may be left under their temporary names.
 pub(super) fn is_whole(place: &Place, known: &KnownLayer, whereabouts: &BTreeMap<usize, String>) -> bool {
     let Some(all) = &known.segments else { return false };
     let opened =
         known.entries.iter().enumerate().filter(|(_, entry)| matches!(entry.kind, Kind::File { .. }));
-    let opened = opened.map(|(number, _)| Some((number, place.read(whereabouts.get(&number)?).ok()?)));
+    let opened = opened.map(|(number, _)| {
+        let name = whereabouts.get(&number).cloned().unwrap_or_else(|| staged(known.layer, number));
+        Some((number, place.read(&name).ok()?))
+    });
     let Some(files) = opened.collect::<Option<BTreeMap<usize, File>>>() else { return false };
     let mut segments = Segments { left: all, within: 0, digester: Digester::new() };
     segments.advance(u64::MAX, |entry| files.get(&entry)).is_ok() && segments.digester.finish() == known.layer

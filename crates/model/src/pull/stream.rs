@@ -14,7 +14,7 @@ use futures_util::TryStreamExt;
 use ocib_image::{Blob, Digest, Digester, Error, PlaceError, Progress, TarReader, decode};
 use tokio::{
     sync::mpsc::{Receiver, channel},
-    task::spawn_blocking,
+    task::{JoinHandle, spawn_blocking},
 };
 
 use super::{
@@ -36,9 +36,29 @@ const RESERVED_BYTES: u64 = 1 << 20;
 /// The bytes of `range`, fed to a thread that may block. Ends early after an error, which is the last item,
 /// and when the receiver is dropped.
 pub(super) fn feed(blob: &Blob, range: Range<u64>) -> Receiver<Result<Bytes, PlaceError>> {
+    start(blob, range).1
+}
+
+/// The same while the guard is there: for threads that a future waits for, which may be dropped.
+pub(super) fn feed_while(blob: &Blob, range: Range<u64>) -> (Feeding, Receiver<Result<Bytes, PlaceError>>) {
+    let (task, receiver) = start(blob, range);
+    (Feeding(task), receiver)
+}
+
+/// Ends the transfer when it is dropped: its thread gets no more bytes, and so ends, too.
+#[derive(Debug)]
+pub(super) struct Feeding(JoinHandle<()>);
+
+impl Drop for Feeding {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn start(blob: &Blob, range: Range<u64>) -> (JoinHandle<()>, Receiver<Result<Bytes, PlaceError>>) {
     let (sender, receiver) = channel(PIECES);
     let blob = blob.clone();
-    tokio::spawn(async move {
+    let task = tokio::spawn(async move {
         let result = async {
             let mut left = range.end - range.start;
             let mut stream = match range.end == blob.descriptor.size {
@@ -59,7 +79,7 @@ pub(super) fn feed(blob: &Blob, range: Range<u64>) -> Receiver<Result<Bytes, Pla
             let _ = sender.send(Err(error)).await;
         }
     });
-    receiver
+    (task, receiver)
 }
 
 /// Reads the layer, writes its files, and keeps it if its digest is right.
@@ -69,7 +89,7 @@ pub(super) async fn fetch(job: &Job) -> Result<KnownLayer, PullError> {
         false => None,
     };
     let _permit = job.limits.connections.acquire().await.map_err(|_| PullError::GivenUp)?;
-    let pieces = feed(&job.source.blob, 0..job.source.blob.descriptor.size);
+    let (_feeding, pieces) = feed_while(&job.source.blob, 0..job.source.blob.descriptor.size);
     let job = job.clone();
     spawn_blocking(move || extract(&job, pieces)).await.map_err(|_| PullError::GivenUp)?
 }
@@ -137,9 +157,7 @@ fn raw(job: &Job, path: &str, reader: &mut dyn Read) -> Result<Layout, PullError
     let bytes = job.source.blob.descriptor.size;
     let digest =
         store(&job.place, (&staged(layer, 0), path), bytes, reader).map_err(|error| error.at(layer))?;
-    let kind = Kind::File { bytes, digest: Some(digest) };
-    let entry = Entry { path: path.to_owned(), kind, mode: 0o644, mtime: (0, 0) };
-    Ok(Layout { entries: vec![entry], ..Layout::default() })
+    Ok(Layout { entries: vec![Entry::raw(path, bytes, digest)], ..Layout::default() })
 }
 
 /// What keeps a file from being written.

@@ -53,8 +53,7 @@ pub(super) async fn layout(source: &Source) -> Result<Option<Layout>, PullError>
     let bytes = source.blob.descriptor.size;
     match &source.kind {
         source::Kind::Raw(path) => {
-            let kind = Kind::File { bytes, digest: Some(source.scope.layer) };
-            let entry = Entry { path: path.clone(), kind, mode: 0o644, mtime: (0, 0) };
+            let entry = Entry::raw(path, bytes, source.scope.layer);
             let segments = vec![Segment::File { entry: 0, bytes }];
             Ok(Some(Layout { entries: vec![entry], tops: Vec::new(), segments }))
         }

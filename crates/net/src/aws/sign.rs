@@ -12,7 +12,7 @@ use aws_sigv4::{
 
 use super::Session;
 use crate::{
-    Method, Url,
+    Attempt, Error, Method, Url,
     header::{HeaderMap, HeaderName, HeaderValue},
 };
 
@@ -32,7 +32,21 @@ pub struct S3Request<'a> {
 }
 
 /// Headers by which S3 knows that `session` sends `request` at `time`.
-pub fn sign_s3(request: S3Request<'_>, session: &Session, time: SystemTime) -> HeaderMap {
+///
+/// # Errors
+///
+/// [`Error::Unidentified`] for keys, a token or a region that no header can hold: a file with a line end is easily
+/// put into a variable.
+pub fn sign_s3(request: S3Request<'_>, session: &Session, time: SystemTime) -> Result<HeaderMap, Error> {
+    signed(request, session, time).ok_or_else(|| {
+        let why = "the access key, the session token or the region has a line end or another character that no \
+                   header can hold";
+        let tried = vec![Attempt { provider: session.provider.to_owned(), why: why.to_owned() }];
+        Error::Unidentified { cloud: "AWS", tried, is_absence: false }
+    })
+}
+
+fn signed(request: S3Request<'_>, session: &Session, time: SystemTime) -> Option<HeaderMap> {
     let mut settings = SigningSettings::default();
     // S3 takes paths as they are sent, where other services encode and tidy them again.
     settings.percent_encoding_mode = PercentEncodingMode::Single;
@@ -56,17 +70,15 @@ pub fn sign_s3(request: S3Request<'_>, session: &Session, time: SystemTime) -> H
         headers,
         SignableBody::Bytes(request.body),
     );
-    let signed =
-        signable.and_then(|signable| sign(signable, &params)).expect("a URL and headers can be signed");
-    let (instructions, _) = signed.into_parts();
+    let (instructions, _) = signable.and_then(|signable| sign(signable, &params)).ok()?.into_parts();
     let mut headers = HeaderMap::new();
     for (name, value) in instructions.headers() {
         let name: HeaderName = name.parse().expect("signatures are in known headers");
-        let mut value = HeaderValue::from_str(value).expect("signatures are visible ASCII");
+        let mut value = HeaderValue::from_str(value).ok()?;
         value.set_sensitive(true);
         headers.insert(name, value);
     }
-    headers
+    Some(headers)
 }
 
 #[cfg(test)]
@@ -96,7 +108,7 @@ mod tests {
             S3Request { method: &Method::GET, url: &url, headers: &headers, region: "us-east-1", body: &[] };
         // 2013-05-24T00:00:00Z.
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_369_353_600);
-        let signed = sign_s3(request, &session, time);
+        let signed = sign_s3(request, &session, time).unwrap();
         assert_eq!(
             signed["authorization"],
             "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request, \
@@ -110,12 +122,29 @@ mod tests {
         let body = b"Welcome to Amazon S3.";
         let request =
             S3Request { method: &Method::PUT, url: &url, headers: &headers, region: "us-east-1", body };
-        let signed = sign_s3(request, &session, time);
+        let signed = sign_s3(request, &session, time).unwrap();
         assert_eq!(
             signed["authorization"],
             "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request, \
              SignedHeaders=date;host;x-amz-content-sha256;x-amz-date;x-amz-storage-class, \
              Signature=98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd"
         );
+    }
+    #[test]
+    fn what_no_header_can_hold_is_an_error() {
+        let url = "https://examplebucket.s3.amazonaws.com/f".parse().unwrap();
+        for (key, token, region) in [
+            ("AKIA\n", None, "us-east-1"),
+            ("AKIA", Some("token\n"), "us-east-1"),
+            ("AKIA", None, "us-east-1\n"),
+        ] {
+            let credentials = Credentials::new(key, "planted", token.map(str::to_owned), None, "example");
+            let session = Session { credentials, provider: "environment" };
+            let headers = HeaderMap::new();
+            let request = S3Request { method: &Method::GET, url: &url, headers: &headers, region, body: &[] };
+            let error = sign_s3(request, &session, SystemTime::UNIX_EPOCH).unwrap_err().to_string();
+            let expected = "no identity for AWS was found: environment: the access key, the session token or";
+            assert!(error.starts_with(expected), "{error}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Whom to ask for a bucket, as whom, and what refusals mean.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -14,7 +15,7 @@ use super::{
     BucketLocation, BucketOptions, BucketProblem, Provider,
     list::{Listing, Page, decoded, element},
 };
-use crate::{Error, client::Client, web::failure};
+use crate::{Error, client::Client, userinfo::percent_encoded, web::failure};
 
 /// A bucket, as somebody sees it.
 pub(super) struct Access {
@@ -31,6 +32,8 @@ const GOOGLE: &str = "https://storage.googleapis.com";
 /// 1,000 keys of 1,024 bytes, each of which may be written as `%XX`, and what is around them.
 const PAGE_BYTES_MAX: usize = 6 << 20;
 const OBJECTS_MAX: usize = 200_000;
+/// Pages may be short, or even empty, as Google's are where much was removed.
+const PAGES_MAX: usize = 20_000;
 
 impl Access {
     pub(super) fn new(
@@ -128,9 +131,12 @@ impl Access {
             url.set_query(Some(query).filter(|query| !query.is_empty()));
             url
         };
-        let response = self.send(method.clone(), &url(), &HeaderMap::new(), body.clone()).await?;
-        let other = response.header("x-amz-bucket-region").map(str::to_owned);
-        match other.filter(|region| !response.status().is_success() && *region != self.region()) {
+        let mut response = self.send(method.clone(), &url(), &HeaderMap::new(), body.clone()).await?;
+        let other = match response.status().is_success() {
+            true => None,
+            false => other_region(&mut response).await,
+        };
+        match other.filter(|region| *region != self.region()) {
             Some(region) => {
                 *self.region.lock().unwrap_or_else(PoisonError::into_inner) = region;
                 self.send(method, &url(), &HeaderMap::new(), body).await
@@ -157,7 +163,7 @@ impl Access {
                 match aws.session(&region).await {
                     Ok(session) => {
                         let request = S3Request { method, url, headers, region: &region, body };
-                        Ok(sign_s3(request, &session, std::time::SystemTime::now()))
+                        Ok(sign_s3(request, &session, std::time::SystemTime::now())?)
                     }
                     Err(error) if error.is_absence() => Ok(HeaderMap::new()),
                     Err(error) => Err(error.into()),
@@ -192,6 +198,7 @@ impl Access {
     ) -> Result<Vec<Listing>, Error> {
         self.choose_region().await;
         let (mut objects, mut next) = (Vec::new(), None::<String>);
+        let mut tokens = BTreeSet::new();
         loop {
             let page = retry(backoff, async || self.page(prefix, most, next.as_deref()).await).await;
             let page = page.map_err(|error| self.throttled(error))?;
@@ -200,10 +207,12 @@ impl Access {
                 let why = format!("a list of more than {OBJECTS_MAX} objects, expected a longer prefix");
                 return Err(self.error(BucketProblem::NotS3 { why }));
             }
-            match page.next {
-                Some(token) if objects.len() < most && Some(&token) != next.as_ref() => next = Some(token),
-                _ => return Ok(objects),
+            let Some(token) = page.next.filter(|_| objects.len() < most) else { return Ok(objects) };
+            if !tokens.insert(token.clone()) || tokens.len() > PAGES_MAX {
+                let why = "its list of objects has no end".to_owned();
+                return Err(self.error(BucketProblem::NotS3 { why }));
             }
+            next = Some(token);
         }
     }
 
@@ -297,9 +306,20 @@ impl Access {
     }
 }
 
+/// The region that a refusal names: in a header, or in the text alone, as `AuthorizationHeaderMalformed` does. It
+/// becomes a part of the host that is asked next, so it must not be able to name another one.
+async fn other_region(response: &mut Response) -> Option<String> {
+    let region = match response.header("x-amz-bucket-region") {
+        Some(region) => region.to_owned(),
+        None => element(&String::from_utf8_lossy(response.peek().await), "Region")?.to_owned(),
+    };
+    let is_region = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    Some(region).filter(|region| !region.is_empty() && region.bytes().all(is_region))
+}
+
 fn page_query(prefix: &str, most: usize, token: Option<&str>) -> String {
     let mut query = "list-type=2&encoding-type=url".to_owned();
-    let mut add = |name: &str, value: &str| query.push_str(&format!("&{name}={}", encoded_all(value)));
+    let mut add = |name: &str, value: &str| query.push_str(&format!("&{name}={}", percent_encoded(value)));
     add("prefix", prefix);
     if most < 1000 {
         add("max-keys", &most.to_string());
@@ -316,18 +336,7 @@ fn constant(url: &str) -> Url {
 
 /// A key as a path: all but unreserved characters and slashes as `%XX`, which is how it is signed.
 fn encoded(key: &str) -> String {
-    key.split('/').map(encoded_all).collect::<Vec<_>>().join("/")
-}
-
-pub(super) fn encoded_all(text: &str) -> String {
-    let mut all = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => all.push(char::from(byte)),
-            _ => all.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    all
+    key.split('/').map(percent_encoded).collect::<Vec<_>>().join("/")
 }
 
 impl fmt::Debug for Access {

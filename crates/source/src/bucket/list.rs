@@ -2,7 +2,7 @@
 
 use ocib_net::printable;
 
-use crate::userinfo::percent_decoded;
+use crate::{listed::said_size, userinfo::percent_decoded};
 
 /// An object of a list.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -49,6 +49,7 @@ impl Listing {
         let key = String::from_utf8(key)
             .map_err(|error| format!("a key is no UTF-8: {}", printable(error.as_bytes(), 100)))?;
         let size = part("Size")?.parse().map_err(|_| format!("the size of {key} is no number"))?;
+        let size = said_size(size)?;
         let etag = decoded(part("ETag")?);
         let etag = format!("\"{}\"", etag.trim_matches('"'));
         let modified = part("LastModified")?.to_owned();
@@ -127,6 +128,10 @@ mod tests {
             ("<html></html>".to_owned(), "it is no ListBucketResult"),
             (contents(""), "an object has no Key"),
             (contents("<Key>a</Key><Size>x</Size>"), "the size of a is no number"),
+            (
+                contents("<Key>a</Key><Size>18446744073709551615</Size>"),
+                "a file has more bytes than any store keeps",
+            ),
             (contents("<Key>%ff</Key>"), "a key is no UTF-8: \u{fffd}"),
             (
                 "<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>".to_owned(),

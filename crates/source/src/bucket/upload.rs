@@ -14,12 +14,8 @@ use bytes::{Bytes, BytesMut};
 use ocib_image::PlaceError;
 use ocib_net::{Backoff, Method, Response, Url, retry};
 
-use super::{
-    BucketLocation, BucketProblem, Provider,
-    access::{Access, encoded_all},
-    list::element,
-};
-use crate::Error;
+use super::{BucketLocation, BucketProblem, Provider, access::Access, list::element};
+use crate::{Error, userinfo::percent_encoded};
 
 /// Parts have 5 MiB at least, but for the last, and there are 10,000 at most.
 const PART_BYTES: usize = 8 << 20;
@@ -117,7 +113,7 @@ impl BucketUploads {
     }
 
     async fn abort(&self, key: &str, id: &str) -> Result<(), Error> {
-        let query = format!("uploadId={}", encoded_all(id));
+        let query = format!("uploadId={}", percent_encoded(id));
         self.gone(self.ask(Method::DELETE, key, &query, Bytes::new()).await)?;
         self.open().remove(key);
         Ok(())
@@ -180,7 +176,7 @@ impl BucketUpload<'_> {
             self.send().await?;
         }
         let id = self.id().await?;
-        let query = format!("uploadId={}", encoded_all(&id));
+        let query = format!("uploadId={}", percent_encoded(&id));
         let completed = uploads.ask(Method::POST, &key, &query, list(&self.sent).into()).await;
         let said = match completed {
             Ok(answer) => text(answer).await?,
@@ -207,7 +203,7 @@ impl BucketUpload<'_> {
 
     async fn send(&mut self) -> Result<(), Error> {
         let id = self.id().await?;
-        let query = format!("partNumber={}&uploadId={}", self.sent.len() + 1, encoded_all(&id));
+        let query = format!("partNumber={}&uploadId={}", self.sent.len() + 1, percent_encoded(&id));
         let part = self.part.split().freeze();
         let answer = self.uploads.ask(Method::PUT, &self.key, &query, part).await?;
         let etag = answer.header("etag").map(str::to_owned);

@@ -1,5 +1,7 @@
 //! The Hub's API: a revision's commit, a commit's files, and what its refusals mean.
 
+use std::collections::BTreeSet;
+
 use ocib_image::{Digest, Secret};
 use ocib_net::{
     Backoff, Redacted, Response, StatusCode, Url,
@@ -9,7 +11,14 @@ use ocib_net::{
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{HubLocation, HubProblem};
-use crate::{Error, client::Client, git::oid::Oid, listed::Expected, web::failure};
+use crate::{
+    Error,
+    client::Client,
+    git::oid::Oid,
+    listed::{Expected, said_size},
+    userinfo::percent_encoded,
+    web::failure,
+};
 
 /// The Hub, as somebody sees it.
 pub(super) struct Api {
@@ -65,6 +74,8 @@ const ANSWER_BYTES_MAX: usize = 8 << 20;
 /// The Hub's default too; an entry has about 300 bytes.
 const PAGE: &str = "1000";
 const FILES_MAX: usize = 200_000;
+/// A page may hold nothing but directories.
+const PAGES_MAX: usize = 2_000;
 const SAID_CHARS: usize = 300;
 
 impl Api {
@@ -88,10 +99,10 @@ impl Api {
     /// The endpoint's URL with these parts of a path, each encoded.
     pub(super) fn url<'a>(&self, parts: impl IntoIterator<Item = &'a str>) -> Url {
         let mut url = self.endpoint.clone();
-        // Fails only for URLs that cannot have a path, which no http URL is.
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().extend(parts);
-        }
+        let mut path = url.path().trim_end_matches('/').to_owned();
+        // Not by `path_segments_mut`, which drops tabs and line ends.
+        parts.into_iter().for_each(|part| path.extend(["/", &percent_encoded(part)]));
+        url.set_path(&path);
         url
     }
 
@@ -153,12 +164,13 @@ impl Api {
         }
         url.query_pairs_mut().append_pair("limit", PAGE);
         let (mut items, mut next) = (Vec::new(), Some(url));
+        let mut pages = BTreeSet::new();
         while let Some(url) = next {
             let (entries, following) = self.json::<Vec<Entry>>(&url, location, backoff).await?;
             for entry in entries.into_iter().filter(|entry| entry.kind == "file") {
                 items.push(entry.item().map_err(|why| not_hub(location, why))?);
             }
-            if items.len() > FILES_MAX || following.as_ref() == Some(&url) {
+            if items.len() > FILES_MAX || pages.len() == PAGES_MAX || !pages.insert(url) {
                 return Err(not_hub(location, "its list of files has no end"));
             }
             next = following;
@@ -238,7 +250,7 @@ impl Entry {
                 (Expected::Blob(oid), self.size)
             }
         };
-        Ok(Item { path: self.path, size, oid })
+        Ok(Item { path: self.path, size: said_size(size)?, oid })
     }
 }
 

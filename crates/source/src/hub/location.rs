@@ -57,10 +57,10 @@ impl HubLocation {
             None => (DEFAULT_REVISION.to_owned(), rest),
         };
         let path = path.trim_matches('/');
-        if revision.is_empty() || revision.contains(|c: char| c.is_control() || c == ' ') {
-            return Err("its revision is empty or has blanks");
-        }
         let is_outside = |part: &str| matches!(part, "" | "." | "..");
+        if revision.split('/').any(is_outside) || revision.contains(|c: char| c.is_control() || c == ' ') {
+            return Err("its revision, or a part of it, is empty, ., .. or has blanks");
+        }
         if !path.is_empty() && path.split('/').any(is_outside) || path.contains('\0') {
             return Err("a part of its path is empty, . or ..");
         }
@@ -156,7 +156,8 @@ mod tests {
             ("hf://o/a--b", "its repository has a name that the Hub does not give"),
             ("hf://o/-a", "its repository has a name that the Hub does not give"),
             ("hf://u:p@o/n", "its repository has a name that the Hub does not give"),
-            ("hf://o/n@", "its revision is empty or has blanks"),
+            ("hf://o/n@", "its revision, or a part of it, is empty, ., .. or has blanks"),
+            ("hf://o/n@../d", "its revision, or a part of it, is empty, ., .. or has blanks"),
             ("hf://o/n/a//b", "a part of its path is empty, . or .."),
             ("hf://o/n/../m", "a part of its path is empty, . or .."),
         ] {

@@ -24,6 +24,14 @@ impl HubFiles {
         let any = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, path));
         (self.include.is_empty() || any(&self.include)) && !any(&self.exclude)
     }
+
+    /// Whether no file below the directory at `path` is wanted, whatever it is called: a pattern that ends with a star
+    /// and matches the beginning of all their paths excludes them.
+    pub fn leaves_out_all_below(&self, path: &str) -> bool {
+        let beginning = format!("{path}/");
+        let ends_open = |pattern: &&String| pattern.ends_with(['*', '/']);
+        self.exclude.iter().filter(ends_open).any(|pattern| matches(pattern, &beginning))
+    }
 }
 
 fn matches(pattern: &str, path: &str) -> bool {
@@ -166,6 +174,23 @@ mod tests {
             ("A", "a", false),
         ] {
             assert_eq!(matches(pattern, path), expected, "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn directories_that_are_left_out_as_a_whole() {
+        for (pattern, expected) in [
+            ("d/", true),
+            ("d/*", true),
+            ("*", true),
+            ("d*", true),
+            ("d", false),
+            ("d/?", false),
+            ("*.bin", false),
+            ("e/", false),
+        ] {
+            let files = HubFiles { exclude: vec![pattern.to_owned()], ..HubFiles::default() };
+            assert_eq!(files.leaves_out_all_below("d"), expected, "{pattern}");
         }
     }
 

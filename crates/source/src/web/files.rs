@@ -15,7 +15,7 @@ use super::{
 use crate::{
     Error,
     flat::Flat,
-    listed::{Expected, Listed, Member, Transfers},
+    listed::{Expected, Listed, Member, Transfers, said_size},
 };
 
 /// Files that are looked for at a time.
@@ -47,7 +47,11 @@ impl Web {
         }
         let remote = Arc::new(remote);
         let (size, digest) = match remote.plain_length() {
-            Some(size) => (size, location.digest),
+            Some(size) => {
+                let url = || Redacted::of(&location.target.url).to_string();
+                let size = said_size(size).map_err(|why| Error::BadUrl { url: url(), why })?;
+                (size, location.digest)
+            }
             None => {
                 let found = Found {
                     name: location.name().into(),

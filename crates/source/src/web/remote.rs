@@ -62,21 +62,37 @@ impl Remote {
     }
 
     /// Looks at `target` without its bytes: by HEAD; where that fails, as of URLs that are signed for one
-    /// method, or says no length, by its first byte.
+    /// method, or says no length, by its first byte. A length of nothing counts as none: it is what programs say
+    /// to a HEAD that make what they send.
     pub(super) async fn look(client: Arc<Client>, target: &Target) -> Result<Self, Error> {
         let Target { url, authorization, .. } = target;
         let (url, authorization, seen) = (url.clone(), authorization.clone(), Seen::default());
         let mut remote = Self { client, url, authorization, seen, route: Mutex::default() };
         let headers = remote.headers(Part { from: 0, until: None });
         let response = remote.client.follow(Method::HEAD, &remote.url, headers).await?;
-        remote.seen = match response.status().is_success() && whole_length(&response).is_some() {
-            true => Seen::of(&response),
-            false => Seen::of(&remote.ask(Part { from: 0, until: Some(1) }).await?.response),
-        };
+        remote.seen =
+            match response.status().is_success() && whole_length(&response).is_some_and(|all| all > 0) {
+                true => Seen::of(&response),
+                false => remote.look_at_first_byte().await?,
+            };
         Ok(remote)
     }
 
+    async fn look_at_first_byte(&self) -> Result<Seen, Error> {
+        let response = self.answered(Part { from: 0, until: Some(1) }).await?;
+        if response.status() != StatusCode::RANGE_NOT_SATISFIABLE {
+            return Ok(Seen::of(&response));
+        }
+        // An empty file has none.
+        Ok(Seen::of(&self.ask(Part { from: 0, until: None }).await?.response))
+    }
+
     async fn ask(&self, part: Part) -> Result<Answer, Error> {
+        part.answer(self, self.answered(part).await?)
+    }
+
+    /// An answer with bytes of the file, or that there are none in the range.
+    async fn answered(&self, part: Part) -> Result<Response, Error> {
         let response = self.get(self.headers(part)).await?;
         if !response.status().is_success() && response.status() != StatusCode::RANGE_NOT_SATISFIABLE {
             let is_about_the_file = matches!(response.status().as_u16(), 401 | 403 | 404 | 410);
@@ -88,7 +104,7 @@ impl Remote {
         {
             return Err(changed(self, what));
         }
-        part.answer(self, response)
+        Ok(response)
     }
 
     async fn get(&self, headers: HeaderMap) -> Result<Response, Error> {

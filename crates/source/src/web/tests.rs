@@ -378,3 +378,40 @@ async fn parts_are_led_once() {
         ["HEAD /a", "HEAD /b0", "GET /a", "GET /b2", "GET /b2", "GET /b2", "GET /a", "GET /b6", "GET /b6"];
     assert_eq!(lines, expected);
 }
+
+/// Programs that make what they send often answer a HEAD so.
+#[tokio::test]
+async fn a_head_that_says_nothing_is_there_is_not_believed() {
+    let server = Server::start(|asked| match asked.line.starts_with("HEAD") {
+        true => answer("200 OK", "Content-Length: 0\r\n", b""),
+        false => whole("", TEXT),
+    });
+    let tree = web().open(&[server.url("/text").parse().unwrap()]).await.unwrap();
+    let read = spawn_blocking(move || {
+        let mut text = Vec::new();
+        tree.open(b"text", 0).unwrap().read_to_end(&mut text).map(|_| text)
+    });
+    assert_eq!(read.await.unwrap().unwrap(), TEXT);
+}
+
+/// Stores answer so to a URL that is signed for GET alone.
+#[tokio::test]
+async fn a_file_of_no_bytes_is_one_whether_or_not_head_may_ask() {
+    for head in ["200 OK", "403 Forbidden"] {
+        let server =
+            Server::start(move |asked| match (asked.line.starts_with("HEAD"), asked.header("range")) {
+                (true, _) => answer(head, "Content-Length: 0\r\n", b""),
+                (false, "") => whole("", b""),
+                _ => answer(
+                    "416 Range Not Satisfiable",
+                    "Content-Range: bytes */0\r\nContent-Length: 5\r\n",
+                    b"empty",
+                ),
+            });
+        let tree = web().open(&[server.url("/empty").parse().unwrap()]).await.unwrap();
+        let node = tree.stat(b"empty").unwrap().unwrap();
+        assert_eq!(node.kind, ocib_image::NodeKind::File { size: 0 }, "{head}");
+        let read = spawn_blocking(move || tree.open(b"empty", 0).unwrap().read_to_end(&mut Vec::new()));
+        assert_eq!(read.await.unwrap().unwrap(), 0, "{head}");
+    }
+}

@@ -1,0 +1,73 @@
+//! `ocib model inspect` and `build`: names, patterns and texts that are not what they seem.
+
+use ocib_testkit::{FileServer, HubContent, HubServer};
+use serde_json::{Value, json};
+
+use crate::program::{Site, ended};
+
+/// Docker's builders compress layers, and an upper layer may have another file at a path.
+#[test]
+fn files_in_images_of_other_builders_are_listed_whatever_their_layers_are() {
+    let site = Site::new("FROM scratch\nCOPY lower /models/\nCOPY upper /models/\nCOPY other /etc/\n");
+    site.file("context/lower/model.gguf", "x".repeat(1000)).file("context/lower/config.json", "{}");
+    site.file("context/upper/config.json", "{\"a\":1}").file("context/other/passwd", "root");
+    for codec in ["none", "gzip", "zstd"] {
+        let output = format!("type=oci,tar=false,dest={codec}");
+        site.built(&["--quiet", "--compression", codec, "-t", "x:1", "-o", &output]);
+        let image = format!("oci-layout://{codec}:1");
+        let model = |path: &str| {
+            let done = site.done(&["model", "inspect", "--json", "--path", path, &image]);
+            serde_json::from_slice::<Value>(&done.stdout).unwrap()["model"].clone()
+        };
+        let expected = json!({"format": "gguf", "files": 2, "bytes": 1007, "weightBytes": 1000});
+        assert_eq!(model("/models"), expected, "{codec}");
+        assert_eq!(model("/etc"), json!({"files": 1, "bytes": 4, "weightBytes": 0}), "{codec}");
+    }
+}
+
+#[test]
+fn what_a_url_is_signed_with_is_not_shown() {
+    let server = FileServer::start();
+    let site = Site::new("");
+    server.put("/model.gguf", &crate::model_artifacts::gguf());
+    let url = format!("{}?X-Amz-Signature=planted", server.url("/model.gguf"));
+    let url = url.replace("http://", "http://me:planted@");
+    for format in [&[][..], &["--json"]] {
+        let done = site.done(&[&["model", "inspect", &*url], format].concat());
+        let printed = String::from_utf8(done.stdout.clone()).unwrap() + &done.stderr;
+        assert!(printed.contains("/model.gguf") && !printed.contains("planted"), "{printed}");
+    }
+}
+
+#[test]
+fn patterns_see_paths_below_what_is_named() {
+    let server = HubServer::start();
+    let site = Site::new("");
+    let files = ["onnx/model.onnx", "onnx/model_q4.onnx", "README.md"];
+    server.publish("org/model", &files.map(|name| (name, HubContent::Plain(name.into()))));
+    for (arguments, expected) in [
+        (&["hf://org/model/onnx", "--include", "model.onnx"][..], 1),
+        (&["hf://org/model/onnx", "--exclude", "model_*"], 1),
+        (&["hf://org/model/onnx", "--include", "*.onnx"], 2),
+        (&["hf://org/model", "--include", "onnx/*"], 2),
+    ] {
+        let mut command = site.ocib(&[&["model", "inspect", "--json"], arguments].concat());
+        let done = ended(command.env("HF_ENDPOINT", server.endpoint())).done();
+        let found: Value = serde_json::from_slice(&done.stdout).unwrap();
+        assert_eq!(found["model"]["files"], expected, "{arguments:?}");
+    }
+}
+
+#[test]
+fn two_manifests_never_get_one_name() {
+    let site = Site::new("");
+    site.file("model/model.bin", "weights");
+    for flags in [
+        &["--modelpack", "--modelpack-tag", "1"][..],
+        &["--modelpack", "--modelpack-tag", "a", "--docker-model", "--docker-model-tag", "a"],
+    ] {
+        let arguments = [&["model", "build", "model", "-t", "h/m:1"], flags].concat();
+        let said = ended(&mut site.ocib(&arguments)).failed(2);
+        assert!(said.contains("would be the name of two different things"), "{said}");
+    }
+}
