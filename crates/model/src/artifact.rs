@@ -266,3 +266,33 @@ fn docker_type(path: &[u8]) -> Option<&'static str> {
     }
     name.ends_with(".jinja").then_some("application/vnd.docker.ai.chat.template.jinja")
 }
+
+#[cfg(test)]
+mod tests {
+    use ocib_source::Directory;
+
+    use super::*;
+    use crate::Options;
+
+    #[tokio::test]
+    async fn a_manifest_that_registries_refuse_is_refused_before() {
+        let dir = tempfile::tempdir().unwrap();
+        // Long paths, as many thousand short ones take longer to write.
+        let below = dir.path().join([&*"d".repeat(200); 4].join("/"));
+        std::fs::create_dir_all(&below).unwrap();
+        for number in 0..4_000 {
+            std::fs::write(below.join(format!("{number:0200}")), "").unwrap();
+        }
+        let tree = Arc::new(Directory::open(dir.path()).unwrap());
+        let model = Model::open(tree, Options::default()).await.unwrap();
+        let check = |files: usize| {
+            let layers: Vec<ModelLayer> = (0..files).map(|number| model.raw(number)).collect();
+            Artifact::ModelPackRaw.check_manifest(&model, &layers.iter().collect::<Vec<_>>())
+        };
+        check(3_000).unwrap();
+        let error = check(4_000).unwrap_err().to_string();
+        let expected =
+            "the model cannot be described as an artifact of these files: the manifest of 4000 layers";
+        assert!(error.starts_with(expected), "{error}");
+    }
+}

@@ -227,7 +227,7 @@ async fn a_pull_that_is_dropped_ends() {
             () = asked.notified() => {}
         }
         let done = loop {
-            match pulled(&image(&[whole.clone()]), directory.path(), of("/models")).await {
+            match pulled(&image(std::slice::from_ref(&whole)), directory.path(), of("/models")).await {
                 Err(PullError::Busy { .. }) => tokio::time::sleep(Duration::from_millis(10)).await,
                 done => break done.unwrap(),
             }
