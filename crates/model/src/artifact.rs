@@ -94,7 +94,16 @@ impl Artifact {
         let all = 0..model.files.len();
         match self {
             Self::ModelPackTar => Ok(Vec::new()),
-            Self::ModelPackRaw => Ok(all.collect()),
+            // Two names that are no UTF-8 could be one in JSON.
+            Self::ModelPackRaw => {
+                match model.files.iter().find(|file| std::str::from_utf8(&file.path).is_err()) {
+                    Some(file) => {
+                        let why = format!("{} has a name that is no UTF-8", model.tree.display(&file.path));
+                        Err(Error::NotSuited { what: "an artifact of these files", why })
+                    }
+                    None => Ok(all.collect()),
+                }
+            }
             Self::DockerModel if facts.format.as_deref() != Some("gguf") => {
                 let format = facts.format.as_deref().unwrap_or("of no known format");
                 let why = format!("its weights are {format}, expected gguf");
@@ -273,6 +282,19 @@ mod tests {
 
     use super::*;
     use crate::Options;
+
+    #[tokio::test]
+    async fn names_that_manifests_cannot_hold_are_refused() {
+        use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+        let dir = tempfile::tempdir().unwrap();
+        for name in [&b"a"[..], b"b\xff", b"b\xfe"] {
+            std::fs::write(dir.path().join(OsStr::from_bytes(name)), "").unwrap();
+        }
+        let tree = Arc::new(Directory::open(dir.path()).unwrap());
+        let model = Model::open(tree, Options::default()).await.unwrap();
+        let error = Artifact::ModelPackRaw.files(&model, &Facts::default()).unwrap_err().to_string();
+        assert!(error.ends_with("has a name that is no UTF-8"), "{error}");
+    }
 
     #[tokio::test]
     async fn a_manifest_that_registries_refuse_is_refused_before() {
