@@ -6,7 +6,8 @@ use serde_json::Value;
 use crate::{
     Model, Scale,
     link::{Link, Width},
-    measure::{Script, Usage, are_there},
+    measure::{Script, Usage},
+    pullers::PULLERS,
     report::{Table, ratio},
     site::Site,
 };
@@ -15,58 +16,6 @@ const SHARDS: u64 = 8;
 /// What one request for an object of S3 gets (Amazon S3, "Performance guidelines": 85 to 90 MB/s).
 const OBJECT_STORE: Width = Width::Connection(90_000_000);
 const WIDTHS: [(&str, Width); 2] = [("loopback", Width::Unlimited), ("90 MB/s a connection", OBJECT_STORE)];
-
-/// Who pulls, by a script.
-struct Puller {
-    name: &'static str,
-    is_peer: bool,
-    needs: &'static [&'static str],
-    script: &'static str,
-}
-
-const PULLERS: [Puller; 6] = [
-    Puller {
-        name: "blobs one after another (curl)",
-        is_peer: false,
-        needs: &["curl"],
-        script: r#"for url in $URLS; do curl -sSf -o /dev/null "$url"; done"#,
-    },
-    Puller {
-        name: "**ocib** model pull",
-        is_peer: false,
-        needs: &[],
-        script: r#""$OCIB" model pull -q "$REF" "$RAM/pulled""#,
-    },
-    Puller {
-        name: "skopeo copy (layers, not unpacked)",
-        is_peer: true,
-        needs: &["skopeo"],
-        script: r#"skopeo --insecure-policy copy -q --src-tls-verify=false "docker://$REF" "dir:$RAM/pulled""#,
-    },
-    Puller {
-        name: "skopeo copy, tar",
-        is_peer: true,
-        needs: &["skopeo", "tar"],
-        script: r#"
-skopeo --insecure-policy copy -q --src-tls-verify=false "docker://$REF" "dir:$RAM/pulled"
-for layer in $LAYERS; do
-    tar -C "$RAM" -xf "$RAM/pulled/$layer"
-    rm "$RAM/pulled/$layer"
-done"#,
-    },
-    Puller {
-        name: "crane pull (layers, not unpacked)",
-        is_peer: true,
-        needs: &["crane"],
-        script: r#"crane pull --insecure --format oci "$REF" "$RAM/pulled""#,
-    },
-    Puller {
-        name: "oras copy (layers, not unpacked)",
-        is_peer: true,
-        needs: &["oras"],
-        script: r#"oras copy --from-plain-http --to-oci-layout "$REF" "$RAM/pulled:1""#,
-    },
-];
 
 /// The layouts: what they are called, and the flag that makes them.
 const LAYOUTS: [(&str, &str); 2] = [("one layer", "--layer-size 1TB"), ("a layer a shard", "")];
@@ -107,7 +56,7 @@ fn pulls(site: &Site, registry: &Registry) -> Vec<Option<Usage>> {
         for puller in &PULLERS {
             let script = format!("URLS='{urls}' LAYERS='{layers}'\n{}", puller.script);
             let script = Script { text: &script, context: &site.input(""), reference: &reference };
-            pulls.push(are_there(puller.needs).then(|| script.measured(site)));
+            pulls.push(puller.is_there(site).then(|| script.measured(site)));
         }
     }
     pulls

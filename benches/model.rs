@@ -1,9 +1,10 @@
 //! What packaging and fetching a large model costs, beside what other tools need for the same.
 //!
 //! `cargo bench --bench model` prints the tables about models of `docs/performance.md`. It needs Debian's
-//! docker-registry, skopeo, umoci, curl and time, 14 GB in `/dev/shm`, 3 GB of disk below the build directory and
-//! some ten minutes. Sections can be named (`-- layouts`, `codecs`, `hub`), and `--quick` only shows that all of it works.
-//! `hf` (PyPI's huggingface_hub, which `tests/run.sh` installs), `crane` and `oras` take part if they are there.
+//! docker-registry, skopeo, umoci, curl and time, 18 GB in `/dev/shm`, 3 GB of disk below the build directory and
+//! some twenty minutes. Sections can be named (`-- layouts`, `codecs`, `hub`), and `--quick` only shows that all of it
+//! works. `hf` (PyPI's huggingface_hub, which `tests/run.sh` installs), `containerd` with `ctr`, `podman`, `crane` and
+//! `oras` take part if they are there, those that mount layers only where that is allowed.
 //!
 //! Models and the registry's storage lie in memory, so that no disk is measured; what a tool writes besides goes
 //! to a disk and is counted.
@@ -16,6 +17,7 @@ mod layouts;
 mod link;
 #[allow(dead_code, reason = "the others also count system calls")]
 mod measure;
+mod pullers;
 mod report;
 mod site;
 #[allow(dead_code, reason = "weights need its numbers, not its words")]

@@ -33,10 +33,13 @@ fn killed_after(site: &Site, layer_bytes: u64, bytes: u64, expected: &str) {
     let tag = format!("{}/a:1", proxy.host());
     let jobs = JOBS.to_string();
     let arguments = ["--quiet", "--jobs", &jobs, "--compression", "none", "--push", "-t", &tag];
+    // However late this test looks: no more passes.
+    proxy.pause_after(&[RequestKind::UploadPatch, RequestKind::UploadPut], bytes);
     let mut child = started(&mut site.build(&arguments));
     until(&mut child, "enough bytes have passed", || sent(&proxy) >= bytes);
     signal(&child, "KILL");
     wait(child);
+    proxy.resume();
     let tags = registry.storage().join("docker/registry/v2/repositories/a/_manifests/tags");
     assert!(!tags.exists() || names(&tags).is_empty(), "a tag was there before its image");
 

@@ -71,6 +71,9 @@ mod push;
 mod registry_config;
 mod reproducible;
 mod reuse;
+#[cfg(feature = "kaniko")]
+mod run_contexts;
+mod run_docker;
 mod run_failures;
 #[cfg(feature = "kaniko")]
 mod run_kaniko;

@@ -116,7 +116,7 @@ fn podman_reads_the_model_as_any_user() {
     let site = Site::new("FROM scratch\nCOPY bin/ /bin/\n");
     write_model(&site, 2);
     let busybox = fs::read(require("busybox", "busybox-static")).unwrap();
-    for program in ["sh", "ln", "sleep", "cat", "id", "sha256sum"] {
+    for program in ["sh", "ln", "ls", "sleep", "cat", "id", "sha256sum"] {
         site.file(format!("context/bin/{program}"), &busybox);
         set_mode(site.path(format!("context/bin/{program}")), 0o755);
     }

@@ -10,7 +10,7 @@ use crate::{
     program::{Site, ended, names},
 };
 
-/// A base of one static program, which is a shell, ln and sleep by its names.
+/// A base of one static program, which is a shell, ln, ls and sleep by its names.
 const MODELCAR: &str = "\
 FROM scratch
 COPY bin /bin/
@@ -22,7 +22,7 @@ fn modelcar(site: &Site) {
     let busybox = require("busybox", "busybox-static");
     fs::create_dir_all(site.path("context/bin")).unwrap();
     fs::copy(busybox, site.path("context/bin/busybox")).unwrap();
-    for name in ["sh", "ln", "sleep", "cat"] {
+    for name in ["sh", "ln", "ls", "sleep", "cat"] {
         symlink("busybox", site.path("context/bin").join(name)).unwrap();
     }
     site.file("context/config.json", "{}\n");
@@ -64,7 +64,7 @@ fn check_says_what_each_way_lacks() {
         "       an arbitrary UID in group 0 cannot read /models, /models/secret",
     ];
     let expected = [
-        &["wrong  oci://", "       the sidecar runs what is not in the image: ln, sh, sleep"][..],
+        &["wrong  oci://", "       the sidecar runs what is not in the image: ln, ls, sh, sleep"][..],
         &unreadable,
         &["wrong  oci+native://"],
         &unreadable,

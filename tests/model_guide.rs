@@ -19,7 +19,7 @@ fn site() -> (Site, HubServer) {
     write_model(&site, 2);
     fs::create_dir(site.path("context/bin")).unwrap();
     fs::copy(require("busybox", "busybox-static"), site.path("context/bin/busybox")).unwrap();
-    for name in ["sh", "ln", "sleep"] {
+    for name in ["sh", "ln", "ls", "sleep"] {
         symlink("busybox", site.path("context/bin").join(name)).unwrap();
     }
     site.built(&["--quiet", "-o", "type=oci,dest=base,tar=false"]);

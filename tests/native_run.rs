@@ -383,6 +383,9 @@ fn doubts_are_told() {
         ("RUN chown -R app /etc", "chown -R app /etc: other file systems are mounted below"),
         ("RUN rm -rf /etc", "rm -rf /etc: other file systems are mounted there, or commands need it"),
         ("RUN rm -rf /", "rm -rf /: it is the root"),
+        // The link is removed by one, and the directory emptied by the other.
+        ("RUN rm -rf /w/ld/", "rm -rf /w/ld/: /w/ld/ is of another type"),
+        ("RUN mkdir /w/dangling/", "mkdir /w/dangling/: /w/dangling/ is there already"),
         ("RUN rm /w/missing", "rm /w/missing: /w/missing is not there"),
         ("RUN rm /w/d", "rm /w/d: /w/d is of another type"),
         ("RUN rm -rf /w/.", "rm -rf /w/.: it names no entry of a directory"),

@@ -190,14 +190,22 @@ pub(crate) fn signal(child: &Child, name: &str) {
 
 /// Waits until `happens` while `child` runs; panics with its messages if it ends before.
 pub(crate) fn until(child: &mut Child, what: &str, happens: impl Fn() -> bool) {
-    for _ in 0..POLLS {
-        if happens() {
-            return;
-        }
-        if let Some(status) = child.try_wait().unwrap() {
+    eventually(what, || {
+        let has_happened = happens();
+        if let Some(status) = child.try_wait().unwrap().filter(|_| !has_happened) {
             let mut said = String::new();
             child.stderr.as_mut().unwrap().read_to_string(&mut said).unwrap();
             panic!("ocib ended with {status} before {what}:\n{said}");
+        }
+        has_happened
+    });
+}
+
+/// Waits until `happens`.
+pub(crate) fn eventually(what: &str, mut happens: impl FnMut() -> bool) {
+    for _ in 0..POLLS {
+        if happens() {
+            return;
         }
         thread::sleep(Duration::from_millis(10));
     }

@@ -22,7 +22,7 @@ main() {
     export PATH="$PATH:/usr/sbin:/sbin"
 
     step "packages" packages
-    step "arm64 programs" arm64_programs
+    step "unpacked programs" unpacked_programs
     step "moto" moto
     step "Kubernetes' schemas" kubernetes_schemas
     step "the Hub's client" hub_client
@@ -130,22 +130,30 @@ environment() {
         fail "$2 cannot be fetched from PyPI"
 }
 
-# A static arm64 program and an emulator that runs it. Both are taken out of their packages: neither
-# a foreign architecture nor binfmt handlers are registered on this machine.
-arm64_programs() {
-    local data="$PWD/target/test-data"
-    if [ -x "$data/busybox-arm64" ] && [ -x "$data/qemu-aarch64-static" ]; then
+# Docker with its daemon, a static arm64 program and an emulator that runs it. All are taken out of their packages:
+# no daemon is started, and neither a foreign architecture nor binfmt handlers are registered on this machine.
+unpacked_programs() {
+    local data="$PWD/target/test-data" program is_there=true
+    for program in busybox-arm64 qemu-aarch64-static docker/docker docker/dockerd docker/containerd; do
+        [ -x "$data/$program" ] || is_there=false
+    done
+    if $is_there; then
         return
     fi
-    mkdir -p "$data"
+    mkdir -p "$data/docker"
     local work
     work="$(mktemp -d)"
     # shellcheck disable=SC2064 # The directory is a local variable that is gone when the trap runs.
     trap "rm -rf '$work'" EXIT
-    from_package "$work/arm64" arm64 busybox-static busybox "$data/busybox-arm64"
-    from_package "$work/host" "$(dpkg --print-architecture)" qemu-user-static qemu-aarch64-static \
-        "$data/qemu-aarch64-static"
+    unpack "$work/arm64" arm64 busybox-static
+    take "$work/arm64" busybox "$data/busybox-arm64"
+    unpack "$work/host" "$(dpkg --print-architecture)" qemu-user-static docker.io containerd
+    take "$work/host" qemu-aarch64-static "$data/qemu-aarch64-static"
+    for program in docker dockerd containerd; do
+        take "$work/host" "$program" "$data/docker/$program"
+    done
     "$data/qemu-aarch64-static" "$data/busybox-arm64" true || fail "the arm64 programs do not run"
+    "$data/docker/dockerd" --version > /dev/null || fail "docker's daemon does not run"
 }
 
 # A server of S3, from PyPI, with Amazon's client.
@@ -153,9 +161,10 @@ moto() {
     [ -x "$PWD/target/test-data/moto/bin/moto_server" ] || environment moto 'moto[server]==5.2.5'
 }
 
-# from_package DIR ARCHITECTURE PACKAGE PROGRAM TARGET: with package lists of its own, beneath DIR.
-from_package() {
-    local dir="$1" architecture="$2" package="$3" program="$4" target="$5"
+# unpack DIR ARCHITECTURE PACKAGE...: with package lists of its own, beneath DIR.
+unpack() {
+    local dir="$1" architecture="$2" archive
+    shift 2
     mkdir -p "$dir/lists/partial" "$dir/archives/partial" "$dir/root"
     local apt=(
         apt-get -qq -o "APT::Architecture=$architecture" -o "APT::Architectures=$architecture"
@@ -163,12 +172,18 @@ from_package() {
         -o "APT::Sandbox::User=$(id -un)"
     )
     "${apt[@]}" update || fail "the package lists for $architecture cannot be fetched"
-    (cd "$dir" && "${apt[@]}" download "$package") || fail "$package:$architecture cannot be fetched"
-    dpkg-deb -x "$dir/$package"_*.deb "$dir/root"
+    (cd "$dir" && "${apt[@]}" download "$@") || fail "$*:$architecture cannot be fetched"
+    for archive in "$dir"/*.deb; do
+        dpkg-deb -x "$archive" "$dir/root"
+    done
+}
+
+# take DIR PROGRAM TARGET: out of what was unpacked there.
+take() {
     local found
-    found="$(find "$dir/root" -type f -path "*/bin/$program" | head -n 1)"
-    [ -n "$found" ] || fail "$package:$architecture has no $program"
-    install -m 0755 "$found" "$target"
+    found="$(find "$1/root" -type f -path "*bin/$2" | head -n 1)"
+    [ -n "$found" ] || fail "no package has $2"
+    install -m 0755 "$found" "$3"
 }
 
 main "$@"

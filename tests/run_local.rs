@@ -2,7 +2,7 @@
 
 use std::{fs, fs::File, process::Command};
 
-use ocib_testkit::{is_full, skopeo};
+use ocib_testkit::{Buildah, is_full, require, skopeo};
 use serde_json::Value;
 
 use crate::{
@@ -16,8 +16,7 @@ fn assert_as_by_buildah_alone(runs: &Runs, more: &[&str]) {
     let storage = runs.site.name("storage");
     let buildah = |arguments: &[&str]| {
         let global = ["--root", &storage, "--runroot", &storage, "--storage-driver", "vfs"];
-        let output = Command::new("buildah").args(global).args(arguments).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
+        Buildah::run(Command::new(require("buildah", "buildah")).args(global).args(arguments));
     };
     let context = runs.site.name("context");
     let build = ["build", "--isolation", "chroot", "--layers", "--tls-verify=false", "-t", &whole];
@@ -248,6 +247,55 @@ fn simple_runs_before_the_first_and_after_the_last_stay_here() {
     assert_consistent(&runs.config());
     let files = runs.files();
     assert_eq!(["b", "g", "g/last"].map(|name| mode(&files, name)), [0o700, 0o755, 0o755]);
+}
+
+/// A base's triggers are carried out here, and what it calls a volume is a directory like any other until a
+/// container starts: the backend is not told of either.
+#[test]
+fn what_a_base_says_of_later_builds_is_done_once() {
+    let runs = Runs::new("FROM @BASE@\nVOLUME /data\nONBUILD RUN echo triggered >> /triggered\n");
+    let base = format!("{}/with-triggers:1", runs.registry.host());
+    runs.site.built(&["--push", "-t", &base]);
+    let dockerfile = format!("FROM {base}\nRUN mkdir /data && echo kept > /data/file\n");
+    runs.site.file("context/Dockerfile", dockerfile);
+    runs.built();
+    let read = |name: &str| fs::read_to_string(runs.files().join(name)).unwrap();
+    assert_eq!([read("triggered"), read("data/file")], ["triggered\n", "kept\n"]);
+    assert_eq!(runs.config()["config"]["Volumes"], serde_json::json!({ "/data": {} }));
+    assert_consistent(&runs.config());
+}
+
+#[test]
+fn directories_that_have_to_be_made_have_their_owner_between_runs_too() {
+    let copies = "COPY --chown=5:6 file /new/deep/file\nCOPY --chown=7 dir /new-tree\nCOPY --chown=8:9 empty /new-empty\n\
+                  USER app\nWORKDIR /new-app/deep\nUSER 1000\nWORKDIR /new-1000\nUSER 0\n";
+    let made = |dockerfile: String| {
+        let runs = Runs::new(&dockerfile);
+        runs.site.file("context/file", "").file("context/dir/leaf", "");
+        fs::create_dir(runs.site.path("context/empty")).unwrap();
+        runs.built();
+        let mut made = listing(&runs.files());
+        made.retain(|line| line.starts_with("./new"));
+        made
+    };
+    let between = made(format!("FROM @BASE@\nRUN touch /first\n{copies}RUN touch /last\n"));
+    assert_eq!(between, made(format!("FROM @BASE@\n{copies}")));
+    assert_eq!(between.len(), 9, "{between:?}");
+}
+
+/// Proxies need no ARG, and are nobody's business afterwards.
+#[test]
+fn proxies_are_there_while_commands_run_and_nowhere_else() {
+    let runs = Runs::new("FROM @BASE@\nRUN echo \"$http_proxy $HTTP_PROXY\" | wc -c > /bytes\n");
+    let proxy = |password: &str| format!("http_proxy=http://u:{password}$x@proxy");
+    ended(&mut runs.build(&["--build-arg", &proxy("planted-4714")])).done();
+    let bytes = fs::read_to_string(runs.files().join("bytes")).unwrap();
+    assert_eq!(bytes.trim(), (2 * "http://u:planted-4714$x@proxy ".len()).to_string());
+    let stored =
+        Command::new("grep").args(["-rlF", "planted-4714"]).arg(runs.registry.storage()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&stored.stdout), "", "a proxy is in the registry");
+    ended(&mut runs.build(&["--build-arg", &proxy("another")])).done();
+    assert_eq!(runs.jobs().len(), 1, "proxies are no part of the key");
 }
 
 /// Stages that begin with delegated ones, on scratch; words, users and directories across the cuts.

@@ -30,8 +30,38 @@ fn binds_of_context_stage_and_image_are_there_while_a_command_runs() {
     assert!(runs.sent() <= 5 * 4096, "{}", runs.sent());
 }
 
+/// What a command writes to files that are mounted is gone with it.
+#[test]
+fn what_is_written_to_a_bind_is_lost() {
+    let runs = Runs::new(
+        "FROM @BASE@ AS other\n\
+         COPY dir /dir\n\
+         FROM @BASE@\n\
+         RUN --mount=target=/c,source=dir,rw --mount=from=other,source=/dir,target=/s,rw \\\n\
+             --mount=from=@BASE@,target=/i,rw touch /c/new /s/new /i/new && cat /c/leaf > /s/leaf && ls /c /i > /out\n\
+         COPY dir /copied\n\
+         RUN --mount=target=/c,source=dir,rw --mount=from=other,source=/dir,target=/s,rw \\\n\
+             --mount=from=@BASE@,target=/i,rw ls -a /c /s /i > /later && cat /s/leaf >> /later\n",
+    );
+    runs.site.file("context/dir/leaf", "leaf\n");
+    runs.built();
+    let read = |name: &str| fs::read_to_string(runs.files().join(name)).unwrap();
+    assert!(read("out").starts_with("/c:\nleaf\nnew\n"), "{}", read("out"));
+    assert!(read("later").ends_with("leaf\n") && !read("later").contains("new"), "{}", read("later"));
+    assert_eq!(names(&runs.files().join("copied")), ["leaf"]);
+    assert!(!runs.files().join("new").exists());
+}
+
+#[test]
+fn what_looks_like_a_wildcard_is_refused_as_the_source_of_a_bind() {
+    let runs = Runs::new("FROM @BASE@\nRUN --mount=source=a*,target=/c cat /c\n");
+    runs.site.file("context/a1", "");
+    let said = ended(&mut runs.build(&["--quiet"])).failed(3);
+    assert!(said.contains(" --> context/Dockerfile:2:"), "{said}");
+}
+
 /// No file of the image and nothing that the registry keeps holds it.
-fn assert_nowhere(runs: &Runs, secret: &str) {
+pub(crate) fn assert_nowhere(runs: &Runs, secret: &str) {
     let holds = |bytes: &[u8]| bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
     let found = Command::new("grep").args(["-rlF", secret]).arg(runs.files()).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&found.stdout), "", "a secret is in the image");
@@ -169,7 +199,7 @@ fn options_of_mounts_are_said_in_the_programs_words() {
     assert!(!runs.files().join("t/lost").exists() && !runs.files().join("k/kept").exists());
     let [job] = &runs.jobs()[..] else { panic!("one job") };
     for expected in [
-        ",source=/0/x,target=/w/here,rw [",
+        ",source=/apart-1/x,target=/w/here,rw [",
         " --mount=type=tmpfs,target=/t,tmpfs-size=1048576 [",
         " --mount=type=cache,target=/k,id=one,mode=0700,uid=7,gid=8 [",
         " --mount=type=cache,target=/other,id=one,ro [",

@@ -1,7 +1,11 @@
 //! What every command that moves images is wired with: a client, a budget, a runtime, and an ear for
 //! signals.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    panic::{self, AssertUnwindSafe},
+    time::Duration,
+};
 
 use ocib_image::{Budget, Codec, Compression, Limits, Sealer};
 use ocib_net::{HttpOptions, Proxies};
@@ -56,14 +60,15 @@ pub(crate) fn finish<T>(
     result
 }
 
-/// The same for work that leaves something behind which is to be removed: waits for that, unless another
-/// signal says that nobody wants to wait.
+/// The same for work that leaves something behind which is to be removed: waits for that, also if the work panics,
+/// unless another signal says that nobody wants to wait.
 pub(crate) fn finish_tidily<T>(
     runtime: Runtime,
     work: impl Future<Output = Result<T, Failure>>,
     tidied: impl Future<Output = ()>,
 ) -> Result<T, Failure> {
-    let result = wait(&runtime, work);
+    // Nothing of the work is looked at afterwards.
+    let result = panic::catch_unwind(AssertUnwindSafe(|| wait(&runtime, work)));
     runtime.block_on(async {
         tokio::select! {
             () = tidied => {}
@@ -71,7 +76,7 @@ pub(crate) fn finish_tidily<T>(
         }
     });
     runtime.shutdown_timeout(SHUTDOWN);
-    result
+    result.unwrap_or_else(|panic| panic::resume_unwind(panic))
 }
 
 /// Waits for the signals that end a build in order: Ctrl-C, and what Kubernetes sends.
@@ -148,4 +153,21 @@ pub(crate) fn http(shared: &Shared) -> Result<HttpOptions, Failure> {
     let proxies = Proxies::from_environment(&environment::variable)
         .map_err(|error| Failure::usage(error.to_string()))?;
     Ok(HttpOptions { extra_certificates, insecure_hosts, proxies, ..HttpOptions::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_removed_after_a_panic_too() {
+        let is_removed = AtomicBool::new(false);
+        let finished = panic::catch_unwind(|| {
+            let work = async { panic!("on purpose") };
+            finish_tidily::<()>(runtime().unwrap(), work, async { is_removed.store(true, Ordering::Relaxed) })
+        });
+        assert!(finished.is_err() && is_removed.load(Ordering::Relaxed));
+    }
 }

@@ -311,11 +311,7 @@ impl Lowering {
                     "" => None,
                     user => Some(owner(user, Some(rootfs), step.span)?),
                 };
-                let mut builder = LayerBuilder::new(rootfs, self.made_time());
-                let blame = |error| Blame { step_span: step.span, from: None }.make(error);
-                let place = follow_in(&builder, &path::clean(path.as_bytes()))?;
-                builder.make_directories(&place, &Mode::Keep, owner).map_err(blame)?;
-                Ok(builder.finish()?)
+                Ok(self.directory(step, path, owner, rootfs)?)
             }
             Action::Run(run) => {
                 commands::carry_out(run, rootfs, self.made_time()).map_err(|stop| match stop {
@@ -326,6 +322,21 @@ impl Lowering {
             }
             Action::Copy(plan) => Ok(self.copy(step.span, plan, rootfs, stages)?),
         }
+    }
+
+    /// The layer of a directory and its parents.
+    fn directory(
+        &self,
+        step: &Step,
+        path: &str,
+        owner: Option<Owner>,
+        rootfs: &Rootfs,
+    ) -> Result<FilesLayer, Error> {
+        let mut builder = LayerBuilder::new(rootfs, self.made_time());
+        let blame = |error| Blame { step_span: step.span, from: None }.make(error);
+        let place = follow_in(&builder, &path::clean(path.as_bytes()))?;
+        builder.make_directories(&place, &Mode::Keep, owner).map_err(blame)?;
+        Ok(builder.finish()?)
     }
 }
 

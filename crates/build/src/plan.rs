@@ -25,7 +25,7 @@ use ocib_image::{Config, ContainerConfig, History, Platform, Remote};
 
 pub(crate) use delegated::{Act, Around, Delegated, RunPlan, Script, Start, Within};
 pub(crate) use mount::{MountKind, MountPlan, MountSource, Owner};
-pub(crate) use simple::{SimpleRun, mode_after};
+pub(crate) use simple::{SUPERUSER, SimpleRun, mode_after};
 
 use crate::{
     Error, Problem,

@@ -98,6 +98,14 @@ impl Request {
         self.contexts.iter().find(|(key, _)| bare(key) == bare(name)).map(|(_, context)| context)
     }
 
+    /// What every RUN that needs a container finds of proxies, declared or not, in both spellings of their names
+    /// (BuildKit, `proxyEnvFromBuildArgs`).
+    pub(crate) fn proxies(&self) -> BTreeMap<String, String> {
+        let given = self.build_args.iter().filter(|(name, value)| is_proxy(name) && !value.is_empty());
+        let both = |name: &str| [name.to_ascii_uppercase(), name.to_ascii_lowercase()];
+        given.flat_map(|(name, value)| both(name).map(|name| (name, value.clone()))).collect()
+    }
+
     /// Build args that no ARG of the Dockerfile declares.
     pub fn unused_build_args(&self) -> BTreeSet<&str> {
         let stages = self.dockerfile.stages.iter().flat_map(|stage| &stage.instructions);
@@ -115,9 +123,13 @@ impl Request {
 /// Proxy variables may be given without being declared, and BuildKit's own never are.
 fn is_predefined(name: &str) -> bool {
     let upper = name.to_ascii_uppercase();
-    let proxies = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
-    proxies.contains(&&*upper)
+    is_proxy(name)
         || upper.starts_with("BUILDKIT_")
         || upper.starts_with("TARGET")
         || upper == "SOURCE_DATE_EPOCH"
+}
+
+fn is_proxy(name: &str) -> bool {
+    let proxies = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
+    proxies.iter().any(|proxy| name.eq_ignore_ascii_case(proxy))
 }

@@ -246,16 +246,13 @@ async fn shared(credentials: &dyn Credentials, job: &RunJob) -> Result<RegistryA
     Ok(RegistryAccess::shared(found.iter().map(|(host, credential)| (host.as_str(), credential))))
 }
 
-/// Where a job pushes to, then what it is built from.
+/// Where a job pushes to, then what it is built from: never what a command speaks of, which may be anything.
 fn references(job: &RunJob) -> impl Iterator<Item = Reference> {
-    let words = job.dockerfile.lines().flat_map(|line| {
-        let is_from = line.starts_with("FROM ");
-        line.split_whitespace().filter_map(move |word| match word.strip_prefix("--from=") {
-            Some(image) => Some(image),
-            None => is_from.then_some(word).filter(|word| word.contains('@')),
-        })
+    let images = job.dockerfile.lines().filter_map(|line| {
+        let image = line.strip_prefix("FROM ").or_else(|| line.strip_prefix("COPY --from="))?;
+        image.split(' ').next().filter(|image| image.contains('@'))
     });
-    let found = words.filter(|word| word.contains('@')).filter_map(|word| word.parse::<Reference>().ok());
+    let found = images.filter_map(|image| image.parse::<Reference>().ok());
     std::iter::once(job.destination.clone()).chain(found)
 }
 
@@ -290,5 +287,37 @@ impl RunBackend for Pods {
                 kaniko.tidied().await;
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ocib_image::{Digest, Platform};
+
+    use super::*;
+
+    #[test]
+    fn credentials_are_for_what_a_job_is_built_from_and_not_for_what_its_commands_say() {
+        let pinned = |name: &str| format!("{name}@sha256:{}", "a".repeat(64));
+        let [base, files, said] = ["base.example/a", "files.example/b", "said.example/c"].map(pinned);
+        let dockerfile = format!(
+            "FROM {base}\nENV A=\"--from={said} b\"\nRUN [\"/bin/sh\",\"-c\",\"x --from={said} y\"]\n\
+             COPY --from={files} --chown=1:1 [\"/0/x/\",\"/ --from={said} \"]\n"
+        );
+        let job = RunJob {
+            key: Digest::of(b""),
+            title: String::new(),
+            dockerfile,
+            lines: Vec::new(),
+            platform: Platform::linux_amd64(),
+            destination: "run.example/d:run-1".parse().unwrap(),
+            context: None,
+            proxies: BTreeMap::new(),
+            is_fresh: false,
+            secrets: Vec::new(),
+            disk_bytes: 0,
+        };
+        let found: Vec<_> = references(&job).map(|reference| reference.registry().to_owned()).collect();
+        assert_eq!(found, ["run.example", "base.example", "files.example"]);
     }
 }

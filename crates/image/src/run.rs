@@ -1,6 +1,6 @@
 //! Running: what only a container can do is handed to a backend as a small build of its own.
 
-use std::{error::Error as StdError, fmt, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, error::Error as StdError, fmt, path::PathBuf, sync::Arc};
 
 use futures_core::future::BoxFuture;
 
@@ -26,6 +26,11 @@ pub struct RunJob {
     /// The files that `dockerfile` takes from its context, as an uncompressed tar; `None` if it takes none,
     /// as for backends that want files [by the registry](RunFiles::Registry).
     pub context: Option<Arc<dyn LayerSource>>,
+    /// What RUNs find in their environment besides, and what gets into no image: proxies, under each spelling of
+    /// their names. No part of the key.
+    pub proxies: BTreeMap<String, String>,
+    /// Whether nothing that the backend itself remembers of earlier builds may stand for it.
+    pub is_fresh: bool,
     /// What its RUNs mount of what the user lends them. Nothing of it may get into a layer, a log or an error.
     pub secrets: Vec<RunSecret>,
     /// About how many bytes the build will hold on its disk: bases unpacked, files copied. What its RUNs

@@ -185,6 +185,7 @@ impl Kaniko {
         };
         result.map_err(|error| {
             let mut error = error.with_log(log.tail());
+            error.message = log.veiled(&error.message);
             error.line = log.running().and_then(|said| line_of(job, &said));
             error
         })
@@ -274,10 +275,14 @@ impl Kaniko {
     /// give up, that it took too long.
     async fn never_started(&self, name: &str, end: End) -> Option<RunError> {
         let events = self.events(name).await;
+        // The image is the last thing to come: what failed before has passed, and events of it stay.
+        let has_passed =
+            events.iter().any(|(reason, _)| matches!(&**reason, "Pulling" | "Pulled" | "Created"));
         let last = |reasons: &[&str]| {
             events
                 .iter()
                 .rev()
+                .filter(|_| !has_passed)
                 .find(|(reason, _)| reasons.contains(&reason.as_str()))
                 .map(|(_, message)| message)
         };

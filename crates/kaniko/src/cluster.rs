@@ -5,7 +5,8 @@ use std::{future::Future, time::Duration};
 use k8s_openapi::api::core::v1::{Event, Pod, Secret};
 use kube::{
     Api, Client, Config,
-    config::{KubeConfigOptions, Kubeconfig},
+    client::AuthError,
+    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 use ocib_image::RunError;
 
@@ -13,6 +14,9 @@ use crate::ends::End;
 
 /// No answer of the API takes longer but those that are streams.
 pub(crate) const REQUEST: Duration = Duration::from_secs(20);
+
+/// Of what an exec plugin says last of its failure.
+const PLUGIN_WORDS_MAX: usize = 300;
 
 /// How a cluster is found.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -49,7 +53,10 @@ impl Cluster {
         config.default_retry = false;
         let server = config.cluster_url.to_string();
         let namespace = config.default_namespace.clone();
-        let client = Client::try_from(config).map_err(|error| End::Kubeconfig.error(chain(&error)))?;
+        let client = Client::try_from(config).map_err(|error| match error {
+            kube::Error::Auth(error) => End::Unauthenticated.error(unauthenticated(&error)),
+            error => End::Kubeconfig.error(chain(&error)),
+        })?;
         Ok(Self { client, namespace, server, is_inside })
     }
 
@@ -83,18 +90,29 @@ impl Cluster {
 
 async fn config(access: &Access) -> Result<(Config, bool), RunError> {
     let options = KubeConfigOptions { context: access.context.clone(), ..KubeConfigOptions::default() };
+    let unusable = |error: KubeconfigError| End::Kubeconfig.error(unusable(&error));
     if let Some(path) = &access.kubeconfig {
-        let read = Kubeconfig::read_from(path).map_err(|error| End::Kubeconfig.error(chain(&error)))?;
+        let read = Kubeconfig::read_from(path).map_err(unusable)?;
         let config = Config::from_custom_kubeconfig(read, &options).await;
-        return config.map(|config| (config, false)).map_err(|error| End::Kubeconfig.error(chain(&error)));
+        return config.map(|config| (config, false)).map_err(unusable);
     }
     match Config::from_kubeconfig(&options).await {
         Ok(config) => Ok((config, false)),
-        Err(error) if access.context.is_some() => Err(End::Kubeconfig.error(chain(&error))),
+        Err(error) if access.context.is_some() => Err(unusable(error)),
         Err(error) => match Config::incluster() {
             Ok(config) => Ok((config, true)),
-            Err(_) => Err(End::Kubeconfig.error(chain(&error))),
+            Err(_) => Err(unusable(error)),
         },
+    }
+}
+
+/// What is wrong with a kubeconfig, without its lines: they hold tokens and keys.
+fn unusable(error: &KubeconfigError) -> String {
+    match error {
+        KubeconfigError::Parse(error) => {
+            format!("it is no YAML of a kubeconfig: {}", error.without_snippet())
+        }
+        error => chain(error),
     }
 }
 
@@ -129,7 +147,7 @@ impl Refused {
             kube::Error::Api(status) => Self::Status { code: status.code, message: status.message },
             // Whatever answered speaks no WebSocket, and will not a moment later.
             kube::Error::UpgradeConnection(error) => Self::Status { code: 0, message: chain(&error) },
-            kube::Error::Auth(error) => Self::Auth(chain(&error)),
+            kube::Error::Auth(error) => Self::Auth(unauthenticated(&error)),
             error => Self::Passing(chain(&error)),
         }
     }
@@ -159,6 +177,26 @@ impl Refused {
             Self::Auth(said) => End::Unauthenticated.error(said),
             Self::Status { code, message, .. } => refusal(*code, message).error(message),
         }
+    }
+}
+
+/// Why the kubeconfig's user cannot prove who it is, without what a plugin printed or was given: that may be a token.
+fn unauthenticated(error: &AuthError) -> String {
+    match error {
+        AuthError::AuthExecRun { out, .. } => {
+            let words = String::from_utf8_lossy(&out.stderr);
+            let last = words.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
+            let last: String = last.chars().take(PLUGIN_WORDS_MAX).collect();
+            format!(
+                "the exec plugin ended with {}{}{last}",
+                out.status,
+                if last.is_empty() { "" } else { ": " }
+            )
+        }
+        AuthError::AuthExecParse(_) => {
+            "the exec plugin printed something else than an ExecCredential".to_owned()
+        }
+        error => chain(error),
     }
 }
 
@@ -205,6 +243,50 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn kubeconfigs_that_are_none() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let text = "users:\n- name: u\n  user:\n    token: planted-token\n   oops: [\n";
+        std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+        let access = Access { kubeconfig: Some(file.path().to_owned()), context: None };
+        let error = Cluster::connect(&access).await.unwrap_err();
+        assert_eq!(error.cause, End::Kubeconfig.cause());
+        assert!(error.message.contains("line 5") && !error.message.contains("planted"), "{error}");
+    }
+
+    /// A token that a plugin prints is nobody's business, whatever stands around it.
+    #[tokio::test]
+    async fn plugins_that_fail() {
+        for (script, said) in [
+            ("echo 'a warning'; echo planted-token", "printed something else than an ExecCredential"),
+            ("echo planted-token; echo why >&2; echo >&2; exit 3", "ended with exit status: 3: why"),
+            ("echo {}", "did not contain a status"),
+        ] {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            let kubeconfig = serde_json::json!({
+                "apiVersion": "v1",
+                "kind": "Config",
+                "current-context": "c",
+                "contexts": [{ "name": "c", "context": { "cluster": "k", "user": "u" } }],
+                "clusters": [{ "name": "k", "cluster": { "server": "http://127.0.0.1:1" } }],
+                "users": [{ "name": "u", "user": { "exec": {
+                    "apiVersion": "client.authentication.k8s.io/v1",
+                    "interactiveMode": "Never",
+                    "command": "sh",
+                    "args": ["-c", script],
+                    "env": [{ "name": "KEY", "value": "planted-key" }],
+                } } }],
+            });
+            std::io::Write::write_all(&mut file, kubeconfig.to_string().as_bytes()).unwrap();
+            let access = Access { kubeconfig: Some(file.path().to_owned()), context: None };
+            let error = Cluster::connect(&access).await.unwrap_err();
+            assert_eq!(error.cause, End::Unauthenticated.cause(), "{error}");
+            assert!(error.message.contains(said), "{error}");
+            let all = format!("{error:?}");
+            assert!(!all.contains("planted"), "{all}");
+        }
+    }
 
     #[test]
     fn refusals_in_the_words_of_servers() {

@@ -71,13 +71,10 @@ impl<'a> Log<'a> {
 
     /// Takes the line unless it is the kubelet's own word.
     fn take(&self, line: &str) {
-        let mut line = line.trim_end_matches(['\n', '\r']).to_owned();
-        for secret in self.secrets {
-            line = line.replace(secret.reveal(), "[secret]");
-        }
-        let own = message(&line);
-        let line = own.as_ref().unwrap_or(&line);
-        self.progress.log(line);
+        let line = line.trim_end_matches(['\n', '\r']);
+        let own = message(line);
+        let line = self.veiled(own.as_deref().unwrap_or(line));
+        self.progress.log(&line);
         let mut seen = self.seen();
         // Only the executor's own lines count: a RUN may print anything.
         if let Some(instruction) = own.as_ref().and_then(|own| own.strip_prefix("RUN ")) {
@@ -86,7 +83,14 @@ impl<'a> Log<'a> {
         if seen.tail.len() == TAIL_LINES {
             seen.tail.pop_front();
         }
-        seen.tail.push_back(line.clone());
+        seen.tail.push_back(line);
+    }
+
+    /// `text` without what must not show up in any output.
+    pub(crate) fn veiled(&self, text: &str) -> String {
+        let hide = |text: String, secret: &Secret| text.replace(secret.reveal(), "[secret]");
+        let secrets = self.secrets.iter().filter(|secret| !secret.reveal().is_empty());
+        secrets.fold(text.to_owned(), hide)
     }
 }
 
@@ -234,6 +238,11 @@ mod tests {
         read(text.as_bytes(), &log).await;
         let tail = log.tail();
         assert_eq!((tail[0].len(), tail[1].as_str()), (LINE_BYTES_MAX - 21, "my [secret] is"));
+        // The executor writes it with escapes.
+        let secrets = [Secret::new(r#"to"ken\"#), Secret::new("")];
+        let log = Log::new(&progress, &secrets);
+        read(&br#"2026-01-01T00:00:01Z time="x" level=info msg="my to\"ken\\ is""#[..], &log).await;
+        assert_eq!(log.tail(), ["my [secret] is"]);
     }
 
     #[tokio::test]

@@ -293,7 +293,11 @@ fn arguments(job: &RunJob, context: &ContextAt, options: &Options) -> Vec<String
         "--image-download-retry=3".to_owned(),
         "--image-fs-extract-retry=3".to_owned(),
     ];
-    match &options.cache {
+    for (name, value) in &job.proxies {
+        // Kubernetes takes `$(…)` for variables, and two dollars for one.
+        arguments.push(format!("--build-arg={name}={}", value.replace('$', "$$")));
+    }
+    match options.cache.as_ref().filter(|_| !job.is_fresh) {
         Some(cache) => {
             arguments.extend(["--cache=true".to_owned(), format!("--cache-repo={}", cache.name())]);
         }

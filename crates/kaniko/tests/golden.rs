@@ -28,6 +28,8 @@ fn job() -> RunJob {
         platform: Platform::linux_amd64(),
         destination: "registry.example/team/app:run-0123".parse().unwrap(),
         context: None,
+        proxies: BTreeMap::new(),
+        is_fresh: false,
         secrets: Vec::new(),
         disk_bytes: 4 << 30,
     }
@@ -76,6 +78,9 @@ fn pods() {
     let source = file_layer("a", Vec::new(), ocib_image::Compression::Auto).source;
     let with_context = |job: RunJob| RunJob { context: Some(Arc::clone(&source)), ..job };
     let arm = |job: RunJob| RunJob { platform: "linux/arm/v7".parse().unwrap(), ..with_context(job) };
+    // With two dollars where Kubernetes would take one for the start of a variable, and without the cache.
+    let proxies = [("HTTP_PROXY".to_owned(), "http://ci:a$(b)$$@proxy".to_owned())].into();
+    let by_proxy = RunJob { proxies, is_fresh: true, ..job() };
     let volume = ContextAt::Volume { claim: "work".to_owned(), directory: "ci/ocib-0123".to_owned() };
     let bucket = ContextAt::Url(ContextUrl {
         url: "s3://contexts/ci/ocib-0123.tar.gz".to_owned(),
@@ -84,6 +89,7 @@ fn pods() {
     for (name, job, context, options, names) in [
         ("plain", job(), ContextAt::Nowhere, Options::default(), names()),
         ("everything", job(), ContextAt::Nowhere, everything(), Names { owner, ..names() }),
+        ("proxies", by_proxy, ContextAt::Nowhere, everything(), names()),
         (
             "context",
             arm(job()),

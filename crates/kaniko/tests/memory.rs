@@ -2,7 +2,7 @@
 //! server's memory does not count. Prints what it measured.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that prints a figure")]
 
-use std::{fs, path::Path, process::Command};
+use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
 use ocib_image::{Digest, Platform, Progress, RunBackend as _, RunJob};
 use ocib_kaniko::{Access, Cluster, ContextWay, Kaniko, Options};
@@ -60,6 +60,8 @@ fn send(kubeconfig: &Path, bytes: u64) {
             platform: Platform::linux_amd64(),
             destination: "127.0.0.1:1/large:run".parse().unwrap(),
             context: Some(noise_source(bytes)),
+            proxies: BTreeMap::new(),
+            is_fresh: false,
             secrets: Vec::new(),
             disk_bytes: bytes,
         };

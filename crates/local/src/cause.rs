@@ -132,6 +132,15 @@ pub(crate) static ISOLATION: Cause = cause(
         &["error running container: from "],
     ],
 );
+/// The kernel refuses `F_ADD_SEALS` while something else holds pages of the copy, which under load may last
+/// longer than it waits.
+pub(crate) static SEAL_BUSY: Cause = cause(
+    "run-seal-busy",
+    RunErrorKind::Backend,
+    "the program could not seal the copy of itself that holds a command, again and again",
+    "run it again when the host has less to do or more memory; no command was begun",
+    &[&["sealing memfd copy: ", "resource busy"]],
+);
 pub(crate) static NOT_UNDERSTOOD: Cause = cause(
     "run-not-understood",
     RunErrorKind::Input,
@@ -200,7 +209,7 @@ pub(crate) static NO_MANIFEST: Cause = cause(
     &[],
 );
 
-static ALL: [&Cause; 20] = [
+static ALL: [&Cause; 21] = [
     &COMMAND_FAILED,
     &COMMAND_KILLED,
     // Said where the next one is said, too.
@@ -213,6 +222,7 @@ static ALL: [&Cause; 20] = [
     &USER_NAMESPACE,
     &STORAGE_DRIVER,
     &ISOLATION,
+    &SEAL_BUSY,
     &NOT_UNDERSTOOD,
     &DAEMON_DENIED,
     &NO_DAEMON,

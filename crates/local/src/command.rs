@@ -71,6 +71,9 @@ impl<'a> Workspace<'a> {
         if self.options.tool == Tool::Docker {
             // The old builder of docker below 23 knows neither mounts nor progress.
             command.args(["--progress", "plain"]).env("DOCKER_BUILDKIT", "1");
+            if self.job.is_fresh {
+                command.arg("--no-cache");
+            }
         } else {
             // A layer for each instruction, as BuildKit has them.
             command.args(["--layers", "--isolation", &self.options.isolation]);
@@ -79,6 +82,9 @@ impl<'a> Workspace<'a> {
         }
         for secret in &self.job.secrets {
             command.args(lent(secret));
+        }
+        for (name, value) in &self.job.proxies {
+            command.args(["--build-arg", &format!("{name}={value}")]);
         }
         command.args(["--platform", &self.job.platform.to_string()]);
         command.arg("--file").arg(self.path("Dockerfile"));
@@ -179,6 +185,48 @@ impl Workspace<'_> {
             let mut unshare = std::process::Command::new(&self.options.program);
             unshare.args(["unshare", "rm", "-rf"]).arg(path);
             let _ = unshare.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use ocib_image::{Digest, Platform};
+
+    use super::*;
+
+    fn arguments(tool: Tool, is_fresh: bool) -> Vec<String> {
+        let job = RunJob {
+            key: Digest::of(b""),
+            title: String::new(),
+            dockerfile: "FROM scratch\n".to_owned(),
+            lines: vec![1],
+            platform: Platform::linux_amd64(),
+            destination: "127.0.0.1:1/a:run".parse().unwrap(),
+            context: None,
+            proxies: BTreeMap::from([("NO_PROXY".to_owned(), "a,b".to_owned())]),
+            is_fresh,
+            secrets: Vec::new(),
+            disk_bytes: 0,
+        };
+        let options = LocalOptions::new(tool);
+        let workspace = Workspace::new(&options, &job).unwrap();
+        let command = workspace.build();
+        command.as_std().get_args().map(|argument| argument.to_string_lossy().into_owned()).collect()
+    }
+
+    /// Only docker remembers what it did for earlier builds.
+    #[test]
+    fn what_is_to_be_made_anew_is_no_memory_of_dockers() {
+        for (tool, is_fresh, expected) in
+            [(Tool::Docker, true, true), (Tool::Docker, false, false), (Tool::Buildah, true, false)]
+        {
+            let arguments = arguments(tool, is_fresh);
+            assert_eq!(arguments.iter().any(|argument| argument == "--no-cache"), expected, "{arguments:?}");
+            let proxy = ["--build-arg", "NO_PROXY=a,b"];
+            assert!(arguments.windows(2).any(|pair| pair == proxy), "{arguments:?}");
         }
     }
 }

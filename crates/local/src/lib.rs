@@ -37,6 +37,9 @@ pub use cause::Cause;
 /// The types of `RUN --mount` that the programs know.
 const MOUNTS: [&str; 5] = ["bind", "cache", "secret", "ssh", "tmpfs"];
 
+/// How often a program may fail before a command by what passes by itself.
+const ATTEMPTS: u32 = 5;
+
 /// A program that builds images.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Tool {
@@ -117,8 +120,18 @@ impl Local {
     async fn build(&self, job: &RunJob, progress: &Progress) -> Result<Descriptor, RunError> {
         let workspace = Workspace::new(&self.options, job)?;
         let veil = Veil::over(&job.secrets);
-        let built = process::run(workspace.build(), progress, &veil).await;
-        built.map_err(|error| self.not_started(error)).and_then(|ended| outcome::of_build(job, ended))?;
+        let mut attempt = 1;
+        let built = loop {
+            let built = process::run(workspace.build(), progress, &veil).await;
+            let built = built.map_err(|error| self.not_started(error))?;
+            if attempt == ATTEMPTS || !built.is_passing() {
+                break built;
+            }
+            // What it carried out before is still in its storage, and is not carried out again.
+            progress.log(&format!("{} could not begin the command, and is called again", self.name()));
+            attempt += 1;
+        };
+        outcome::of_build(job, built)?;
         let pushed = process::run(workspace.push(), progress, &veil).await;
         if let Some(removal) = workspace.removal() {
             // What is left here is told, but changes nothing.

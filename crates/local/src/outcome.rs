@@ -6,7 +6,7 @@ use ocib_image::{RunError, RunJob};
 
 use crate::cause::{
     BUILD_FAILED, COMMAND_FAILED, COMMAND_KILLED, Cause, DISK_FULL, EXEC_FORMAT, INPUT_MISSING, ISOLATION,
-    NO_COMMAND, PLAIN_HTTP, PUSH_FAILED, USER_NAMESPACE,
+    NO_COMMAND, PLAIN_HTTP, PUSH_FAILED, SEAL_BUSY, USER_NAMESPACE,
 };
 
 /// How many of the last lines an error shows.
@@ -51,6 +51,11 @@ pub(crate) struct Ended {
 impl Ended {
     pub(crate) fn is_done(&self) -> bool {
         self.status.success()
+    }
+
+    /// It failed before the command that it was to begin, by what passes by itself.
+    pub(crate) fn is_passing(&self) -> bool {
+        !self.is_done() && said(&self.log, &[&SEAL_BUSY]).is_some()
     }
 }
 
@@ -146,7 +151,7 @@ pub(crate) fn of_build(job: &RunJob, ended: Ended) -> Result<(), RunError> {
 
 /// Why a command did not end well, or was not even started.
 fn of_command(job: &RunJob, log: &[String], code: Option<i32>) -> RunError {
-    match said(log, &[&NO_COMMAND, &EXEC_FORMAT, &USER_NAMESPACE, &ISOLATION]) {
+    match said(log, &[&SEAL_BUSY, &NO_COMMAND, &EXEC_FORMAT, &USER_NAMESPACE, &ISOLATION]) {
         Some(cause) if cause.id == EXEC_FORMAT.id => {
             cause.error(format!("this host cannot run programs for {}", job.platform))
         }

@@ -75,8 +75,8 @@ impl Output<'_> {
     async fn read(&mut self) -> io::Result<()> {
         loop {
             let line = tokio::select! {
-                line = self.stdout.next(), if self.stdout.pipe.is_some() => line?,
-                line = self.stderr.next(), if self.stderr.pipe.is_some() => line?,
+                line = self.stdout.next(self.veil), if self.stdout.pipe.is_some() => line?,
+                line = self.stderr.next(self.veil), if self.stderr.pipe.is_some() => line?,
                 else => return Ok(()),
             };
             if let Some(line) = line {
@@ -101,8 +101,8 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         Self { pipe: pipe.map(BufReader::new), line: Vec::new() }
     }
 
-    /// The next line, or a piece of a long one; `None` at the end.
-    async fn next(&mut self) -> io::Result<Option<String>> {
+    /// The next line, or a piece of a long one, which never ends within what `veil` hides; `None` at the end.
+    async fn next(&mut self, veil: &Veil) -> io::Result<Option<String>> {
         while let Some(pipe) = &mut self.pipe {
             let buffer = pipe.fill_buf().await?;
             if buffer.is_empty() {
@@ -114,8 +114,14 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             let piece = end.unwrap_or(buffer.len().min(room));
             self.line.extend_from_slice(&buffer[..piece]);
             pipe.consume(piece + usize::from(end.is_some()));
-            if end.is_some() || self.line.len() == LINE_BYTES_MAX {
+            if end.is_some() {
                 return Ok(Some(self.take()));
+            }
+            if self.line.len() == LINE_BYTES_MAX {
+                let rest = self.line.split_off(LINE_BYTES_MAX - veil.begun_at_end(&self.line));
+                let piece = self.take();
+                self.line = rest;
+                return Ok(Some(piece));
             }
         }
         Ok((!self.line.is_empty()).then(|| self.take()))
@@ -161,10 +167,14 @@ mod tests {
     use crate::outcome::Step;
 
     fn run_script(script: &str) -> Ended {
+        run_veiled(script, &Veil::default())
+    }
+
+    fn run_veiled(script: &str, veil: &Veil) -> Ended {
         let mut command = Command::new("sh");
         command.args(["-c", script]).stdin(Stdio::null());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(run(command, &Progress::unwatched(), &Veil::default())).unwrap()
+        runtime.block_on(run(command, &Progress::unwatched(), veil)).unwrap()
     }
 
     #[test]
@@ -178,6 +188,16 @@ mod tests {
             (exact.log.last().map(String::as_str), exact.step),
             (Some("STEP 3/9: RUN"), Some(Step::Line(3)))
         );
+    }
+
+    #[test]
+    fn no_piece_of_a_long_line_ends_within_a_secret() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, "planted-secret").unwrap();
+        let source = ocib_image::RunSecretSource::File(file.path().to_owned());
+        let veil = Veil::over(&[ocib_image::RunSecret { id: "a".to_owned(), source }]);
+        let ended = run_veiled("head -c 4090 /dev/zero | tr '\\0' x; echo planted-secret; echo end", &veil);
+        assert_eq!(ended.log, [&*"x".repeat(4090), "*******", "end"]);
     }
 
     #[test]

@@ -37,6 +37,15 @@ impl Veil {
         }
         line
     }
+
+    /// How many bytes at the end of `piece`, but not all of it, may be the beginning of something hidden.
+    pub(crate) fn begun_at_end(&self, piece: &[u8]) -> usize {
+        let begun = |hidden: &String| {
+            let longest = hidden.len().min(piece.len()).saturating_sub(1);
+            (1..=longest).rev().find(|&length| piece.ends_with(&hidden.as_bytes()[..length]))
+        };
+        self.hidden.iter().filter_map(begun).max().unwrap_or(0)
+    }
 }
 
 fn value(secret: &RunSecret) -> Option<String> {
@@ -68,6 +77,10 @@ mod tests {
             ("hunter2", "hunter2"),
         ] {
             assert_eq!(veil.drawn_over(line.to_owned()), expected);
+        }
+        for (piece, expected) in [("x hunter3", 0), ("x user:hun", 8), ("hunter2-an", 0), ("u", 0), (" u", 1)]
+        {
+            assert_eq!(veil.begun_at_end(piece.as_bytes()), expected, "{piece}");
         }
     }
 }

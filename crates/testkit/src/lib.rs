@@ -13,7 +13,8 @@
 //! - [`Executor`]: a stand-in for the executor of Kaniko, as a process or as an image.
 //! - [`FileServer`]: files behind URLs.
 //! - [`ScriptedRegistry`]: a registry that misbehaves as it is told.
-//! - [`skopeo`], [`umoci`], [`Podman`]: other people's readers; [`Buildah`]: another builder.
+//! - [`skopeo`], [`umoci`], [`Podman`]: other people's readers; [`Buildah`], [`Docker`]: other
+//!   builders.
 //! - [`verify_layout`] and [`rootfs`]: every digest and every file of an image, derived again from
 //!   its bytes.
 //! - [`sink_suite`]: what every [`ocib_image::Sink`] must do.
@@ -23,6 +24,7 @@
 
 mod bucket;
 mod content;
+mod docker;
 mod ecr;
 mod executor;
 mod files;
@@ -45,6 +47,7 @@ mod tunnel;
 
 pub use bucket::BucketServer;
 pub use content::{Generated, Noise, noise_file, noise_source, safetensors_file, sparse_file};
+pub use docker::Docker;
 pub use ecr::{
     AccessKey, AwsAction, EcrCall, EcrEmulator, EcrFault, EcrOptions, EcrRepository, MissingRepository,
     Policy, SecondPatch, SsoClient, Trust, UploadSession,

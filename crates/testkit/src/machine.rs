@@ -37,7 +37,7 @@ pub fn checkout() -> PathBuf {
 }
 
 /// A file that `tests/run.sh` fetches.
-fn fetched(name: &str) -> PathBuf {
+pub(crate) fn fetched(name: &str) -> PathBuf {
     let path = checkout().join("target/test-data").join(name);
     assert!(path.is_file(), "{} is missing: run tests/run.sh once, which fetches it", path.display());
     path

@@ -1,10 +1,13 @@
 //! Other people's readers of images.
 
-use std::{path::Path, process::Command};
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
 
 use tempfile::TempDir;
 
-use crate::process::{require, run, run_command};
+use crate::process::{output_of, require, run, run_command, stdout_of};
 
 /// Runs `skopeo` without a signature policy of the machine. TLS of loopback registries is the
 /// caller's to allow (`--src-tls-verify=false`).
@@ -108,7 +111,23 @@ impl Buildah {
         let mut command = self.command();
         command.args(["bud", "--isolation", "chroot", "--layers", "--no-cache", "--from", id.trim()]);
         command.arg("-f").arg(dockerfile).arg("-t").arg(format!("oci:{}:x", dest.display()));
-        run_command(command.arg(context))
+        Self::run(command.arg(context))
+    }
+
+    /// Runs a prepared `buildah` like [`run_command`], but again as often as the kernel, which waits for a busy
+    /// machine only so long, did not let it seal the copy of itself from which it begins a command.
+    pub fn run(command: &mut Command) -> String {
+        let is_refused = |output: &Output| {
+            let said = String::from_utf8_lossy(&output.stderr);
+            !output.status.success() && said.contains("sealing memfd copy: Device or resource busy")
+        };
+        let mut output = output_of(command);
+        for _ in 0..4 {
+            if is_refused(&output) {
+                output = output_of(command);
+            }
+        }
+        stdout_of(command, &output)
     }
 
     fn command(&self) -> Command {

@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     path::PathBuf,
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
 };
 
 /// Where `program` is. Panics with the Debian package to install if it is nowhere.
@@ -23,13 +23,23 @@ pub fn run(program: &str, package: &str, arguments: &[&str]) -> String {
 /// Runs a prepared command to its end and returns what it wrote to stdout. Panics with its stderr
 /// if it cannot start or fails.
 pub fn run_command(command: &mut Command) -> String {
-    let shown = shown(command);
+    let output = output_of(command);
+    stdout_of(command, &output)
+}
+
+/// Runs a prepared command to its end, however that is.
+pub(crate) fn output_of(command: &mut Command) -> Output {
     let output = command.stdin(Stdio::null()).output();
-    let output = output.unwrap_or_else(|error| panic!("cannot run {shown}: {error}"));
+    output.unwrap_or_else(|error| panic!("cannot run {}: {error}", shown(command)))
+}
+
+/// What a command wrote to stdout. Panics with its stderr if it failed.
+pub(crate) fn stdout_of(command: &Command, output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(
         output.status.success(),
-        "{shown}\nended with {}\nstdout: {}\nstderr: {}",
+        "{}\nended with {}\nstdout: {}\nstderr: {}",
+        shown(command),
         output.status,
         text(&output.stdout),
         text(&output.stderr)

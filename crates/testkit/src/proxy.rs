@@ -45,6 +45,8 @@ struct Shared {
     open: Mutex<Vec<TcpStream>>,
     /// Bytes of bodies to and from the registry.
     carried: Mutex<BTreeMap<RequestKind, (u64, u64)>>,
+    /// Kinds of requests whose bodies rest as soon as so many of their bytes have passed.
+    pause: Mutex<Option<(Vec<RequestKind>, u64)>>,
 }
 
 /// A fault, and the only kind of request that it befalls if it is choosy.
@@ -68,6 +70,7 @@ impl FaultProxy {
             rate: AtomicU64::new(u64::MAX),
             open: Mutex::default(),
             carried: Mutex::default(),
+            pause: Mutex::default(),
         });
         let accepting = shared.clone();
         thread::spawn(move || accepting.accept(&listener));
@@ -108,6 +111,17 @@ impl FaultProxy {
     /// one.
     pub fn throttle(&self, bytes_per_second: u64) {
         self.shared.rate.store(bytes_per_second.max(1), Ordering::SeqCst);
+    }
+
+    /// Lets bodies of these kinds rest as soon as so many bytes of them have passed in all, either way, until
+    /// [`Self::resume`]: whoever is slow to look finds what was there at that moment.
+    pub fn pause_after(&self, kinds: &[RequestKind], bytes: u64) {
+        *locked(&self.shared.pause) = Some((kinds.to_vec(), bytes));
+    }
+
+    /// Ends a pause, or takes back one that did not come yet.
+    pub fn resume(&self) {
+        *locked(&self.shared.pause) = None;
     }
 
     /// From now on closes every connection, open or new, without an answer; or stops doing so.
@@ -191,10 +205,28 @@ impl Shared {
         Some(first.fault)
     }
 
+    /// Before they are written: whoever got them finds them counted.
     fn count(&self, kind: RequestKind, sent: u64, received: u64) {
         let mut carried = locked(&self.carried);
         let (all_sent, all_received) = carried.entry(kind).or_default();
         (*all_sent, *all_received) = (*all_sent + sent, *all_received + received);
+    }
+
+    /// Waits for the end of a pause of this kind.
+    fn rest(&self, kind: RequestKind) {
+        while self.is_paused(kind) && !self.stopped.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn is_paused(&self, kind: RequestKind) -> bool {
+        let pause = locked(&self.pause);
+        let Some((kinds, bytes)) = pause.as_ref().filter(|(kinds, _)| kinds.contains(&kind)) else {
+            return false;
+        };
+        let carried = locked(&self.carried);
+        let of_kind = |kind| carried.get(kind).map_or(0, |(sent, received)| sent + received);
+        kinds.iter().map(of_kind).sum::<u64>() >= *bytes
     }
 }
 

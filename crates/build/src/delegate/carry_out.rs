@@ -143,6 +143,8 @@ impl CarryingOut<'_> {
             platform: wanted.platform.clone(),
             destination,
             context,
+            proxies: self.request.proxies(),
+            is_fresh: !self.runs.reuses,
             secrets: wanted.secrets.clone(),
             disk_bytes: wanted.disk_bytes,
         })

@@ -68,8 +68,9 @@ impl Line {
     }
 }
 
-/// `NAME="value"` for ENV, or `None` for a value that no line can hold.
+/// `NAME="value"` for ENV, or `None` for what no line can hold.
 pub(crate) fn environment(name: &str, value: &str) -> Option<String> {
+    let name = flag(name).filter(|name| !name.is_empty() && !name.starts_with('-') && !name.contains('='))?;
     Some(format!("{name}={}", word(value)?))
 }
 
@@ -129,5 +130,13 @@ mod tests {
             assert_eq!(word(value).as_deref(), Some(expected));
         }
         assert_eq!(word("a\nb"), None);
+    }
+
+    #[test]
+    fn names_of_variables_say_nothing_else() {
+        assert_eq!(environment("a.b-C_1", "$x").as_deref(), Some(r#"a.b-C_1="\$x""#));
+        for name in ["", "a b", "a\nRUN evil", "a=b", "$a", "\"a\"", "--a", "é"] {
+            assert_eq!(environment(name, ""), None, "{name}");
+        }
     }
 }

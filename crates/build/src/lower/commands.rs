@@ -153,7 +153,8 @@ impl Shell<'_> {
     }
 
     fn make_new_directory(&mut self, written: &str, mode: Option<u32>) -> Result<(), Stop> {
-        let place = self.existing_parent(written, Last::Kept)?;
+        // A slash behind a link does not make the kernel follow it here.
+        let place = self.existing_parent(written.trim_end_matches('/'), Last::Kept)?;
         match place.found {
             None => self.make_directory(&place.path, mode),
             Some(_) => doubt(format!("{written} is there already")),
@@ -374,7 +375,12 @@ impl Shell<'_> {
         if matches!(written.trim_end_matches('/').rsplit('/').next(), Some("." | "..")) {
             return doubt("it names no entry of a directory");
         }
-        let place = self.look(written, Last::Kept)?;
+        let bare = written.trim_end_matches('/');
+        if bare.is_empty() {
+            return doubt("it is the root");
+        }
+        // A slash behind a link: busybox removes the link, GNU empties what it leads to.
+        let place = self.look(bare, Last::Kept)?;
         if place.as_ref().is_some_and(|place| place.path.is_empty()) {
             return doubt("it is the root");
         }

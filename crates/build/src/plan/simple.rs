@@ -12,7 +12,7 @@ use crate::files::Mode;
 /// The only shell that is understood.
 const SHELL: [&str; 2] = ["/bin/sh", "-c"];
 /// Who may do everything, as USER can say it.
-const SUPERUSER: [&str; 6] = ["", "0", "root", "0:0", "root:root", "root:0"];
+pub(crate) const SUPERUSER: [&str; 6] = ["", "0", "root", "0:0", "root:root", "root:0"];
 /// Variables that change what a shell or a command does, or begin the names of such.
 const MEDDLING: [&str; 9] =
     ["BASH", "ENV", "IFS", "LD_", "POSIXLY_CORRECT", "SHELLOPTS", "_POSIX2_VERSION", "GLIBC_", "ASH_"];

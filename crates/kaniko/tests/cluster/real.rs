@@ -40,7 +40,7 @@ impl Real {
         let limits = [("memory".to_owned(), "512Mi".to_owned())];
         let requests = [("ephemeral-storage".to_owned(), "64Mi".to_owned())];
         Options {
-            image: format!("{}/ocib-executor:test", self.registry),
+            image: format!("{}/ocib-executor:{}", self.registry, self.run),
             limits: limits.into(),
             requests: requests.into(),
             patch: self.patch.clone(),
@@ -61,7 +61,7 @@ impl Real {
 
     /// A job of a name, which is pushed to a repository of that name. `BASE` is an image with a shell.
     pub(crate) fn job(&self, name: &str, dockerfile: &str) -> RunJob {
-        let dockerfile = dockerfile.replace("BASE", &format!("{}/ocib-base:test", self.registry));
+        let dockerfile = dockerfile.replace("BASE", &format!("{}/ocib-base:{}", self.registry, self.run));
         let job = jobs::job(&dockerfile, &format!("{}/ocib-{name}:{}", self.registry, self.run));
         let title = format!("{name} of {}", self.run);
         RunJob { key: Digest::of(title.as_bytes()), title, platform: Platform::linux_amd64(), ..job }

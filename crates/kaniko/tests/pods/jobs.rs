@@ -1,6 +1,7 @@
 //! Jobs as a planner would make them, written by hand, and who listens to them.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -19,6 +20,8 @@ pub(crate) fn job(dockerfile: &str, destination: &str) -> RunJob {
         platform: Platform::linux_amd64(),
         destination: destination.parse().unwrap(),
         context: None,
+        proxies: BTreeMap::new(),
+        is_fresh: false,
         secrets: Vec::new(),
         disk_bytes: 100 << 20,
     }

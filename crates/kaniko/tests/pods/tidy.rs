@@ -88,7 +88,8 @@ async fn a_shared_credential() {
             let line = KubeStep::Log(format!(
                 "cat /kaniko/.docker/config.json: {password} Y2k6cGxhbnRlZC1wYXNzd29yZA=="
             ));
-            vec![KubeStep::Schedule, KubeStep::Running, line, KubeStep::Exit(3, "Error", String::new())]
+            let last = format!("error building image: denied for {password}");
+            vec![KubeStep::Schedule, KubeStep::Running, line, KubeStep::Exit(1, "Error", last)]
         });
         let credential = Credential::Basic { user: "ci".to_owned(), password: Secret::new(password) };
         let registry = RegistryAccess::shared([("127.0.0.1:1", &credential)]);

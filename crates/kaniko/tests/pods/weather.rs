@@ -1,9 +1,9 @@
 //! What clusters do all day and what a job must live through: it ends well.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use ocib_image::{Compression, RunBackend as _};
-use ocib_kaniko::{ContextWay, Options};
+use ocib_kaniko::{ContextWay, Options, Patience};
 use ocib_testkit::{KubeFake, KubeFault, KubeOptions, KubeRequest, KubeStep, Stdin, file_layer};
 use serde_json::json;
 
@@ -58,6 +58,30 @@ async fn watches_end_and_forget() {
         good(),
     ];
     lives(KubeOptions::default(), steps, false, calm).await;
+}
+
+/// The secret of the pod comes a moment after it, so that mounting it may fail once: that event stays, and says
+/// nothing of an image that takes long.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mount_that_failed_at_first() {
+    let steps = vec![
+        KubeStep::Schedule,
+        KubeStep::Waiting("ContainerCreating", ""),
+        KubeStep::Event("FailedMount", "MountVolume.SetUp failed for volume \"registry\": not found"),
+        KubeStep::Event("FailedCreatePodSandBox", "plugin type=\"calico\" failed"),
+        KubeStep::Event("Pulling", "Pulling image \"kaniko\""),
+        KubeStep::Pause(1500),
+        KubeStep::Running,
+        good(),
+    ];
+    let fake = KubeFake::start(KubeOptions::default(), move |_| steps.clone());
+    let patience =
+        Patience { start: Duration::from_secs(120), retry: Duration::from_millis(200), ..options().patience };
+    let backend = backend(&fake, Options { patience, ..options() }).await;
+    let (heard, progress) = Heard::new();
+    let made = backend.run(&job("FROM base\nRUN true\n", "127.0.0.1:1/app:run"), &progress).await;
+    made.unwrap_or_else(|error| panic!("{error}: {:#?}", heard.lines()));
+    assert_eq!(left(&fake).await, Vec::<String>::new());
 }
 
 /// An "already exists" after an answer that was lost is our own pod.

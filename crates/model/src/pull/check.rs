@@ -3,7 +3,8 @@
 //! KServe has three ways to a model in an image, each with needs of its own:
 //!
 //! - `oci://`, a sidecar: `sh -c "ln -sf /proc/$$/root/models /mnt && sleep infinity"` runs in the image, as UID
-//!   1010 or whatever a namespace of OpenShift gives, always in group 0 (storage.go, `uidModelcar`);
+//!   1010 or whatever a namespace of OpenShift gives, always in group 0 (storage.go, `uidModelcar`); an init
+//!   container of the image looks before whether `ls -A /models` finds anything;
 //! - `oci+native://`, an image volume: the runtime mounts the image, which it must take for an ordinary one;
 //! - `oci+fetch://`, an init container that unpacks `/models`.
 
@@ -21,6 +22,8 @@ use super::{
 const KSERVE_UID: u32 = 1010;
 /// Any user that no image knows.
 const ARBITRARY_UID: u32 = 1_000_650_000;
+/// What KServe's two containers of the image run, beside what a shell has built in.
+const PROGRAMS: [&str; 4] = ["ln", "ls", "sh", "sleep"];
 /// Where programs are looked for if the image has no PATH.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Links that are followed on the way to a program, as Linux has it.
@@ -208,11 +211,11 @@ impl Seen {
         wrong.extend(self.without_models());
         match way {
             Way::Sidecar => {
-                let missing = ["sh", "ln", "sleep"].into_iter().filter(|name| !self.has_program(name));
-                wrong.extend(list(
-                    "the sidecar runs what is not in the image: ",
-                    &missing.map(str::to_owned).collect(),
-                ));
+                let missing: Vec<&str> =
+                    PROGRAMS.into_iter().filter(|name| !self.has_program(name)).collect();
+                if !missing.is_empty() {
+                    wrong.push(format!("the sidecar runs what is not in the image: {}", missing.join(", ")));
+                }
                 wrong.extend(self.unreadable());
                 if self.tag.as_deref() == Some("latest") {
                     wrong.push("its tag is latest, which is pulled again at each start".to_owned());

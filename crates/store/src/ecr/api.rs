@@ -1,10 +1,21 @@
 //! ECR's own API for one registry.
 
-use std::{collections::BTreeSet, time::SystemTime};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
+};
 
 use aws_sdk_ecr::{
     Client,
-    config::{Builder, retry::RetryConfig},
+    config::{
+        Builder, ConfigBag, Intercept, RuntimeComponents, interceptors::FinalizerInterceptorContextRef,
+        retry::RetryConfig,
+    },
+    error::BoxError,
     types::{
         EncryptionConfiguration, EncryptionType, ImageScanningConfiguration, ImageTagMutability,
         LayerAvailability,
@@ -32,6 +43,8 @@ pub struct EcrRegistry {
 
 /// As often as registries are asked.
 const ATTEMPTS: u32 = 6;
+/// What `CreateRepository` says of a repository that is there.
+pub(super) const ALREADY_EXISTS: &str = "RepositoryAlreadyExistsException";
 /// `BatchCheckLayerAvailability` takes so many digests.
 const DIGESTS_MAX: usize = 100;
 
@@ -56,9 +69,11 @@ impl EcrRegistry {
         Known::of(found)
     }
 
-    /// Creates `repository`; one that is there already is an error. Needs `ecr:CreateRepository`,
-    /// for a lifecycle policy also `ecr:PutLifecyclePolicy`.
-    pub async fn create(&self, repository: &str, new: &NewRepository) -> Result<EcrRepository, Error> {
+    /// Creates `repository`, which was missing when somebody looked; one that is there is an error. If the answer
+    /// to an attempt got lost and the next one finds it there, it was made by this call, which then goes on to
+    /// set what is set afterwards. Needs `ecr:CreateRepository`, for a lifecycle policy also
+    /// `ecr:PutLifecyclePolicy`.
+    pub async fn create(&self, repository: &str, new: &NewRepository) -> Result<(), Error> {
         const ACTION: &str = "ecr:CreateRepository";
         let mutability = match new.immutable_tags {
             true => ImageTagMutability::Immutable,
@@ -73,13 +88,16 @@ impl EcrRegistry {
             .image_tag_mutability(mutability)
             .image_scanning_configuration(scanning)
             .encryption_configuration(encryption(&new.encryption)?);
-        let created = call.send().await.map_err(|error| failure(ACTION, error))?;
-        let created =
-            created.repository().ok_or_else(|| refused(ACTION, "", "its answer has no repository"))?;
-        if let Some(policy) = &new.lifecycle_policy {
-            self.set_lifecycle(repository, policy).await?;
+        let lost = Lost::default();
+        let created = call.customize().interceptor(lost.clone()).send().await;
+        match created.map_err(|error| failure(ACTION, error)) {
+            Err(Error::Aws { code, .. }) if code == ALREADY_EXISTS && lost.is_any() => {}
+            created => drop(created?),
         }
-        Ok(EcrRepository::of(created))
+        match &new.lifecycle_policy {
+            Some(policy) => self.set_lifecycle(repository, policy).await,
+            None => Ok(()),
+        }
     }
 
     async fn set_lifecycle(&self, repository: &str, policy: &str) -> Result<(), Error> {
@@ -115,6 +133,36 @@ impl EcrRegistry {
             }
         }
         Ok(missing)
+    }
+}
+
+/// Whether attempts of a call ended without an answer that says what became of them. The SDK repeats such a call
+/// by itself and tells of the last attempt only.
+#[derive(Clone, Debug, Default)]
+struct Lost(Arc<AtomicBool>);
+
+impl Lost {
+    fn is_any(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl Intercept for Lost {
+    fn name(&self) -> &'static str {
+        "Lost"
+    }
+
+    fn read_after_attempt(
+        &self,
+        context: &FinalizerInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        // A server that fails may have done it before.
+        if context.response().is_none_or(|response| response.status().is_server_error()) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ use ocib_image::{Blob, Digest, Document, Expected, PlaceError, Placed, Progress,
 
 #[cfg(doc)]
 use super::LayerApi;
-use super::{EcrAuth, EcrPublic, Known, NewRepository};
+use super::{EcrAuth, EcrPublic, Known, NewRepository, api::ALREADY_EXISTS};
 use crate::{Error, PushOptions, Registries, RegistrySink, Tagged, Write};
 
 /// A [`RegistrySink`] for a registry of ECR. Before anything is sent it makes sure that
@@ -102,7 +102,7 @@ impl EcrSink {
     async fn make_repository(&self, repository: &Reference) -> Result<(), Error> {
         let Some(new) = &self.create else { return self.begin_in_missing(repository).await };
         match self.auth.api(repository.registry()).await {
-            Some(api) => made(api.create(repository.repository(), new).await.map(drop)),
+            Some(api) => made(api.create(repository.repository(), new).await),
             // A token in a file is no identity that could create anything.
             None => self.auth.demand(repository.registry()).await,
         }
@@ -122,7 +122,7 @@ impl EcrSink {
 /// A repository that somebody else was faster to make is made.
 fn made(created: Result<(), Error>) -> Result<(), Error> {
     match created {
-        Err(Error::Aws { code, .. }) if code == "RepositoryAlreadyExistsException" => Ok(()),
+        Err(Error::Aws { code, .. }) if code == ALREADY_EXISTS => Ok(()),
         created => created,
     }
 }

@@ -122,11 +122,37 @@ fn repositories_are_created_and_described() {
         run(&emulator, &key, "repositories"),
         [
             "BEFORE Known(None)",
-            "CREATED Immutable { except: [] } Kms(Some(\"arn:aws:kms:eu-west-1:123456789012:alias/aws/ecr\")) true",
             "AFTER Immutable { except: [] } Kms(Some(\"arn:aws:kms:eu-west-1:123456789012:alias/aws/ecr\")) true",
             "MOUNTS Known(false)",
         ]
     );
+}
+
+/// An attempt whose answer got lost may have made it; what was there before is left as it is.
+#[test]
+fn a_repository_is_set_up_although_an_answer_got_lost() {
+    const EXISTS: &str = "RepositoryAlreadyExistsException";
+    let refuse = |status| EcrFault::Refuse { status, message: "later".to_owned() };
+    for (is_there, fault, expected, policies) in [
+        (false, Some(EcrFault::LoseAnswer), "CREATED", 1),
+        (false, Some(refuse(500)), "CREATED", 1),
+        (true, None, EXISTS, 0),
+        // That one was not carried out.
+        (true, Some(refuse(429)), EXISTS, 0),
+    ] {
+        let emulator = emulator();
+        let key = emulator.user("admin", Policy::all());
+        if is_there {
+            emulator.create("new");
+        }
+        let attempts = if fault.is_some() { 2 } else { 1 };
+        if let Some(fault) = fault.clone() {
+            emulator.inject(AwsAction::CreateRepository, 1, fault);
+        }
+        assert_eq!(run(&emulator, &key, "create"), [expected], "{fault:?}");
+        let asked = [AwsAction::CreateRepository, AwsAction::PutLifecyclePolicy];
+        assert_eq!(asked.map(|action| emulator.count(action)), [attempts, policies], "{fault:?}");
+    }
 }
 
 #[test]

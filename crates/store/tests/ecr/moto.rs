@@ -78,7 +78,6 @@ fn moto_understands_what_is_asked() {
             "CALLER arn:aws:sts::123456789012:user/moto".to_owned(),
             "TOKEN AWS".to_owned(),
             "BEFORE Known(None)".to_owned(),
-            format!("CREATED {made}"),
             format!("AFTER {made}"),
             "AGAIN RepositoryAlreadyExistsException".to_owned(),
         ]

@@ -105,6 +105,14 @@ fn ends_are_those_of_kaniko() {
     for (dockerfile, code, said) in [
         ("FROM BASE\nRUN exit 42\n", 42, format!("{FAILED} exit status 42")),
         ("FROM BASE\nRUN kill -9 $$\n", 255, format!("{FAILED} signal: killed")),
+        // What it splits at the colon before it takes the quotes off.
+        (
+            "FROM BASE\nUSER \"1:2\"\nRUN true\n",
+            1,
+            "error building image: error building stage: failed to execute command: unexpected end of statement \
+             while looking for matching double-quote"
+                .to_owned(),
+        ),
     ] {
         let expected = End { code: Some(code), said, digest: String::new() };
         assert_eq!(Life::new(dockerfile).job(&[]), expected, "{dockerfile}");

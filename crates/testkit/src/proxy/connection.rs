@@ -101,9 +101,10 @@ impl Connection {
         if let Some(Fault::RequestByte { .. }) = fault {
             rest[taken - 1] ^= 1;
         }
-        self.server.write_all(&rest[..taken])?;
         self.shared.count(kind, now - before, 0);
+        self.server.write_all(&rest[..taken])?;
         self.befall_request(fault)?;
+        self.shared.rest(kind);
         Ok(taken)
     }
 
@@ -168,10 +169,13 @@ impl Connection {
         if let Some(Fault::ResponseByte { .. }) = fault {
             rest[taken - 1] ^= 1;
         }
+        if was_in_body {
+            self.shared.count(kind, 0, now - before);
+        }
         self.write_answer(&rest[..taken], answers.drips)?;
         answers.passed = if room == u64::MAX { 0 } else { answers.passed + taken as u64 };
         if was_in_body {
-            self.shared.count(kind, 0, now - before);
+            self.shared.rest(kind);
         } else if !answers.messages.is_in_head() && !answers.messages.is_interim() {
             locked(&self.asked).pop_front();
         }

@@ -166,3 +166,25 @@ fn refuses() {
     proxy.refuse(false);
     assert_eq!(exchange(&proxy, GET), ECHO);
 }
+
+#[test]
+fn a_pause_holds_bodies_of_its_kinds_until_it_ends() {
+    let (server, _heard) = sink();
+    let proxy = FaultProxy::start(&server.host());
+    proxy.pause_after(&[RequestKind::Other], 4);
+    // The other kind passes; this one rests with the first piece beyond.
+    assert_eq!(exchange(&proxy, GET), ECHO);
+    let mut stream = TcpStream::connect(proxy.host()).unwrap();
+    stream.write_all(b"PUT / HTTP/1.1\r\ncontent-length: 10\r\n\r\n01234").unwrap();
+    while proxy.sent(RequestKind::Other) < 5 {
+        thread::sleep(Duration::from_millis(1));
+    }
+    stream.write_all(b"56789").unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    stream.read_exact(&mut [0]).unwrap_err();
+    assert_eq!(proxy.sent(RequestKind::Other), 5);
+    proxy.resume();
+    stream.set_read_timeout(None).unwrap();
+    stream.read_exact(&mut [0]).unwrap();
+    assert_eq!(proxy.sent(RequestKind::Other), 10);
+}

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use ocib_dockerfile::Spanned;
-use ocib_image::NodeKind;
+use ocib_dockerfile::{Span, Spanned};
+use ocib_image::{NodeKind, RunDialect};
 use serde_json::Value;
 
 use super::{
@@ -16,7 +16,7 @@ use crate::{
     files::{FilesLayer, Rootfs},
     lower::Part,
     path,
-    plan::{CopyPlan, Step},
+    plan::{Action, CopyPlan, SUPERUSER, Step},
 };
 
 /// What is copied is below a directory of this name in the directory of the copy.
@@ -40,9 +40,13 @@ impl Writer<'_> {
             None => None,
         };
         let (mut word, mut source) = ("COPY", source);
+        let mut owners = layer.owners_below(&top);
+        if copy.chown.is_some() {
+            // Directories that have to be made for it get that owner, too.
+            owners.extend(layer.find(&top).map(|found| (found.node.uid, found.node.gid)));
+        }
         let from = if self.is_by_context() {
             // What comes out of a context belongs to root, unless COPY says otherwise.
-            let owners = layer.owners_below(&top);
             let mut member = (layer, None);
             match (&owner, owners.len()) {
                 (None, 0 | 1) => {
@@ -59,6 +63,9 @@ impl Writer<'_> {
             self.add_member(step, member.0, member.1)?;
             vec![Piece::Text(word.to_owned())]
         } else {
+            if copy.chown.is_some() && owners.len() == 1 {
+                owner = owner.or_else(|| owners.first().map(|(uid, gid)| format!("{uid}:{gid}")));
+            }
             let part = self.lowering.part(step, Arc::new(layer))?;
             self.copies.push(part);
             source.insert(0, '/');
@@ -103,6 +110,35 @@ impl Writer<'_> {
         }
         let layer = self.layer(step, copy, &format!("/{all}"))?;
         Ok(layer.find(&top).is_some().then_some((layer, all)))
+    }
+
+    /// What WORKDIR makes is USER's, but with buildah: there an empty directory is copied to its place first, which
+    /// leaves what is there as it is.
+    pub(super) fn owned_directory(
+        &mut self,
+        number: usize,
+        span: Span,
+        path: &str,
+        user: &str,
+    ) -> Result<(), Error> {
+        if self.dialect() != RunDialect::Buildah || SUPERUSER.contains(&user) {
+            return Ok(());
+        }
+        let owner = flag(user).ok_or_else(|| unwritable("USER").at(span))?;
+        let place = format!("/{}/{ROOT}/", self.copies.len());
+        let action = Action::Directory { path: place.clone(), user: String::new() };
+        let step = Step { created_by: format!("directory of WORKDIR {path}"), span, action };
+        let layer = self.lowering.directory(&step, &place, None, &Rootfs::default())?;
+        let part = self.lowering.part(&step, Arc::new(layer))?;
+        self.copies.push(part);
+        let paths = [Value::from(place).to_string(), destination_path(&format!("{path}/"))].join(",");
+        let from = vec![
+            Piece::Text("COPY --from=".to_owned()),
+            Piece::Image(self.files_image()),
+            Piece::Text(format!(" --chown={owner} [{paths}]")),
+        ];
+        self.line(span, Some(number), from);
+        Ok(())
     }
 
     fn add_member(&mut self, step: &Step, layer: FilesLayer, archive: Option<String>) -> Result<(), Error> {

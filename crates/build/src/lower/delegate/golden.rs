@@ -91,5 +91,5 @@ fn jobs_are_as_written_down() {
         }
         assert_eq!(found, fs::read_to_string(&golden).unwrap_or_default(), "{}", case.display());
     }
-    assert_eq!(count, 4);
+    assert_eq!(count, 5);
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ocib_dockerfile::{Span, Spanned};
+use ocib_dockerfile::{Span, Spanned, glob::has_wildcard};
 use ocib_image::{ImageName, RunDialect, RunFiles, RunSecret};
 
 use super::{
@@ -33,11 +33,14 @@ impl Writer<'_> {
             return Ok(());
         }
         self.secrets.extend(given);
+        let dialect = self.dialect();
+        // Buildah keeps what is written to it in the image, where later commands would find it.
+        let is_kept = mount.kind == MountKind::Bind { is_writable: true } && dialect == RunDialect::Buildah;
         let (from, source) = match &mount.source {
             MountSource::Nothing => (None, None),
-            MountSource::Context(path) => self.mounted_files(mount, None, path)?,
-            MountSource::From(origin @ Origin::Tree(_), path) => {
-                self.mounted_files(mount, Some(origin.clone()), path)?
+            MountSource::Context(path) => self.mounted_files(mount, None, path, is_kept)?,
+            MountSource::From(origin, path) if is_kept || matches!(origin, Origin::Tree(_)) => {
+                self.mounted_files(mount, Some(origin.clone()), path, is_kept)?
             }
             MountSource::From(origin, path) => {
                 (self.mounted_image(origin)?, Some(path.clone()).filter(|path| path != "/"))
@@ -47,7 +50,6 @@ impl Writer<'_> {
         if let Some(image) = from {
             pieces.extend([Piece::Text(",from=".to_owned()), Piece::Image(image)]);
         }
-        let dialect = self.lowering.backend.map(|backend| backend.features.dialect).unwrap_or_default();
         let places = [("source", source), ("target", mount.target.clone())];
         let places = places.into_iter().filter_map(|(name, path)| Some((name, Some(path?))));
         let mut text = String::new();
@@ -61,13 +63,19 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Files that are mounted out of a context: those below `path` alone are sent.
+    /// Files that are mounted out of a context: those below `path` alone are sent. If they are `apart`, no other
+    /// mount and no copy has the same layer.
     fn mounted_files(
         &mut self,
         mount: &MountPlan,
         from: Option<Origin>,
         path: &str,
+        apart: bool,
     ) -> Result<(Option<usize>, Option<String>), Error> {
+        if has_wildcard(path) {
+            // It would be one here, and is none to BuildKit.
+            return Err(unwritable("--mount").at(mount.span));
+        }
         let plan = CopyPlan {
             from,
             unpack: false,
@@ -83,11 +91,20 @@ impl Writer<'_> {
         };
         let created_by = format!("files of --mount={}", mount.text);
         let step = Step { created_by, span: mount.span, action: Action::Copy(plan.clone()) };
-        let place = format!("/{}/x", self.copies.len());
+        let place = match apart {
+            true => format!("/apart-{}/x", self.next_image()),
+            false => format!("/{}/x", self.copies.len()),
+        };
         let layer = Arc::new(self.layer(&step, &plan, &place)?);
         let part = self.lowering.part(&step, layer)?;
-        self.push_copy(part);
-        Ok((Some(self.files_image()), Some(place)))
+        let image = match apart {
+            true => self.image_apart(part)?,
+            false => {
+                self.push_copy(part);
+                self.files_image()
+            }
+        };
+        Ok((Some(image), Some(place)))
     }
 
     /// An image or a stage that is mounted: the backend takes out of it what it needs.

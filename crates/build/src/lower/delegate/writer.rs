@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use ocib_dockerfile::Span;
-use ocib_image::{Config, ContainerConfig, DiffId, History, ImageName, RunFiles, RunSecret};
+use ocib_image::{Config, ContainerConfig, DiffId, History, ImageName, RunDialect, RunFiles, RunSecret};
 
 use super::{diff_ids, made, part_bytes, script};
 use crate::{
     Error, Problem,
-    delegate::{Input, Line, Member, Piece, Template, environment, word},
+    delegate::{Input, Line, Member, Piece, Template, environment, flag, word},
     lower::{
         Lowering, Part,
         stages::{Stage, Stages},
@@ -25,6 +25,8 @@ pub(super) struct Writer<'a> {
     /// The number of the image of copied files, once there is one.
     files: Option<usize>,
     pub(super) copies: Vec<Part>,
+    /// How much is in images of their own.
+    apart_bytes: u64,
     /// The same for a backend that wants files by its context.
     pub(super) context: Vec<Member>,
     /// What its mounts are lent by the user.
@@ -53,6 +55,7 @@ impl<'a> Writer<'a> {
             images: Vec::new(),
             files: None,
             copies: Vec::new(),
+            apart_bytes: 0,
             context: Vec::new(),
             secrets: Vec::new(),
             dockerfile: Template::default(),
@@ -63,7 +66,12 @@ impl<'a> Writer<'a> {
     /// How much of the context and of other stages is copied or mounted.
     pub(super) fn copied_bytes(&self) -> u64 {
         let by_context = self.context.iter().map(|member| member.files.size().tar_bytes);
-        self.copies.iter().map(part_bytes).chain(by_context).sum()
+        self.apart_bytes + self.copies.iter().map(part_bytes).chain(by_context).sum::<u64>()
+    }
+
+    /// In which words it is written.
+    pub(super) fn dialect(&self) -> RunDialect {
+        self.lowering.backend.map(|backend| backend.features.dialect).unwrap_or_default()
     }
 
     /// Whether files reach the backend by its context.
@@ -144,7 +152,7 @@ impl<'a> Writer<'a> {
                 let ImageName::Registry(name) = &key.0 else { return None };
                 let image = &self.lowering.images[&**key];
                 let Config::Container(config) = &image.config else { return None };
-                if config.diff_ids.len() != stage.parts.len() {
+                if config.diff_ids.len() != stage.parts.len() || interferes(config) {
                     return None;
                 }
                 let digest = image.manifest.descriptor().digest;
@@ -180,6 +188,20 @@ impl<'a> Writer<'a> {
         self.images.len() - 1
     }
 
+    /// An image of `part` alone.
+    pub(super) fn image_apart(&mut self, part: Part) -> Result<usize, Error> {
+        self.apart_bytes += part_bytes(&part);
+        let parts = [part];
+        let diff_ids = diff_ids(self.lowering, &parts)?;
+        let config = self.config(&diff_ids, &Around::default());
+        Ok(self.image(made(self.part, &parts, config, &diff_ids)))
+    }
+
+    /// A number that no image has yet.
+    pub(super) fn next_image(&self) -> usize {
+        self.images.len()
+    }
+
     pub(super) fn line(&mut self, span: Span, of: Option<usize>, pieces: Vec<Piece>) {
         self.dockerfile.push(Line { pieces, span, of, shown: None });
     }
@@ -195,6 +217,7 @@ impl<'a> Writer<'a> {
             Act::Run(run) => self.run(number, span, run),
             Act::Layer(Step { action: Action::Directory { path, user }, .. }) => {
                 self.user(span, user)?;
+                self.owned_directory(number, span, path, user)?;
                 self.working_dir(span, Some(number), path)
             }
             Act::Layer(step @ Step { action: Action::Copy(copy), .. }) => self.copy(number, step, copy),
@@ -210,7 +233,8 @@ impl<'a> Writer<'a> {
         }
         user.clone_into(&mut self.around.user);
         let name = if user.is_empty() { "0" } else { user };
-        let name = word(name).ok_or_else(|| unwritable("USER").at(span))?;
+        // Kaniko splits it at the colon first, so quotes would be torn apart.
+        let name = flag(name).or_else(|| word(name)).ok_or_else(|| unwritable("USER").at(span))?;
         self.text(span, None, format!("USER {name}"));
         Ok(())
     }
@@ -264,6 +288,14 @@ impl<'a> Writer<'a> {
         self.line(span, Some(number), pieces);
         Ok(())
     }
+}
+
+/// Whether what a base says would change a part or keep a backend from it: triggers are carried out here already,
+/// buildah forgets what a RUN writes to a volume, and Kaniko fails at a variable without a value.
+fn interferes(base: &ContainerConfig) -> bool {
+    let has_no_value = |pair: &String| !pair.contains('=');
+    let runtime = &base.runtime;
+    !runtime.on_build.is_empty() || !runtime.volumes.is_empty() || runtime.env.iter().any(has_no_value)
 }
 
 pub(super) fn unwritable(name: &str) -> Problem {
