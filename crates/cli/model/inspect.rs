@@ -106,7 +106,11 @@ async fn of_layers(
     let manifest = image.manifests().next().ok_or_else(|| Failure::input(format!("{name} has no image")))?;
     let is_compressed =
         |layer: &&Descriptor| ["gzip", "zstd"].iter().any(|end| layer.media_type.as_str().ends_with(end));
-    let bytes: u64 = manifest.layers().iter().filter(is_compressed).map(|layer| layer.size).sum();
+    let bytes: u64 = manifest
+        .layers()
+        .iter()
+        .filter(is_compressed)
+        .fold(0, |all: u64, layer| all.saturating_add(layer.size));
     if bytes >= NOTED_BYTES {
         let text = format!(
             "{bytes} bytes of compressed layers are read through: only that shows which files are in them"
@@ -117,9 +121,9 @@ async fn of_layers(
     let files = pull_index(&**image.origin(), manifest, path).await;
     for file in files.map_err(|error| super::pull::failure(&error))? {
         facts.files += 1;
-        facts.bytes += file.bytes;
+        facts.bytes = facts.bytes.saturating_add(file.bytes);
         if FileKind::of(&file.path) == FileKind::Weight {
-            facts.weight_bytes += file.bytes;
+            facts.weight_bytes = facts.weight_bytes.saturating_add(file.bytes);
             let path = String::from_utf8_lossy(&file.path).to_lowercase();
             facts.format = path.rsplit_once('.').map(|(_, end)| end.to_owned());
         }

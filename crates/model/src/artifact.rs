@@ -94,7 +94,16 @@ impl Artifact {
         let all = 0..model.files.len();
         match self {
             Self::ModelPackTar => Ok(Vec::new()),
-            Self::ModelPackRaw => Ok(all.collect()),
+            // Two names that are no UTF-8 could be one in JSON.
+            Self::ModelPackRaw => {
+                match model.files.iter().find(|file| std::str::from_utf8(&file.path).is_err()) {
+                    Some(file) => {
+                        let why = format!("{} has a name that is no UTF-8", model.tree.display(&file.path));
+                        Err(Error::NotSuited { what: "an artifact of these files", why })
+                    }
+                    None => Ok(all.collect()),
+                }
+            }
             Self::DockerModel if facts.format.as_deref() != Some("gguf") => {
                 let format = facts.format.as_deref().unwrap_or("of no known format");
                 let why = format!("its weights are {format}, expected gguf");
@@ -265,4 +274,47 @@ fn docker_type(path: &[u8]) -> Option<&'static str> {
         return Some("application/vnd.docker.ai.license");
     }
     name.ends_with(".jinja").then_some("application/vnd.docker.ai.chat.template.jinja")
+}
+
+#[cfg(test)]
+mod tests {
+    use ocib_source::Directory;
+
+    use super::*;
+    use crate::Options;
+
+    #[tokio::test]
+    async fn names_that_manifests_cannot_hold_are_refused() {
+        use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+        let dir = tempfile::tempdir().unwrap();
+        for name in [&b"a"[..], b"b\xff", b"b\xfe"] {
+            std::fs::write(dir.path().join(OsStr::from_bytes(name)), "").unwrap();
+        }
+        let tree = Arc::new(Directory::open(dir.path()).unwrap());
+        let model = Model::open(tree, Options::default()).await.unwrap();
+        let error = Artifact::ModelPackRaw.files(&model, &Facts::default()).unwrap_err().to_string();
+        assert!(error.ends_with("has a name that is no UTF-8"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_manifest_that_registries_refuse_is_refused_before() {
+        let dir = tempfile::tempdir().unwrap();
+        // Long paths, as many thousand short ones take longer to write.
+        let below = dir.path().join([&*"d".repeat(200); 4].join("/"));
+        std::fs::create_dir_all(&below).unwrap();
+        for number in 0..4_000 {
+            std::fs::write(below.join(format!("{number:0200}")), "").unwrap();
+        }
+        let tree = Arc::new(Directory::open(dir.path()).unwrap());
+        let model = Model::open(tree, Options::default()).await.unwrap();
+        let check = |files: usize| {
+            let layers: Vec<ModelLayer> = (0..files).map(|number| model.raw(number)).collect();
+            Artifact::ModelPackRaw.check_manifest(&model, &layers.iter().collect::<Vec<_>>())
+        };
+        check(3_000).unwrap();
+        let error = check(4_000).unwrap_err().to_string();
+        let expected =
+            "the model cannot be described as an artifact of these files: the manifest of 4000 layers";
+        assert!(error.starts_with(expected), "{error}");
+    }
 }

@@ -2,7 +2,13 @@
 
 mod ahead;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
@@ -47,6 +53,8 @@ pub(crate) struct Answer {
     pub(crate) response: Response,
     /// Bytes before those that were asked for, where the server ignored the range.
     pub(crate) skip: u64,
+    /// Whether it did.
+    pub(crate) is_whole: bool,
 }
 
 impl Part {
@@ -84,7 +92,10 @@ impl Part {
             (Some(then), Some(now)) if then != now => {
                 Err(changed(stored, format!("it had {then} bytes, now it has {now}")))
             }
-            _ => Ok(Answer { response, skip }),
+            _ => {
+                let is_whole = self.is_range() && response.status() != StatusCode::PARTIAL_CONTENT;
+                Ok(Answer { response, skip, is_whole })
+            }
         }
     }
 }
@@ -130,12 +141,20 @@ pub(crate) struct Download {
     skip: u64,
     /// Since the last byte.
     failures: Failures,
+    /// Set where the server gives all instead of a part.
+    ignores_ranges: Arc<AtomicBool>,
 }
 
 impl Download {
     /// The bytes of `part`.
     pub(crate) fn new(stored: Arc<dyn Stored>, backoff: Backoff, part: Part) -> Self {
-        Self { stored, part, response: None, skip: 0, failures: Failures::new(backoff) }
+        let ignores_ranges = Arc::default();
+        Self { stored, part, response: None, skip: 0, failures: Failures::new(backoff), ignores_ranges }
+    }
+
+    /// Says by `ignores_ranges` whether the server gives all instead of a part.
+    fn telling(self, ignores_ranges: Arc<AtomicBool>) -> Self {
+        Self { ignores_ranges, ..self }
     }
 
     /// Begins with `response`, which must start at the same byte.
@@ -211,8 +230,11 @@ impl Download {
     }
 
     async fn open(&mut self) -> Result<Response, Error> {
-        let Answer { response, skip } = self.stored.get(self.part).await?;
+        let Answer { response, skip, is_whole } = self.stored.get(self.part).await?;
         self.skip = skip;
+        if is_whole {
+            self.ignores_ranges.store(true, Ordering::Relaxed);
+        }
         Ok(response)
     }
 }

@@ -300,3 +300,18 @@ async fn names_of_all_kinds_are_asked_for_as_they_are() {
         assert_eq!(read(&snapshot.tree, name, 0).await.unwrap(), name.as_bytes(), "{name:?}");
     }
 }
+
+/// What a store has no more is not a repository that is missing, nor a token that is wrong.
+#[tokio::test]
+async fn a_store_knows_nothing_of_repositories() {
+    let server = server();
+    let snapshot = open(&server, "hf://org/model", None).await.unwrap();
+    for status in [401, 404] {
+        server.fail(HubFault::StoreStatus(status));
+        let error = read(&snapshot.tree, "model.safetensors", 0).await.unwrap_err().to_string();
+        assert!(
+            error.contains(&format!(" answered {status}")) && !error.contains("no such repository"),
+            "{error}"
+        );
+    }
+}

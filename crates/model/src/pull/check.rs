@@ -157,7 +157,7 @@ impl Seen {
                 continue;
             }
             if is_compressed && is_model(&path) {
-                self.compressed_bytes += entry.size();
+                self.compressed_bytes = self.compressed_bytes.saturating_add(entry.size());
             }
             let node = Node { kind: entry.kind.clone(), mode: entry.mode, owner: (entry.uid, entry.gid) };
             let node = match &entry.kind {

@@ -53,6 +53,30 @@ impl Entry {
     }
 }
 
+/// Holes cost a layer nothing, so sparse files are the one way left to ask for endless content. As much as a layer may
+/// become that is decoded ([`ocib_image::ExpansionLimit::LAYER`]).
+const SPARSE_BYTES_MAX: u64 = 64 << 30;
+
+/// What the sparse files of a layer have so far.
+#[derive(Default, Debug)]
+pub(super) struct Holes(u64);
+
+impl Holes {
+    /// Counts an entry if it is such a file.
+    pub(super) fn count(&mut self, scope: &Scope, tar: &TarEntry) -> Result<(), PullError> {
+        if tar.offset.is_none() {
+            self.0 = self.0.saturating_add(tar.entry.size());
+        }
+        match self.0 <= SPARSE_BYTES_MAX {
+            true => Ok(()),
+            false => {
+                let why = format!("its sparse files are larger than {SPARSE_BYTES_MAX} bytes");
+                Err(scope.hostile(&tar.entry.name, why))
+            }
+        }
+    }
+}
+
 /// Which entries of a layer are wanted.
 #[derive(Clone, Debug)]
 pub(super) struct Scope {

@@ -32,7 +32,7 @@ pub(crate) use self::content::Frame;
 use self::content::{At, Kept, Proof, Running};
 use super::{
     PullError, Scope,
-    entry::{self, Entry, Kind},
+    entry::{self, Entry, Holes, Kind},
     nothing_there,
     source::{self, Source},
     stream::{self, COPY_BYTES, Stored},
@@ -227,9 +227,10 @@ impl Looked {
     ) -> Result<Self, PullError> {
         let layer = source.scope.layer;
         let mut tar = TarReader::new(BufReader::with_capacity(64 << 10, reader));
-        let mut looked = Self::default();
+        let (mut looked, mut holes) = (Self::default(), Holes::default());
         let mut number = 0;
         while let Some(found) = tar.next_entry().map_err(|error| stream::archive_error(layer, error))? {
+            holes.count(&source.scope, &found)?;
             Scope::note_top(&found, &mut looked.tops);
             number += 1;
             let Some(mut entry) = source.scope.entry(&found)? else { continue };

@@ -13,6 +13,8 @@ use super::{
 const MODELPACK_PATH: &str = "org.cncf.model.filepath";
 /// ORAS' annotation of a layer: the name of the file.
 const TITLE: &str = "org.opencontainers.image.title";
+/// Parts of larger layers would be too many to write down.
+const LAYER_BYTES_MAX: u64 = 1 << 46;
 const MODELPACK: &str = "application/vnd.cncf.model.";
 const DOCKER_MODEL: &str = "application/vnd.docker.ai.";
 
@@ -59,6 +61,10 @@ pub(super) fn of(manifest: &Manifest, layers: &[Blob], path: &str) -> Result<Vec
             // An image shares its layers, and their names, with the artifact beside it.
             let prefix = if is_artifact && annotated.is_some_and(is_below) { "" } else { path };
             let scope = Scope { layer: descriptor.digest, prefix: prefix.to_owned(), takes_all: is_artifact };
+            if descriptor.size > LAYER_BYTES_MAX {
+                let why = format!("it claims {} bytes, more than any registry keeps", descriptor.size);
+                return Err(scope.hostile(b"", why));
+            }
             let kind = kind(descriptor, &scope, is_artifact, &mut unnamed)?;
             Ok(Source { blob: blob.clone(), kind, scope })
         })

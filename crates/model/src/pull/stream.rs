@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     Job, PullError, Scope,
-    entry::{Entry, Kind},
+    entry::{Entry, Holes, Kind},
     journal::{self, KnownLayer, staged},
     place::Place,
     source,
@@ -132,8 +132,9 @@ pub(super) fn settle(place: &Place, mut known: KnownLayer) -> Result<KnownLayer,
 fn untar(job: &Job, reader: Box<dyn Read + Send>) -> Result<Layout, PullError> {
     let layer = job.source.scope.layer;
     let mut tar = TarReader::new(io::BufReader::with_capacity(64 << 10, reader));
-    let mut layout = Layout::default();
+    let (mut layout, mut holes) = (Layout::default(), Holes::default());
     while let Some(found) = tar.next_entry().map_err(|error| archive_error(layer, error))? {
+        holes.count(&job.source.scope, &found)?;
         Scope::note_top(&found, &mut layout.tops);
         let Some(mut entry) = job.source.scope.entry(&found)? else { continue };
         if let Kind::File { bytes, digest } = &mut entry.kind {

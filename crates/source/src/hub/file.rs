@@ -19,6 +19,7 @@ use crate::{
     client::redirect,
     listed::Expected,
     transfer::{Answer, Part, Stored, changed},
+    web::failure,
 };
 
 /// A file of a commit.
@@ -120,7 +121,11 @@ impl HubFile {
     async fn answer(&self, part: Part, response: Response) -> Result<Answer, Error> {
         let status = response.status();
         if !status.is_success() && status != StatusCode::RANGE_NOT_SATISFIABLE {
-            return Err(self.api.refusal(response, &self.location).await);
+            // Of repositories and tokens a store knows nothing.
+            return Err(match self.api.is_ours(response.url()) {
+                true => self.api.refusal(response, &self.location).await,
+                false => failure(response).await.into(),
+            });
         }
         part.answer(self, response)
     }

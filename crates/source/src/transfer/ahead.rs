@@ -7,7 +7,10 @@
 use std::{
     collections::VecDeque,
     io::{self, Read},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -92,6 +95,7 @@ pub(crate) fn read(
         begun: VecDeque::new(),
         piece: Bytes::new(),
         taken: 0,
+        ignores_ranges: Arc::default(),
     })
 }
 
@@ -110,6 +114,8 @@ struct Window {
     piece: Bytes,
     /// Bytes that the reader has taken.
     taken: u64,
+    /// Whether the server gives all for each part: then what is left is one part.
+    ignores_ranges: Arc<AtomicBool>,
 }
 
 /// A part that was asked for.
@@ -163,12 +169,14 @@ impl Window {
             let part_bytes = self.ahead.part_bytes;
             let bytes = match self.ahead.permits.available_permits() {
                 _ if self.next == self.start => part_bytes.min(FIRST_BYTES),
+                _ if self.ignores_ranges.load(Ordering::Relaxed) => self.end,
                 0 => LONE_PARTS * part_bytes,
                 _ => part_bytes,
             };
             self.begin(bytes, PIECES, None);
         }
-        while self.next < self.end && self.taken >= LOOK_BYTES {
+        while self.next < self.end && self.taken >= LOOK_BYTES && !self.ignores_ranges.load(Ordering::Relaxed)
+        {
             let Ok(permit) = Arc::clone(&self.ahead.permits).try_acquire_owned() else { return };
             self.begin(self.ahead.part_bytes, WAITING_PIECES, Some(permit));
         }
@@ -177,7 +185,8 @@ impl Window {
     fn begin(&mut self, bytes: u64, waiting: usize, permit: Option<OwnedSemaphorePermit>) {
         let (from, until) = (self.next, self.next.saturating_add(bytes).min(self.end));
         let part = Part { from, until: Some(until) };
-        let download = Download::new(Arc::clone(&self.stored), self.backoff, part);
+        let download = Download::new(Arc::clone(&self.stored), self.backoff, part)
+            .telling(Arc::clone(&self.ignores_ranges));
         let (given, pieces) = channel(waiting);
         let transfer = self.runtime.spawn(give(download, given));
         self.begun.push_back(Begun { pieces, left: until - from, transfer, _permit: permit });

@@ -415,3 +415,20 @@ async fn a_file_of_no_bytes_is_one_whether_or_not_head_may_ask() {
         assert_eq!(read.await.unwrap().unwrap(), 0, "{head}");
     }
 }
+
+/// A server that gives all for each part: then a file costs as much again for each of its parts.
+#[tokio::test]
+async fn a_server_that_ignores_ranges_is_asked_for_the_rest_at_once() {
+    let server = Server::start(|asked| match asked.line.starts_with("HEAD") {
+        true => answer("200 OK", &format!("Content-Length: {}\r\nAccept-Ranges: bytes\r\n", TEXT.len()), b""),
+        false => whole("", TEXT),
+    });
+    let web = web().with_read_ahead(crate::ReadAhead { parts: 1, part_bytes: 4 });
+    let tree = web.open(&[server.url("/text").parse().unwrap()]).await.unwrap();
+    let read = spawn_blocking(move || {
+        let mut text = Vec::new();
+        tree.open(b"text", 0).unwrap().read_to_end(&mut text).map(|_| text)
+    });
+    assert_eq!(read.await.unwrap().unwrap(), TEXT);
+    assert_eq!(server.asked().len(), 3, "one HEAD, one part, and the rest");
+}
