@@ -72,6 +72,9 @@ pub struct Facts {
 
 /// Texts of more bytes are no config and no card.
 const TEXT_BYTES_MAX: u64 = 1 << 20;
+/// How pointers of git LFS begin (git-lfs, docs/spec.md), which have less than 1024 bytes.
+const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+const POINTER_BYTES_MAX: u64 = 1024;
 /// Names have fewer.
 const FACT_BYTES_MAX: usize = 512;
 
@@ -173,6 +176,12 @@ impl Facts {
         let lower = path.to_lowercase();
         let bad = |format| move |why| Error::BadFile { name: tree.display(&file.path), format, why };
         let open = || tree.open(&file.content, 0);
+        if file.kind == FileKind::Weight
+            && file.bytes < POINTER_BYTES_MAX
+            && text(tree, file)?.starts_with(POINTER)
+        {
+            return Err(Error::Pointer { name: tree.display(&file.path) });
+        }
         if lower.ends_with(".safetensors") {
             let header = safetensors::read(open()?, file.bytes).map_err(bad("safetensors"))?;
             self.format = Some("safetensors".into());
@@ -232,6 +241,29 @@ fn text(tree: &dyn Tree, file: &File) -> Result<Vec<u8>, LayerError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A clone without git LFS: of most formats nobody else would tell before the model is loaded.
+    #[test]
+    fn pointers_are_no_weights() {
+        let dir = tempfile::tempdir().unwrap();
+        let hex = "4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393";
+        let pointer = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{hex}\nsize 12345\n");
+        for (name, expected) in [
+            (
+                "pytorch_model.bin",
+                Some("pytorch_model.bin is a pointer of git LFS, expected the file itself"),
+            ),
+            ("notes.txt", None),
+        ] {
+            std::fs::write(dir.path().join(name), &pointer).unwrap();
+            let tree = ocib_source::Directory::open(dir.path()).unwrap();
+            let selection = ocib_source::HubFiles { include: vec![name.to_owned()], ..Default::default() };
+            let files = crate::files::list(&tree, &selection).unwrap();
+            let read = Facts::read(&tree, &files.iter().collect::<Vec<_>>());
+            let said = read.err().map(|error| error.to_string().rsplit('/').next().unwrap().to_owned());
+            assert_eq!(said.as_deref(), expected, "{name}");
+        }
+    }
 
     #[test]
     fn what_is_too_long_to_be_a_name_is_none() {
