@@ -285,6 +285,21 @@ fn findings_are_errors_where_that_is_wanted() {
     }
 }
 
+/// As in BuildKit, which reads the options before it skips anything.
+#[test]
+fn a_build_takes_no_check_options_that_do_not_exist() {
+    let unknown = "Check option \"skp\" should be one of skip, error and experimental";
+    for skipped in ["", "skip=all;"] {
+        let site = Site::new(&format!("# check={skipped}skp=StageNameCasing\nFROM scratch\n"));
+        for command in ["build", "plan"] {
+            let said = ended(&mut site.ocib(&[command, "context"])).failed(3);
+            let error = format!("error: failed to parse check options: {unknown}\n");
+            assert!(said.contains(&error), "{command}: {said}");
+        }
+        assert_eq!(check(&site, &[]).0, Some(0));
+    }
+}
+
 #[test]
 fn build_args_name_the_base() {
     let site = Site::new("ARG TAG=1\nFROM alpine:$TAG\n");

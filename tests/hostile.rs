@@ -6,6 +6,7 @@
 //! | absolute names, `..` | [`names_stay_below_the_destination`] |
 //! | a symbolic link, then a member behind it | [`links_lead_nowhere_else`] |
 //! | a hard link to a file of the machine or of the base | [`hard_links_reach_members_only`] |
+//! | a root with a mode, links with another | [`roots_are_passed_over_and_links_share_their_mode`] |
 //! | device nodes, with set-user-ID | [`devices_are_entries_and_nothing_more`] |
 //! | extended headers that claim or hold too much | [`header_bombs_are_refused`] |
 //! | a few bytes that become gigabytes, in each codec | [`decompression_bombs_are_refused`] |
@@ -161,6 +162,33 @@ fn hard_links_reach_members_only() {
     let behind =
         [Header { name: "d", flag: b'2', link: &empty.name("outside"), ..FILE }.block(), link("d/secret")];
     refused(&archive(&behind), "the target /d/secret of a hard link: not found");
+}
+
+/// As in BuildKit: what an archive says of its own root does not become true of the destination, and what a hard link
+/// says of its mode does of the file that it names.
+#[test]
+fn roots_are_passed_over_and_links_share_their_mode() {
+    let root = |name| Header { name, flag: b'5', mode: 0o711, ..FILE }.block();
+    let link = |name, target, mode| Header { name, flag: b'1', link: target, mode, ..FILE }.block();
+    let members = [
+        root("./"),
+        Header { name: "a", ..FILE }.with(b"e\n"),
+        link("b", "a", 0o600),
+        root("/"),
+        link("c", "./b", 0o4750),
+        Header { name: "d", flag: b'2', link: "a", mode: 0o777, ..FILE }.block(),
+        link("e", "d", 0o600),
+        root("d/.."),
+    ];
+    let expected = [
+        "x d 0755 0:0 0",
+        "x/a f 4750 0:0 2",
+        "x/b f 4750 0:0 2 -> x/a",
+        "x/c f 4750 0:0 2 -> x/a",
+        "x/d l 0777 0:0 0 -> a",
+        "x/e l 0777 0:0 0 -> x/d",
+    ];
+    assert_eq!(held(&site(&archive(&members))), expected);
 }
 
 #[test]

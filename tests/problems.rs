@@ -1,14 +1,14 @@
 //! Everything that can be wrong with an instruction, with the exact message and what it points at. The table
 //! is complete: a variant of `Problem` without a row, here or in [`ELSEWHERE`], fails.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, os::unix::fs::symlink};
 
 use ocib_testkit::checkout;
 
 use crate::program::Site;
 
 /// Variant, Dockerfile, message, and the text that is pointed at.
-const CASES: [(&str, &str, &str, &str); 33] = [
+const CASES: [(&str, &str, &str, &str); 34] = [
     (
         "Expand",
         "FROM scratch\nCOPY f ${X:?nowhere}\n",
@@ -116,6 +116,7 @@ const CASES: [(&str, &str, &str, &str); 33] = [
         "abcdef0",
     ),
     ("NotFound", "FROM scratch\nCOPY nowhere /\n", "/nowhere: not found", "nowhere"),
+    ("NotFound", "FROM scratch\nCOPY dangling /\n", "/dangling: not found", "dangling"),
     (
         "NotFound",
         "FROM scratch\nCOPY f hidden.log /x/\n",
@@ -208,6 +209,7 @@ fn every_problem_has_its_message_and_place() {
         let site = Site::new(&dockerfile);
         site.file("context/f", "f\n").file("context/d/f", "f\n").file("context/hidden.log", "");
         site.file("context/.dockerignore", "*.log\n");
+        symlink("nowhere", site.path("context/dangling")).unwrap();
         let said = site.refused(3, &["--quiet"]);
         let said = &said[said.find("error: ").unwrap()..];
         let (shown, help) = said.split_once("  |\nhelp: ").unwrap_or((said, ""));

@@ -141,6 +141,17 @@ fn the_epoch_is_the_only_time() {
     let mut build = site.build(&["--compression", "gzip", "-o", "type=oci,dest=out.tar"]);
     let done = ended(build.env("SOURCE_DATE_EPOCH", "1000000000")).done();
     assert_eq!(done.digest(), epoch);
+    // What scripts for BuildKit say counts before the environment.
+    let mut build = site.build(&["--compression", "gzip", "-o", "type=oci,dest=out.tar"]);
+    build.args(["--build-arg", "SOURCE_DATE_EPOCH=1000000000"]).env("SOURCE_DATE_EPOCH", "5");
+    assert_eq!(ended(&mut build).done().digest(), epoch);
+    for wrong in ["tomorrow", "-1", "253402300800"] {
+        let argument = format!("SOURCE_DATE_EPOCH={wrong}");
+        let said = ended(&mut site.build(&["--build-arg", &argument])).failed(2);
+        let expected =
+            format!("error: --build-arg {argument}: expected seconds since 1970, of a year up to 9999\n");
+        assert!(said.contains(&expected), "{said}");
+    }
 
     let own = |seconds| {
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);

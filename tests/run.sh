@@ -153,6 +153,8 @@ unpacked_programs() {
         take "$work/host" "$program" "$data/docker/$program"
     done
     "$data/qemu-aarch64-static" "$data/busybox-arm64" true || fail "the arm64 programs do not run"
+    # Almost a gigabyte, which need not lie around for the rest of the run.
+    rm -rf "$work"
     "$data/docker/dockerd" --version > /dev/null || fail "docker's daemon does not run"
 }
 

@@ -203,6 +203,10 @@ fn remark(
     let warnings = linter.check(dockerfile);
     let found = warnings.iter().map(|found| (found.rule, &*found.message, found.span));
     warn(dockerfile, name, events, &found.collect::<Vec<_>>())?;
+    if let Some(bad) = ocib_dockerfile::bad_check_option(dockerfile) {
+        return Err(Failure::input(format!("failed to parse check options: {}", bad.message))
+            .help("mend the line # check=… at the beginning of the Dockerfile"));
+    }
     if build.image.platforms.is_empty() {
         events.emit(Event::Note("building for linux/amd64; --platform chooses another"));
     }
@@ -213,11 +217,26 @@ fn remark(
     Ok(())
 }
 
+/// The time of everything. BuildKit knows it by this build arg only, so scripts give it so.
+fn epoch(build: &args::Build, build_args: &BTreeMap<String, String>) -> Result<i64, Failure> {
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    let Some(given) = build_args.get(NAME).filter(|given| !given.is_empty()) else {
+        return Ok(build.image.source_date_epoch);
+    };
+    let seconds = given.parse().ok().filter(|seconds| args::EPOCHS.contains(seconds));
+    seconds.ok_or_else(|| {
+        Failure::usage(format!(
+            "--build-arg {NAME}={given}: expected seconds since 1970, of a year up to 9999"
+        ))
+    })
+}
+
 fn request(build: &args::Build, inputs: Inputs, places: &Places<'_>) -> Result<Request, Failure> {
     let Inputs { source, tree, ignored } = inputs;
     let dockerfile =
         source.parse().map_err(|error| Failure::of_build(&error.into(), &source.name, &source.text()))?;
-    let epoch = build.image.source_date_epoch;
+    let build_args = dockerfile::build_args(&build.build_args)?;
+    let epoch = epoch(build, &build_args)?;
     let mut request = Request::new(dockerfile);
     request.context = tree;
     request.ignored = ignored;
@@ -228,7 +247,7 @@ fn request(build: &args::Build, inputs: Inputs, places: &Places<'_>) -> Result<R
     if !build.image.platforms.is_empty() {
         request.platforms = build.image.distinct_platforms();
     }
-    request.build_args = dockerfile::build_args(&build.build_args)?;
+    request.build_args = build_args;
     request.target.clone_from(&build.target);
     request.labels = pairs("--label", &build.image.labels)?;
     request.annotations = pairs("--annotation", &build.image.annotations)?;

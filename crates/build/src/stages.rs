@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ocib_dockerfile::{Command, Dockerfile, Expander, Instruction, Span, Spanned, Stage, Transfer};
+use ocib_dockerfile::{Command, Dockerfile, Expander, Instruction, Mount, Span, Spanned, Stage, Transfer};
 use ocib_image::{Config, Image, ImageName, Platform};
 
 use crate::{Error, NamedContext, Problem, Request};
@@ -55,6 +55,62 @@ impl<'a> Stages<'a> {
         for stage in &dockerfile.stages {
             let base = stages.base(stage)?;
             stages.bases.push(base);
+        }
+        stages.check_order()?;
+        Ok(stages)
+    }
+
+    /// What BuildKit asks of all stages, needed or not (`buildStageDependencyGraph`): that each `--from` names
+    /// something, and that no stages wait for each other.
+    fn check_order(&self) -> Result<(), Error> {
+        let mut waiting = BTreeMap::new();
+        for stage in &self.dockerfile().stages {
+            waiting.insert(stage.index, self.copied_stages(stage)?);
+        }
+        // Most stages wait for earlier ones alone, so this goes round once or twice.
+        loop {
+            let before = waiting.len();
+            let mut todo = std::mem::take(&mut waiting);
+            while let Some((index, from)) = todo.pop_first() {
+                let is_open =
+                    |other| index == other || todo.contains_key(&other) || waiting.contains_key(&other);
+                if from.iter().any(|(other, _)| is_open(*other)) {
+                    waiting.insert(index, from);
+                }
+            }
+            if waiting.len() == before {
+                break;
+            }
+        }
+        let is_circle = |index: &usize, other: &usize| index <= other && waiting.contains_key(other);
+        let mut sources = waiting.iter().flat_map(|(index, from)| from.iter().map(move |from| (index, from)));
+        match sources.find(|(index, (other, _))| is_circle(index, other)) {
+            Some((_, (_, from))) => Err(Problem::StageNotBefore { name: from.value.clone() }.at(from.span)),
+            None => Ok(()),
+        }
+    }
+
+    /// The stages that a stage copies from or mounts, with what names them.
+    fn copied_stages(&self, stage: &Stage) -> Result<Vec<(usize, Spanned<String>)>, Error> {
+        let mut sources = Vec::new();
+        for instruction in &stage.instructions {
+            match &instruction.command {
+                Command::Copy(Transfer { from: Some(from), .. }) => {
+                    sources.push((self.copied_stage(from)?, from.clone()));
+                }
+                Command::Run(run) => {
+                    let mounted = run.mounts.iter().filter_map(mount_from);
+                    sources.extend(mounted.map(|from| (self.mounted_stage(&from), from)));
+                }
+                _ => {}
+            }
+        }
+        let mut stages = Vec::new();
+        for (index, from) in sources {
+            match index {
+                Some(index) => stages.push((index, from)),
+                None => drop(self.origin(stage.index, &from, None)?),
+            }
         }
         Ok(stages)
     }
@@ -120,40 +176,43 @@ impl<'a> Stages<'a> {
 
     /// What `--from` of a COPY in stage `current` names.
     pub(crate) fn copy_origin(&self, current: usize, from: &Spanned<String>) -> Result<Origin, Error> {
-        let name = &from.value;
-        let stages = &self.dockerfile().stages;
-        if name.contains('$') {
-            return Err(Problem::VariableInFrom.at(from.span));
-        }
-        let before = |index: usize| match index < current {
-            true => Ok(Origin::Stage(index)),
-            false => Err(Problem::StageNotBefore { name: name.clone() }.at(from.span)),
-        };
-        if let Ok(index) = name.parse::<i64>() {
-            return match usize::try_from(index) {
-                Ok(index) if index < stages.len() => before(index),
-                _ => Err(Problem::StageIndex { index, count: stages.len() }.at(from.span)),
-            };
-        }
-        let is_called =
-            |stage: &&Stage| stage.name.as_ref().is_some_and(|own| own.value == name.to_lowercase());
-        // The last one so far, or one that comes too late.
-        let mut named = stages.iter().filter(is_called).peekable();
-        let first = named.peek().map(|stage| stage.index);
-        match named.rfind(|stage| stage.index < current).map(|stage| stage.index).or(first) {
-            Some(index) => before(index),
-            None if name == "scratch" => Ok(Origin::Scratch),
-            None => self.image(name, &self.platform, from.span),
-        }
+        self.origin(current, from, self.copied_stage(from)?)
     }
 
     /// What `from` of a RUN's `--mount` names: as for COPY, but numbers are no stages (BuildKit,
     /// `detectRunMount`).
-    pub(crate) fn mount_origin(&self, current: usize, from: &str, span: Span) -> Result<Origin, Error> {
-        match from.parse::<i64>() {
-            Ok(_) => self.image(from, &self.platform, span),
-            Err(_) => self.copy_origin(current, &Spanned::new(from.to_owned(), span)),
+    pub(crate) fn mount_origin(&self, current: usize, from: &Spanned<String>) -> Result<Origin, Error> {
+        let from = without_variable(from)?;
+        self.origin(current, from, self.mounted_stage(from))
+    }
+
+    /// The stage of that number or name, which has to come before stage `current`, or something else of that name.
+    fn origin(&self, current: usize, from: &Spanned<String>, stage: Option<usize>) -> Result<Origin, Error> {
+        match stage {
+            Some(index) if index < current => Ok(Origin::Stage(index)),
+            Some(_) => Err(Problem::StageNotBefore { name: from.value.clone() }.at(from.span)),
+            None if from.value == "scratch" => Ok(Origin::Scratch),
+            None => self.image(&from.value, &self.platform, from.span),
         }
+    }
+
+    /// The stage that `--from` of a COPY names by its number or its name.
+    fn copied_stage(&self, from: &Spanned<String>) -> Result<Option<usize>, Error> {
+        let count = self.dockerfile().stages.len();
+        match without_variable(from)?.value.parse::<i64>() {
+            Err(_) => Ok(self.mounted_stage(from)),
+            Ok(index) => match usize::try_from(index) {
+                Ok(index) if index < count => Ok(Some(index)),
+                _ => Err(Problem::StageIndex { index, count }.at(from.span)),
+            },
+        }
+    }
+
+    /// The last stage of that name: unlike FROM, whose names are those so far, this looks at all.
+    fn mounted_stage(&self, from: &Spanned<String>) -> Option<usize> {
+        let name = from.value.to_lowercase();
+        let is_called = |stage: &&Stage| stage.name.as_ref().is_some_and(|own| own.value == name);
+        self.dockerfile().stages.iter().rfind(is_called).map(|stage| stage.index)
     }
 
     /// The stages that the target needs, in order, as far as `images` tell.
@@ -198,11 +257,8 @@ impl<'a> Stages<'a> {
                     origins.push((self.copy_origin(index, from)?, from.span));
                 }
                 Command::Run(run) => {
-                    for mount in &run.mounts {
-                        if let Some(from) = mount.option("from").filter(|from| !from.is_empty()) {
-                            let span = mount.text.span;
-                            origins.push((self.mount_origin(index, from, span)?, span));
-                        }
+                    for from in run.mounts.iter().filter_map(mount_from) {
+                        origins.push((self.mount_origin(index, &from)?, from.span));
                     }
                 }
                 _ => {}
@@ -235,6 +291,16 @@ impl<'a> Stages<'a> {
         };
         texts.into_iter().map(parse).collect()
     }
+}
+
+fn without_variable(from: &Spanned<String>) -> Result<&Spanned<String>, Error> {
+    if from.value.contains('$') { Err(Problem::VariableInFrom.at(from.span)) } else { Ok(from) }
+}
+
+/// What a mount takes files from, if that is not the context.
+fn mount_from(mount: &Mount) -> Option<Spanned<String>> {
+    let from = mount.option("from").filter(|from| !from.is_empty())?;
+    Some(Spanned::new(from.to_owned(), mount.text.span))
 }
 
 /// A trigger's own spans count in its text, which no Dockerfile shows.

@@ -1,11 +1,14 @@
 //! Flags of commands that make an image: what it is called, where it goes, what may be known of it.
 
-use std::path::PathBuf;
+use std::{ops::RangeInclusive, path::PathBuf};
 
 use clap::Args;
 use ocib_image::{Platform, Reference};
 
 use super::{HashFirst, distinct};
+
+/// Seconds since 1970 that a date of four digits for the year can say.
+pub(crate) const EPOCHS: RangeInclusive<i64> = 0..=253_402_300_799;
 
 #[derive(Args, Debug)]
 pub(crate) struct ImageFlags {
@@ -60,7 +63,7 @@ pub(crate) struct ImageFlags {
         env = "SOURCE_DATE_EPOCH",
         default_value_t = 0,
         allow_negative_numbers = true,
-        value_parser = clap::value_parser!(i64).range(0..=253_402_300_799)
+        value_parser = clap::value_parser!(i64).range(EPOCHS)
     )]
     pub(crate) source_date_epoch: i64,
 

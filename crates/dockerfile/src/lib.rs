@@ -46,8 +46,8 @@ pub use instruction::{
     instruction_flags,
 };
 pub use lint::{
-    ADD_EXTENSIONS, Linter, RULES, Rule, Shown, Warning, is_secret, lint, redacted, redacted_instruction,
-    redacted_text, warnings_are_errors, warns_of,
+    ADD_EXTENSIONS, Linter, RULES, Rule, Shown, Warning, bad_check_option, is_secret, lint, redacted,
+    redacted_instruction, redacted_text, warnings_are_errors, warns_of,
 };
 pub use parse::{Dockerfile, parse, parse_trigger};
 pub use span::{Position, Span, Spanned};

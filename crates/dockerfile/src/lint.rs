@@ -23,7 +23,7 @@ mod variables;
 use std::collections::BTreeMap;
 
 pub use copies::ADD_EXTENSIONS;
-pub use options::{warnings_are_errors, warns_of};
+pub use options::{bad_check_option, warnings_are_errors, warns_of};
 pub use rules::{RULES, Rule, Shown};
 pub use values::{is_secret, redacted, redacted_instruction, redacted_text};
 

@@ -24,7 +24,7 @@ use crate::{
     cleanup::{Guard, Removals},
     cluster::{Cluster, REQUEST, timed},
     context::ContextAt,
-    create::{Creation, create_secret},
+    create::{Creation, NotCreated, create_secret},
     delivery::Delivery,
     ends::End,
     logs::{self, Log},
@@ -139,7 +139,15 @@ impl Kaniko {
                 patience,
                 is_again: attempt > 1,
             };
-            let uid = creation.create().await?;
+            let uid = match creation.create().await {
+                Ok(uid) => uid,
+                Err(NotCreated { error, may_be_there }) => {
+                    if !may_be_there {
+                        guard.nothing_made();
+                    }
+                    return Err(error);
+                }
+            };
             let shared = match &self.options.registry {
                 RegistryAccess::Shared { config_json, .. } => Some(config_json),
                 _ => None,
@@ -152,7 +160,7 @@ impl Kaniko {
             self.live(job, context, progress, &names, &uid).await
         }
         .await;
-        if self.options.keep {
+        if self.options.keep && guard.has_objects() {
             guard.keep();
             progress.log(&format!("pod {}/{} is kept", names.namespace, names.name));
         } else if let Err(left) = guard.remove().await {

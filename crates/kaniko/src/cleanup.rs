@@ -81,6 +81,16 @@ impl Guard {
         }
     }
 
+    /// The cluster did not make the pod, so there is nothing to look for.
+    pub(crate) fn nothing_made(&mut self) {
+        self.objects = None;
+    }
+
+    /// Whether there is, or may be, something to remove.
+    pub(crate) fn has_objects(&self) -> bool {
+        self.objects.is_some()
+    }
+
     /// Leaves everything where it is.
     pub(crate) fn keep(mut self) {
         self.objects = None;

@@ -33,33 +33,43 @@ pub(crate) struct Creation<'a> {
     pub(crate) is_again: bool,
 }
 
+/// Why there is no pod, or none that is known of.
+pub(crate) struct NotCreated {
+    pub(crate) error: RunError,
+    pub(crate) may_be_there: bool,
+}
+
 impl Creation<'_> {
     /// Creates the pod, and returns its uid. An answer that is lost, or an "already exists" after one, is no
     /// reason to make another: names are ours alone, so the label of this run tells whether the pod that is
-    /// there is ours.
-    pub(crate) async fn create(&self) -> Result<String, RunError> {
+    /// there is ours. An error says whether the pod may have been made all the same.
+    pub(crate) async fn create(&self) -> Result<String, NotCreated> {
         let Self { cluster, names, .. } = self;
         let may_pass = |refused: &Refused| refused.is_passing() || self.is_again && refused.is_denial();
         let begun = Instant::now();
+        let mut may_be_there = false;
+        let not_created = |error, may_be_there| NotCreated { error, may_be_there };
         loop {
             let refused = match timed(REQUEST, post(cluster, names, self.pod)).await {
                 Ok(pod) => return Ok(pod.metadata.uid.unwrap_or_default()),
                 Err(refused) if may_pass(&refused) || refused.is_conflict() => refused,
-                Err(refused) => return Err(refused.error()),
+                Err(refused) => return Err(not_created(refused.error(), may_be_there)),
             };
+            may_be_there = true;
             match timed(REQUEST, cluster.pods(&names.namespace).get_opt(&names.name)).await {
                 Ok(Some(pod)) if is_ours(&pod, names) => return Ok(pod.metadata.uid.unwrap_or_default()),
-                Ok(Some(_)) => return Err(End::NameTaken.error(&names.name)),
+                Ok(Some(_)) => return Err(not_created(End::NameTaken.error(&names.name), may_be_there)),
                 // A conflict that is not about the name: of a quota, for one.
                 Ok(None) => {}
                 Err(refused) if may_pass(&refused) => {}
-                Err(refused) => return Err(refused.error()),
+                Err(refused) => return Err(not_created(refused.error(), may_be_there)),
             }
             if begun.elapsed() > self.patience.api {
-                return Err(match refused {
+                let error = match refused {
                     Refused::Status { message, code: 409 } => End::Unreachable.error(message),
                     refused => refused.error(),
-                });
+                };
+                return Err(not_created(error, may_be_there));
             }
             tokio::time::sleep(PAUSE).await;
         }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use ocib_image::{
-    EntryKind, Error, ExpansionLimit, Identity, LayerError, NodeKind, TarEntry, TarReader, Tree,
+    EntryKind, Error, ExpansionLimit, Identity, LayerError, Node, NodeKind, TarEntry, TarReader, Tree,
     decode_archive, is_archive,
 };
 
@@ -151,7 +151,7 @@ impl Unpacking<'_, '_> {
             xattrs: entry.xattrs.clone(),
         };
         if let EntryKind::Hardlink(target) = &entry.kind {
-            return self.hard_link(&place, target);
+            return self.hard_link(&place, target, &attributes);
         }
         let there = self.into.find(&place)?.map(|found| found.node.kind);
         let merges = there == Some(NodeKind::Directory) && entry.kind == EntryKind::Directory;
@@ -167,11 +167,12 @@ impl Unpacking<'_, '_> {
         Ok(())
     }
 
-    /// Where a name of the archive is; `None` for the root of the image, which no layer can name.
+    /// Where a name of the archive is; `None` for its root, which is passed over: the destination keeps
+    /// its mode and owner, as in BuildKit.
     fn place(&self, name: &[u8]) -> Result<Option<Vec<u8>>, CopyError> {
         let name = path::clean(name);
         if name.is_empty() {
-            return Ok((!self.root.is_empty()).then(|| self.root.clone()));
+            return Ok(None);
         }
         let kind =
             |inside: &[u8]| Ok(self.into.find(&path::join(&self.root, inside))?.map(|found| found.node.kind));
@@ -179,28 +180,36 @@ impl Unpacking<'_, '_> {
         Ok(Some(path::join(&self.root, &path::join(&directory, path::base(&name)))))
     }
 
-    fn hard_link(&mut self, place: &[u8], target: &[u8]) -> Result<(), CopyError> {
+    /// Another name of `target`. Mode, owner and time that the link says become those of what both stand for,
+    /// but for a symbolic link, which has no mode.
+    fn hard_link(&mut self, place: &[u8], target: &[u8], attributes: &Attributes) -> Result<(), CopyError> {
         let missing = || {
             let shown = String::from_utf8_lossy(target);
             CopyError::NotFound(format!("the target /{} of a hard link", shown.trim_start_matches('/')))
         };
         let target = self.place(target)?.ok_or_else(missing)?;
-        let found = self.into.find(&target)?.ok_or_else(missing)?;
+        let mut found = self.into.find(&target)?.ok_or_else(missing)?;
         if found.node.kind == NodeKind::Directory {
             return Err(CopyError::OverDirectory(target));
         }
         if *place == *target {
             return Ok(());
         }
-        let group = match self.groups.get(&target) {
-            Some(group) => *group,
-            None => {
-                let group = self.into.group();
-                self.into.put_found(&target, &found, Some(group));
-                self.groups.insert(target, group);
-                group
-            }
-        };
+        let Attributes { mode, uid, gid, mtime, .. } = *attributes;
+        let mode = if matches!(found.node.kind, NodeKind::Symlink(_)) { found.node.mode } else { mode };
+        let before = found.node.clone();
+        found.node = Node { mode, uid, gid, mtime, ..found.node };
+        let is_new = !self.groups.contains_key(&target);
+        let group = *self.groups.entry(target.clone()).or_insert_with(|| self.into.group());
+        if is_new {
+            self.into.put_found(&target, &found, Some(group));
+        } else if found.node != before {
+            // Names that something else has taken since are no longer among them.
+            let is_of_group =
+                |name: &[u8]| self.into.made.get(name).is_some_and(|entry| entry.group == Some(group));
+            let names: Vec<_> = self.groups.keys().filter(|name| is_of_group(name)).cloned().collect();
+            names.iter().for_each(|name| self.into.put_found(name, &found, Some(group)));
+        }
         self.into.remove(place);
         self.into.put_found(place, &found, Some(group));
         self.groups.insert(place.to_vec(), group);

@@ -53,9 +53,12 @@ impl Blame<'_> {
             b"" => name,
             parent => format!("{}/{name}", String::from_utf8_lossy(parent)),
         };
+        // A link whose target is missing can be seen, and need not be proposed.
+        let is_seen = names.contains(&wanted);
+        let others = names.iter().map(String::as_str).filter(|name| *name != wanted);
         Problem::NotFound {
-            is_ignored: from.tree().is_some_and(is_there),
-            similar: similar(&wanted, names.iter().map(String::as_str)).into_iter().map(full).collect(),
+            is_ignored: !is_seen && from.tree().is_some_and(is_there),
+            similar: similar(&wanted, others).into_iter().map(full).collect(),
             path,
         }
     }

@@ -124,9 +124,10 @@ impl Dispatcher<'_> {
         let target = written.target.as_ref().map(|target| absolute(working_dir, target));
         let kind = written.kind().map_err(|problem| problem.at(span))?;
         let source = match (&kind, from.as_deref()) {
-            (MountKind::Bind { .. } | MountKind::Cache { .. }, Some(from)) => {
-                MountSource::From(self.stages.mount_origin(self.index, from, span)?, source_path)
-            }
+            (MountKind::Bind { .. } | MountKind::Cache { .. }, Some(from)) => MountSource::From(
+                self.stages.mount_origin(self.index, &Spanned::new(from.to_owned(), span))?,
+                source_path,
+            ),
             (MountKind::Bind { .. }, None) => MountSource::Context(source_path),
             _ => MountSource::Nothing,
         };

@@ -346,6 +346,47 @@ fn errors_say_what_and_where() {
     }
 }
 
+/// As in BuildKit, which looks at `--from` of all stages before it finds out which ones are needed.
+#[test]
+fn stages_that_nobody_needs_have_to_be_in_order_too() {
+    let late = "cannot copy from stage \"NAME\", it needs to be defined before the current stage";
+    let copy = |name: &str, from: &str| format!("FROM scratch AS {name}\nCOPY --from={from} /x /x\n");
+    for (dockerfile, place, message) in [
+        (copy("a", "a"), "a", late.replace("NAME", "a")),
+        (copy("a", "0"), "0", late.replace("NAME", "0")),
+        (copy("a", "b") + &copy("b", "A"), "b", late.replace("NAME", "b")),
+        // The name that comes too late hides the one before.
+        (
+            "FROM scratch AS a\n".to_owned() + &copy("b", "a") + &copy("a", "b"),
+            "a",
+            late.replace("NAME", "a"),
+        ),
+        (copy("a", "7"), "7", "invalid stage index 7, there are 2 stages".to_owned()),
+        (copy("a", "Img"), "Img", "\"Img\" is not an image reference: a repository is lower case".to_owned()),
+        (
+            "FROM scratch AS a\nRUN --mount=from=b true\n".to_owned() + &copy("b", "a"),
+            "from=b",
+            late.replace("NAME", "b"),
+        ),
+    ] {
+        let dockerfile = dockerfile + "FROM scratch\n";
+        let error = planned(&dockerfile, |_| {}, &[]).unwrap_err();
+        let span = error.span().unwrap();
+        let found = (&dockerfile[span.start..span.end], error.to_string());
+        assert_eq!(found, (place, message), "{dockerfile}");
+    }
+    for fine in [
+        // Too late, but nobody needs it and nobody waits for it.
+        copy("a", "b") + "FROM scratch AS b\nFROM scratch\n",
+        // Images, not stages.
+        copy("a", "other") + "FROM scratch AS b\nRUN --mount=from=1 true\nFROM scratch\n",
+        // The base of a stage is what came before.
+        copy("a", "b") + "FROM a AS b\nFROM scratch\n",
+    ] {
+        planned(&fine, |_| {}, &[]).unwrap();
+    }
+}
+
 #[test]
 fn a_url_without_anybody_to_fetch_it() {
     let dockerfile = "FROM scratch\nADD https://h/x /x/\n";

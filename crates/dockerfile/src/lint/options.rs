@@ -37,7 +37,7 @@ impl Names {
 }
 
 impl CheckOptions {
-    /// Options that BuildKit would refuse are reported and have no effect.
+    /// Options that no build takes are reported and have no effect.
     pub(super) fn of(dockerfile: &Dockerfile, warnings: &mut Vec<Warning>) -> Self {
         let mut options = Self::default();
         let Some(directive) = &dockerfile.directives.check else { return options };
@@ -79,6 +79,13 @@ impl CheckOptions {
 /// Whether a `# check=error=true` directive wants findings to fail a build.
 pub fn warnings_are_errors(dockerfile: &Dockerfile) -> bool {
     CheckOptions::of(dockerfile, &mut Vec::new()).is_error
+}
+
+/// What is wrong with a `# check=…` directive, if it is: BuildKit then builds nothing, whatever else it skips.
+pub fn bad_check_option(dockerfile: &Dockerfile) -> Option<Warning> {
+    let mut found = Vec::new();
+    CheckOptions::of(dockerfile, &mut found);
+    found.into_iter().next()
 }
 
 /// Whether findings of a rule are wanted during a build: for whoever finds what this crate cannot, since it

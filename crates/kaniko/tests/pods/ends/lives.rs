@@ -1,5 +1,7 @@
 //! Ends of pods that got as far as a node, or did not.
 
+use std::time::Duration;
+
 use ocib_kaniko::End;
 use ocib_testkit::{KubeOptions, KubeStep};
 use serde_json::{Value, json};
@@ -77,13 +79,18 @@ pub(super) fn lives() -> Vec<Case> {
             "too late on 1.36",
             Deadline,
             "longer than",
+            // The container's end first; why, and that the pod has ended with it, in one step.
             [
-                KubeStep::Exit(143, "Error", String::new()),
+                KubeStep::Status(json!({ "containerStatuses": [{
+                    "name": "kaniko", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                    "state": { "terminated": { "exitCode": 143, "reason": "Error" } },
+                }] })),
                 KubeStep::Status(
-                    json!({ "reason": "DeadlineExceeded", "message": "Pod was active on the node longer than the specified deadline" }),
+                    json!({ "phase": "Failed", "reason": "DeadlineExceeded", "message": "Pod was active on the node longer than the specified deadline" }),
                 ),
             ],
-        ),
+        )
+        .with(|options| options.patience.settle = Duration::from_secs(60)),
         Case::ran("deleted while it runs", PodDeleted, "", [KubeStep::Delete]),
         Case::new("deleted while it waits", PodDeleted, "", [KubeStep::Schedule, KubeStep::Delete]),
         Case::ran("replaced", Replaced, "", [KubeStep::Replace]),

@@ -15,6 +15,7 @@ pub(super) fn refusals() -> Vec<Case> {
     let denied = |denied| KubeOptions { denied, ..KubeOptions::default() };
     vec![
         Case::new("no right to create", Forbidden, "cannot create resource \"pods\"", []).on(denied(&[("create", "pods")])),
+        Case::new("no right at all", Forbidden, "cannot create resource \"pods\"", []).on(denied(&[("create", "pods"), ("get", "pods")])),
         Case::new("no right to watch", Forbidden, "cannot watch resource \"pods\"", []).on(denied(&[("watch", "pods")])),
         Case::new("no right to list", Forbidden, "cannot list resource \"pods\"", []).on(denied(&[("list", "pods")])),
         Case::new("no pod is left", Quota, "exceeded quota: few", []).on(KubeOptions { pods_max: Some(0), ..KubeOptions::default() }),
