@@ -22,6 +22,12 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// What git has in the place of a large file until it is fetched.
+    #[error("{name} is a pointer of git LFS, expected the file itself")]
+    Pointer {
+        /// The file, as the user would name it.
+        name: String,
+    },
     /// A symbolic link that cannot be followed within the source.
     #[error("{name} is a link to {target}, which is no file of the source")]
     BadLink {
@@ -73,6 +79,9 @@ impl Error {
             }
             Self::BadFile { .. } => {
                 Some("the file was cut off or damaged: get it again and compare its checksum")
+            }
+            Self::Pointer { .. } => {
+                Some("`git lfs pull` gets the files; a model of the Hub need not be on a disk: hf://ORG/NAME")
             }
             Self::BadLink { .. } => Some(
                 "give a directory of the files themselves, as `hf download --local-dir DIR` or `cp -rL` makes it",

@@ -5,12 +5,15 @@ mod config;
 mod gguf;
 mod safetensors;
 
-use std::{collections::BTreeMap, io::Read};
+use std::{
+    collections::BTreeMap,
+    io::{self, Read},
+};
 
 use ocib_image::{LayerError, Tree};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, File, FileKind};
+use crate::{Error, File, FileKind, layer::told};
 
 /// What is known of a model. All of it was said by the model's own files and is not verified further
 /// than that headers fit their files.
@@ -72,6 +75,9 @@ pub struct Facts {
 
 /// Texts of more bytes are no config and no card.
 const TEXT_BYTES_MAX: u64 = 1 << 20;
+/// How pointers of git LFS begin (git-lfs, docs/spec.md), which have less than 1024 bytes.
+const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+const POINTER_BYTES_MAX: u64 = 1024;
 /// Names have fewer.
 const FACT_BYTES_MAX: usize = 512;
 
@@ -171,10 +177,15 @@ impl Facts {
     fn learn(&mut self, tree: &dyn Tree, file: &File) -> Result<(), Error> {
         let path = String::from_utf8_lossy(&file.path).into_owned();
         let lower = path.to_lowercase();
-        let bad = |format| move |why| Error::BadFile { name: tree.display(&file.path), format, why };
-        let open = || tree.open(&file.content, 0);
+        if file.kind == FileKind::Weight
+            && file.bytes < POINTER_BYTES_MAX
+            && text(tree, file)?.starts_with(POINTER)
+        {
+            return Err(Error::Pointer { name: tree.display(&file.path) });
+        }
         if lower.ends_with(".safetensors") {
-            let header = safetensors::read(open()?, file.bytes).map_err(bad("safetensors"))?;
+            let read = |content: &mut Reading| safetensors::read(content, file.bytes);
+            let header = header(tree, file, "safetensors", read)?;
             self.format = Some("safetensors".into());
             self.count(
                 header.tensors,
@@ -183,7 +194,7 @@ impl Facts {
             add(&mut self.elements, header.elements);
         } else if lower.ends_with(".gguf") {
             self.format = Some("gguf".into());
-            if let Some(header) = gguf::read(open()?).map_err(bad("GGUF"))? {
+            if let Some(header) = header(tree, file, "GGUF", |content| gguf::read(content))? {
                 self.learn_gguf(header);
             }
         } else if path == "config.json" {
@@ -225,13 +236,126 @@ fn add(elements: &mut BTreeMap<String, u64>, more: BTreeMap<String, u64>) {
 fn text(tree: &dyn Tree, file: &File) -> Result<Vec<u8>, LayerError> {
     let mut bytes = Vec::new();
     let read = tree.open(&file.content, 0)?.take(TEXT_BYTES_MAX).read_to_end(&mut bytes);
-    read.map_err(|source| LayerError::Read { name: tree.display(&file.path), source })?;
+    read.map_err(|error| told(error, || tree.display(&file.path)))?;
     Ok(bytes)
+}
+
+/// What `read` makes of the header of a file. What keeps it from being read is no fault of the header.
+fn header<T>(
+    tree: &dyn Tree,
+    file: &File,
+    format: &'static str,
+    read: impl FnOnce(&mut Reading) -> Result<T, String>,
+) -> Result<T, Error> {
+    let mut content = Reading { content: tree.open(&file.content, 0)?, failure: None };
+    let name = || tree.display(&file.path);
+    read(&mut content).map_err(|why| match content.failure {
+        Some(error) => told(error, name).into(),
+        None => Error::BadFile { name: name(), format, why },
+    })
+}
+
+/// A reader that keeps what it failed by.
+struct Reading {
+    content: Box<dyn Read + Send>,
+    failure: Option<io::Error>,
+}
+
+impl Read for Reading {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.content.read(buffer).map_err(|error| {
+            let kind = error.kind();
+            if kind != io::ErrorKind::Interrupted {
+                self.failure = Some(error);
+            }
+            kind.into()
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use ocib_image::{PlaceError, PlaceErrorKind};
+
     use super::*;
+
+    /// A tree of one file, of which the server gives nothing.
+    #[derive(Debug)]
+    struct Unreachable;
+
+    impl Tree for Unreachable {
+        fn stat(&self, _: &[u8]) -> Result<Option<ocib_image::Node>, LayerError> {
+            Ok(None)
+        }
+
+        fn list(&self, _: &[u8]) -> Result<Vec<Box<[u8]>>, LayerError> {
+            Ok(Vec::new())
+        }
+
+        fn open(&self, _: &[u8], _: u64) -> Result<Box<dyn Read + Send>, LayerError> {
+            Ok(Box::new(Fails))
+        }
+
+        fn xattrs(&self, _: &[u8]) -> Result<ocib_image::Xattrs, LayerError> {
+            Ok(Vec::new())
+        }
+
+        fn display(&self, path: &[u8]) -> String {
+            String::from_utf8_lossy(path).into_owned()
+        }
+    }
+
+    struct Fails;
+
+    impl Read for Fails {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            let story = PlaceError::new(PlaceErrorKind::Unreachable, io::Error::other("503"));
+            Err(io::Error::other(LayerError::Place(story)))
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_taken_for_damaged() {
+        for name in ["m.safetensors", "m.gguf", "m.bin", "config.json", "README.md", "LICENSE"] {
+            let file = File {
+                path: name.as_bytes().into(),
+                content: name.as_bytes().into(),
+                bytes: 1000,
+                kind: FileKind::of(name.as_bytes()),
+                digest: None,
+                identity: None,
+            };
+            let error = Facts::read(&Unreachable, &[&file]).unwrap_err();
+            let kind = match &error {
+                Error::Layer(LayerError::Place(story)) => Some(story.kind),
+                _ => None,
+            };
+            assert_eq!(kind, Some(PlaceErrorKind::Unreachable), "{name}: {error:?}");
+        }
+    }
+
+    /// A clone without git LFS: of most formats nobody else would tell before the model is loaded.
+    #[test]
+    fn pointers_are_no_weights() {
+        let dir = tempfile::tempdir().unwrap();
+        let hex = "4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393";
+        let pointer = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{hex}\nsize 12345\n");
+        for (name, expected) in [
+            (
+                "pytorch_model.bin",
+                Some("pytorch_model.bin is a pointer of git LFS, expected the file itself"),
+            ),
+            ("notes.txt", None),
+        ] {
+            std::fs::write(dir.path().join(name), &pointer).unwrap();
+            let tree = ocib_source::Directory::open(dir.path()).unwrap();
+            let selection = ocib_source::HubFiles { include: vec![name.to_owned()], ..Default::default() };
+            let files = crate::files::list(&tree, &selection).unwrap();
+            let read = Facts::read(&tree, &files.iter().collect::<Vec<_>>());
+            let said = read.err().map(|error| error.to_string().rsplit('/').next().unwrap().to_owned());
+            assert_eq!(said.as_deref(), expected, "{name}");
+        }
+    }
 
     #[test]
     fn what_is_too_long_to_be_a_name_is_none() {

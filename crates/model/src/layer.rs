@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    io::{Read, Write},
+    io::{self, Read, Write},
     sync::Arc,
 };
 
@@ -140,10 +140,7 @@ impl LayerSource for RawFile {
         let mut buffer = vec![0; COPY_BYTES];
         let mut bytes = 0;
         loop {
-            let got = file.read(&mut buffer).map_err(|error| match error.downcast::<LayerError>() {
-                Ok(inner) => inner,
-                Err(source) => LayerError::Read { name: name(), source },
-            })?;
+            let got = file.read(&mut buffer).map_err(|error| told(error, name))?;
             bytes += got as u64;
             if got == 0 && bytes == self.bytes {
                 return Ok(());
@@ -165,6 +162,14 @@ impl LayerSource for RawFile {
     }
 }
 
+/// What the reader of a file failed by: its own story, if it has one inside.
+pub(crate) fn told(error: io::Error, name: impl FnOnce() -> String) -> LayerError {
+    match error.downcast::<LayerError>() {
+        Ok(inner) => inner,
+        Err(source) => LayerError::Read { name: name(), source },
+    }
+}
+
 /// Pieces of this size tell how well content compresses; smaller ones would flatter no codec.
 const SAMPLE_PIECE: u64 = 16 << 10;
 const SAMPLE_PIECES: u64 = 64;
@@ -182,7 +187,7 @@ fn sample<'a>(
         while next < before + bytes {
             let mut piece = Vec::new();
             let read = tree.open(path, next - before)?.take(SAMPLE_PIECE).read_to_end(&mut piece);
-            read.map_err(|source| LayerError::Read { name: tree.display(path), source })?;
+            read.map_err(|error| told(error, || tree.display(path)))?;
             take(&piece);
             next += step;
         }
