@@ -1,9 +1,20 @@
 //! Pushing to a real registry, read back by other people's programs.
 
-use std::{collections::BTreeMap, ffi::OsStr, fs, os::unix::ffi::OsStrExt, path::Path, process::Command};
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    fs,
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    process::Command,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use ocib_image::Digest;
-use ocib_testkit::{Noise, Registry, RegistryOptions, require, rootfs, run_command, skopeo, verify_layout};
+use ocib_testkit::{
+    Noise, Registry, RegistryOptions, Scripted, ScriptedRegistry, require, rootfs, run_command, skopeo,
+    verify_layout,
+};
 
 use crate::program::{Site, ended, set_mode, tag_digest};
 
@@ -255,5 +266,32 @@ fn gnu_tar_reads_the_layers() {
         tar.args(["-xp", flag, "--xattrs", "--xattrs-include=user.*", "-f"]).arg(layer);
         run_command(tar.current_dir(&out));
         assert_eq!(listing(&out.join("tree")), expected, "{codec}");
+    }
+}
+
+/// As distribution 2.8 does while somebody else pushes the same blob. One that is really missing is told at once.
+#[test]
+fn a_blob_that_a_registry_does_not_find_for_a_moment_is_no_failure() {
+    const UNKNOWN: &str =
+        r#"{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown to registry"}]}"#;
+    // Refused twice, and then the digest and the tag.
+    for (is_there, expected) in [(true, (0, 4)), (false, (5, 1))] {
+        let puts: &'static AtomicUsize = Box::leak(Box::default());
+        let registry = ScriptedRegistry::start(move |method, target, _| {
+            let is_named = target.contains("/manifests/");
+            let is_refused = || puts.fetch_add(1, Ordering::SeqCst) < 2;
+            match method {
+                "PUT" if is_named && is_refused() => {
+                    Scripted::Answer { status: 400, headers: Vec::new(), body: UNKNOWN.to_owned() }
+                }
+                "HEAD" if !is_named && is_there && puts.load(Ordering::SeqCst) > 0 => {
+                    Scripted::Answer { status: 200, headers: Vec::new(), body: String::new() }
+                }
+                _ => Scripted::Usual,
+            }
+        });
+        let site = model();
+        let done = ended(&mut site.build(&["--push", "-t", &format!("{}/a:1", registry.host())]));
+        assert_eq!((done.code(), puts.load(Ordering::SeqCst)), (Some(expected.0), expected.1), "{done:?}");
     }
 }

@@ -187,6 +187,39 @@ fn a_stage_that_two_others_begin_with_runs_once_and_triggers_run_too() {
     assert_eq!(names(&runs.files().join("all")), ["a", "b", "common", "triggered"]);
 }
 
+/// Two parts that are begun at the same time, on images that differ and share a large layer.
+#[test]
+fn what_two_parts_begin_with_is_sent_once() {
+    let runs = Runs::new(
+        "FROM @BASE@ AS common\n\
+         COPY big /big\n\
+         FROM common AS a\n\
+         COPY one /one\n\
+         RUN cat /one /big > /a\n\
+         FROM common AS b\n\
+         COPY two /two\n\
+         RUN cat /two /big > /b\n\
+         FROM @BASE@\n\
+         COPY --from=a /a /\n\
+         COPY --from=b /b /\n",
+    );
+    for (name, content) in [("big", vec![7; 8 << 20]), ("one", b"1".to_vec()), ("two", b"2".to_vec())] {
+        runs.site.file(format!("context/{name}"), content);
+    }
+    runs.built();
+    let requests = runs.registry.requests();
+    let mut sent: Vec<&str> = requests
+        .uploads()
+        .iter()
+        .filter(|request| request.method == "PUT" && request.status == 201)
+        .map(|request| request.query.rsplit_once("digest=").unwrap().1)
+        .collect();
+    let count = sent.len();
+    sent.sort_unstable();
+    sent.dedup();
+    assert_eq!(sent.len(), count, "a blob was sent twice");
+}
+
 #[test]
 fn both_platforms_end_in_one_index() {
     // Nothing here runs arm64 programs as if they were ours, so that stage has no RUN.

@@ -34,7 +34,7 @@ use std::{
 };
 
 use futures_channel::oneshot;
-use futures_util::{TryStreamExt, future::try_join_all, stream::FuturesUnordered};
+use futures_util::{TryStreamExt, future::try_join_all, lock::Mutex as AsyncMutex, stream::FuturesUnordered};
 use ocib_dockerfile::{Command, Instruction, Span};
 use ocib_image::{Events, Fetch, Image, ImageName, ImageSource, Platform, RunBackend, Sink};
 
@@ -131,6 +131,7 @@ async fn targets(
         source: supplies.images,
         made,
         tasks: AtomicUsize::new(0),
+        putting: AsyncMutex::new(()),
     });
     let mut stages: Vec<_> = plans.into_iter().map(lower::Stages::new).collect();
     let has_backend = supplies.runs.is_some();

@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use futures_util::lock::Mutex as AsyncMutex;
 use ocib_image::{
     Config, Digest, Events, Image, ImageName, ImageSource, LayerSource, Outcome, PlaceError, PlaceErrorKind,
     Progress, Reference, RunBackend, RunJob, Sink, TaskId,
@@ -47,6 +48,8 @@ pub(crate) struct CarryingOut<'a> {
     /// What layers of inputs turned out to be.
     pub(crate) made: &'a Mutex<execute::Made>,
     pub(crate) tasks: AtomicUsize,
+    /// Held while an input is put: parts that begin with the same files would send them at the same time.
+    pub(crate) putting: AsyncMutex<()>,
 }
 
 impl CarryingOut<'_> {
@@ -129,7 +132,9 @@ impl CarryingOut<'_> {
                         events: &self.runs.events,
                         first_task: first.0,
                     };
+                    let turn = self.putting.lock().await;
                     let digest = put.image(target).await?;
+                    drop(turn);
                     self.runs.repository.pinned(digest).to_string()
                 }
             });

@@ -1,5 +1,7 @@
 //! Manifests and indexes in a repository (distribution-spec, "Pulling manifests", "Pushing Manifests").
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use ocib_image::{Descriptor, Digest, Document, MAX_DOCUMENT_BYTES, MediaType};
 use ocib_net::{
@@ -18,6 +20,10 @@ const DOCUMENTS: [MediaType; 4] =
 /// Statuses of a question whose answer is not a yes. Who may only write is told 403; the write that
 /// follows then says whether that is allowed.
 const ABSENT_OR_SECRET: &[u16] = &[403, 404];
+
+/// How long a registry gets to find a blob again that it has. Distribution 2.8 writes the link to a blob anew, in place,
+/// when somebody else pushes the same one, and knows nothing of it while it does.
+const UNSETTLED: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
 
 impl Repository {
     /// The document that `target`, a tag or digest, names; its bytes have the digest `expected`, if
@@ -75,6 +81,18 @@ impl Repository {
 
     /// Makes `target`, a tag or digest, name `document`.
     pub(super) async fn put_document(&self, target: &str, document: &Document) -> Result<(), Error> {
+        for pause in UNSETTLED {
+            match self.try_put_document(target, document).await {
+                Err(error) if is_of_blob(&error) && self.has_blobs(document).await => {
+                    tokio::time::sleep(pause).await;
+                }
+                put => return put,
+            }
+        }
+        self.try_put_document(target, document).await
+    }
+
+    async fn try_put_document(&self, target: &str, document: &Document) -> Result<(), Error> {
         let descriptor = document.descriptor();
         retry(self.backoff, async || {
             let mut request = Request::new(Method::PUT, self.url(&format!("manifests/{target}")).await?);
@@ -96,6 +114,17 @@ impl Repository {
         Ok(request)
     }
 
+    /// Whether the repository says of each blob of a manifest that it has it.
+    async fn has_blobs(&self, document: &Document) -> bool {
+        let Document::Manifest(manifest) = document else { return false };
+        for blob in manifest.layers().iter().chain([manifest.config()]) {
+            if !matches!(self.has_blob(blob.digest).await, Ok(true)) {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Whether the repository has the blob, as far as it says.
     pub(super) async fn has_blob(&self, digest: Digest) -> Result<bool, Error> {
         retry(self.backoff, async || {
@@ -104,4 +133,9 @@ impl Repository {
         })
         .await
     }
+}
+
+/// Whether a registry refused a manifest because it does not know a blob.
+fn is_of_blob(error: &Error) -> bool {
+    ["MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"].iter().any(|code| error.has_code(code))
 }
