@@ -56,13 +56,7 @@ fn killed_after(site: &Site, layer_bytes: u64, bytes: u64, expected: &str) {
     assert!(sent(&proxy) <= most, "{} bytes of {all} were sent, killed after {bytes}", sent(&proxy));
     // What had arrived was not sent again: each blob was completed once.
     let requests = registry.requests();
-    let mut completed: Vec<&str> = requests
-        .uploads()
-        .iter()
-        .filter(|request| request.method == "PUT" && request.status == 201)
-        .map(|request| request.query.rsplit_once("digest=").unwrap().1)
-        .collect();
-    completed.sort_unstable();
+    let mut completed = requests.completed();
     let before = completed.len();
     completed.dedup();
     assert_eq!(completed.len(), before, "a blob was completed twice, killed after {bytes}");

@@ -47,6 +47,16 @@ impl Served {
         let uploads = self.0.iter().filter(|request| request.path.contains("/blobs/uploads/"));
         uploads.filter(carries).collect()
     }
+
+    /// Digests of the blobs that uploads completed, as often as they did, in order.
+    pub fn completed(&self) -> Vec<&str> {
+        let uploads = self.uploads().into_iter();
+        let completed = uploads.filter(|request| request.method == "PUT" && request.status == 201);
+        let mut digests: Vec<&str> =
+            completed.filter_map(|request| Some(request.query.rsplit_once("digest=")?.1)).collect();
+        digests.sort_unstable();
+        digests
+    }
 }
 
 /// Lines that are not an access are skipped: the registry's own log may stand between them.
