@@ -9,7 +9,10 @@ use std::{
 };
 
 use futures_util::{AsyncBufRead, AsyncBufReadExt as _};
-use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
+use k8s_openapi::{
+    api::core::v1::Pod,
+    jiff::{SignedDuration, Timestamp},
+};
 use kube::{Api, api::LogParams};
 use ocib_image::{Progress, Secret};
 use tokio::sync::watch::Receiver;
@@ -26,6 +29,11 @@ const TAIL_LINES: usize = 40;
 /// Longer lines are cut: nobody reads them, and memory is short.
 const LINE_BYTES_MAX: usize = 16 << 10;
 const RECONNECT: Duration = Duration::from_secs(1);
+/// Lines are asked for again from so long before the last one: the parameter has whole seconds, and a node's
+/// clock may have been set back since.
+const SLACK: SignedDuration = SignedDuration::from_secs(5);
+/// Lines whose times are remembered, to know them when they come again.
+const REMEMBERED_LINES: usize = 4096;
 /// Log streams have no heartbeat: after so long without a line the connection is made anew.
 const SILENCE: Duration = Duration::from_secs(120);
 
@@ -40,8 +48,8 @@ pub(crate) struct Log<'a> {
 #[derive(Debug, Default)]
 struct Seen {
     tail: VecDeque<String>,
-    /// The time of the last line, and how many lines had it.
-    last: Option<(Timestamp, usize)>,
+    /// The times of the last lines, in the log's order: clocks are set back now and then.
+    times: VecDeque<Timestamp>,
     /// What the executor said last that it runs.
     running: Option<String>,
 }
@@ -66,11 +74,12 @@ impl<'a> Log<'a> {
     }
 
     fn since(&self) -> Option<Timestamp> {
-        self.seen().last.map(|(time, _)| time)
+        let last = *self.seen().times.back()?;
+        last.checked_sub(SLACK).ok()
     }
 
-    /// Takes the line unless it is the kubelet's own word.
-    fn take(&self, line: &str) {
+    /// Tells the line, which came at `time`.
+    fn take(&self, time: Timestamp, line: &str) {
         let line = line.trim_end_matches(['\n', '\r']);
         let own = message(line);
         let line = self.veiled(own.as_deref().unwrap_or(line));
@@ -84,6 +93,10 @@ impl<'a> Log<'a> {
             seen.tail.pop_front();
         }
         seen.tail.push_back(line);
+        if seen.times.len() == REMEMBERED_LINES {
+            seen.times.pop_front();
+        }
+        seen.times.push_back(time);
     }
 
     /// `text` without what must not show up in any output.
@@ -143,45 +156,44 @@ async fn over(observed: &mut Receiver<Observed>) {
 
 async fn read(stream: impl AsyncBufRead, log: &Log<'_>) {
     let mut lines = Box::pin(stream);
-    // Lines that were told before: the server's clock has seconds, so some come again.
-    let mut again = Again::new(log.seen().last);
+    let mut again = Again::new(log.seen().times.clone());
     while let Ok(Ok(Some(line))) = tokio::time::timeout(SILENCE, next_line(&mut lines)).await {
-        match line.split_once(' ').map(|(time, text)| (Timestamp::from_str(time), text)) {
-            Some((Ok(time), text)) if again.is_new(time) => {
-                log.seen().last = Some(again.count(time));
-                log.take(text);
-            }
-            Some((Ok(_), _)) => {}
-            // Without a time it is the kubelet's: "rpc error: …", "unable to retrieve container logs …".
-            _ => {}
+        // Without a time it is the kubelet's: "rpc error: …", "unable to retrieve container logs …".
+        let Some((time, text)) = line.split_once(' ') else { continue };
+        let Ok(time) = Timestamp::from_str(time) else { continue };
+        if again.is_new(time) {
+            log.take(time, text);
         }
     }
 }
 
-/// Which lines of a stream come again.
+/// Which lines at the beginning of a stream were told before: those come in the order in which they were told,
+/// some of them left out, and all that follows the first new one is new.
 struct Again {
-    before: Option<(Timestamp, usize)>,
-    /// The time of the last line of this stream, and how many had it.
-    now: Option<(Timestamp, usize)>,
+    /// The times of told lines that may come next.
+    left: VecDeque<Timestamp>,
+    /// Lines up to this time may have been forgotten.
+    forgotten: Option<Timestamp>,
 }
 
 impl Again {
-    fn new(before: Option<(Timestamp, usize)>) -> Self {
-        Self { before, now: None }
+    fn new(told: VecDeque<Timestamp>) -> Self {
+        let forgotten = (told.len() == REMEMBERED_LINES).then(|| told[0]);
+        Self { left: told, forgotten }
     }
 
-    /// Whether a line of this time, the next of the stream, was not there before.
+    /// Whether a line of this time, the next of the stream, was not told before.
     fn is_new(&mut self, time: Timestamp) -> bool {
-        let count = match self.now {
-            Some((last, count)) if last == time => count + 1,
-            _ => 1,
-        };
-        self.now = Some((time, count));
-        self.before.is_none_or(|(last, known)| time > last || time == last && count > known)
-    }
-
-    fn count(&self, time: Timestamp) -> (Timestamp, usize) {
-        self.now.unwrap_or((time, 1))
+        if self.forgotten.is_some_and(|forgotten| time <= forgotten) {
+            return false;
+        }
+        if let Some(place) = self.left.iter().position(|told| *told == time) {
+            self.left.drain(..=place);
+            return false;
+        }
+        self.left.clear();
+        self.forgotten = None;
+        true
     }
 }
 
@@ -220,12 +232,42 @@ mod tests {
         let progress = Progress::unwatched();
         let log = Log::new(&progress, &[]);
         read(&b"2026-01-01T00:00:01.5Z one\n2026-01-01T00:00:01.5Z two\n"[..], &log).await;
-        assert_eq!(log.since(), Some(time("2026-01-01T00:00:01.5Z")));
-        // The server gives the whole second again, in another form, and more of the same instant.
+        // The server gives earlier lines again, in another form, and more of the same instant.
         let again = "2026-01-01T00:00:01.500000000Z one\n2026-01-01T01:00:01.5+01:00 two\n\
                      2026-01-01T00:00:01.5Z three\nrpc error: code = NotFound\n2026-01-01T00:00:02Z four";
         read(again.as_bytes(), &log).await;
         assert_eq!(log.tail(), ["one", "two", "three", "four"]);
+    }
+
+    /// The clock of a node is set back now and then; its log goes on in the order of its lines.
+    #[tokio::test]
+    async fn a_clock_that_is_set_back_loses_no_line() {
+        let progress = Progress::unwatched();
+        let log = Log::new(&progress, &[]);
+        let first = "2026-01-01T00:00:09.9Z one\n2026-01-01T00:00:09.2Z two\n2026-01-01T00:00:09.3Z three\n";
+        read(first.as_bytes(), &log).await;
+        assert_eq!(log.tail(), ["one", "two", "three"]);
+        // What was told with a later time comes again, and new lines with earlier ones.
+        assert!(log.since().unwrap() <= time("2026-01-01T00:00:05Z"), "{:?}", log.since());
+        let again = format!("{first}2026-01-01T00:00:06.1Z four\n2026-01-01T00:00:09.3Z five\n");
+        read(again.as_bytes(), &log).await;
+        assert_eq!(log.tail(), ["one", "two", "three", "four", "five"]);
+    }
+
+    /// Of more lines than are remembered those before them come again, too.
+    #[tokio::test]
+    async fn many_lines_within_the_slack_are_told_once() {
+        let progress = Progress::unwatched();
+        let log = Log::new(&progress, &[]);
+        let lines = |numbers: std::ops::Range<usize>| -> String {
+            numbers.map(|number| format!("2026-01-01T00:00:01.{number:06}Z line {number}\n")).collect()
+        };
+        let told = REMEMBERED_LINES + 100;
+        read(lines(0..told).as_bytes(), &log).await;
+        assert_eq!(log.seen().times.len(), REMEMBERED_LINES);
+        read(lines(0..told + 1).as_bytes(), &log).await;
+        let tail = log.tail();
+        assert_eq!(tail[TAIL_LINES - 2..], [format!("line {}", told - 1), format!("line {told}")]);
     }
 
     #[tokio::test]

@@ -123,6 +123,8 @@ pub enum KubeStep {
     Log(String),
     /// Connections that follow its log end as if all were told.
     CutLogs,
+    /// The clock of its node, which stamps its log, is set back by so many milliseconds.
+    SetBack(u64),
     /// Its container takes input.
     Read(Stdin),
     /// Its container ends, with this code, reason and termination message.

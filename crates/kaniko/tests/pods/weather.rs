@@ -157,6 +157,23 @@ async fn logs_survive_reconnects_and_lines_come_once() {
     assert!(heard.has("the last words"));
 }
 
+/// Lines that are said while the clock of the node is behind what it was are told, and those before not again.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_clock_of_the_node_is_set_back() {
+    let mut steps = vec![KubeStep::Schedule, KubeStep::Running];
+    let told = ["line 0", "line 1", "line 2", "line 3", "line 4", "line 5"];
+    for (number, line) in told.iter().enumerate() {
+        steps.extend([log(line), KubeStep::Pause(200), KubeStep::SetBack(800)]);
+        if number == 2 {
+            steps.push(KubeStep::CutLogs);
+        }
+    }
+    steps.extend([KubeStep::Pause(200), good()]);
+    let (_, heard) = lives(KubeOptions::default(), steps, false, calm).await;
+    let lines: Vec<String> = heard.lines().into_iter().filter(|line| line.starts_with("line")).collect();
+    assert_eq!(lines, told);
+}
+
 /// It ended before anybody saw it run; its log is read all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_is_faster_than_its_watch() {

@@ -54,6 +54,12 @@ fn take(world: &World, name: &str, uid: &str, step: KubeStep) -> bool {
             }
             change(&|_| {})
         }
+        KubeStep::SetBack(milliseconds) => {
+            if let Some(pod) = world.lock().pods.get_mut(name) {
+                pod.behind += Duration::from_millis(milliseconds);
+            }
+            change(&|_| {})
+        }
         KubeStep::Read(how) => read(world, name, how),
         KubeStep::Exit(code, reason, message) => exit(world, name, uid, code, reason, &message),
         KubeStep::Status(fields) => change(&|pod| set(&mut pod["status"], &fields)),
@@ -136,7 +142,7 @@ pub(super) fn exit(world: &World, name: &str, uid: &str, code: i32, reason: &str
 pub(super) fn log(world: &World, name: &str, line: &str) -> bool {
     let mut state = world.lock();
     let Some(pod) = state.pods.get_mut(name) else { return false };
-    pod.log.push((now_nanos(), line.to_owned()));
+    pod.log.push((now_nanos(pod.behind), line.to_owned()));
     drop(state);
     world.notify();
     true

@@ -5,10 +5,10 @@ use std::{
     path::PathBuf,
     process::{Child, Command},
     sync::{
-        Arc, Condvar, Mutex, MutexGuard,
+        Arc, Condvar, LazyLock, Mutex, MutexGuard,
         mpsc::{Receiver, SyncSender},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use serde_json::{Value, json};
@@ -70,6 +70,8 @@ pub(super) struct Pod {
     pub(super) log: Vec<(String, String)>,
     /// Grows when connections that follow the log shall end.
     pub(super) log_cuts: u64,
+    /// How far the clock of its node is behind.
+    pub(super) behind: Duration,
     /// Where input goes; taken by the first who attaches.
     pub(super) input: Option<SyncSender<Vec<u8>>>,
     /// Where it comes from; taken by the container.
@@ -180,6 +182,7 @@ impl State {
             json,
             log: Vec::new(),
             log_cuts: 0,
+            behind: Duration::ZERO,
             input: Some(input),
             output: Some(output),
             process: None,
@@ -212,9 +215,11 @@ pub(super) fn uid_of(pod: &Value) -> &str {
     pod["metadata"]["uid"].as_str().unwrap_or_default()
 }
 
-/// Now, to the nanosecond, as kubelets write it.
-pub(super) fn now_nanos() -> String {
-    let now = SystemTime::now();
+/// Now on a clock that is so far behind, to the nanosecond, as kubelets write it. Whatever becomes of this machine's
+/// clock, it only goes on.
+pub(super) fn now_nanos(behind: Duration) -> String {
+    static START: LazyLock<(SystemTime, Instant)> = LazyLock::new(|| (SystemTime::now(), Instant::now()));
+    let now = START.0 + START.1.elapsed() - behind;
     let nanos = now.duration_since(UNIX_EPOCH).expect("the clock is past 1970").subsec_nanos();
     format!("{}.{nanos:09}Z", iso(now).trim_end_matches('Z'))
 }
