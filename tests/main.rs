@@ -52,6 +52,8 @@ mod model_large;
 #[cfg(feature = "model")]
 mod model_layers;
 #[cfg(feature = "model")]
+mod model_links;
+#[cfg(feature = "model")]
 mod model_moves;
 #[cfg(feature = "model")]
 mod model_pull;

@@ -130,9 +130,8 @@ pub async fn pull(
         journal::close(&pull.place)?;
         return Err(nothing_there(&path, &tops.into_iter().cloned().collect::<Vec<_>>()));
     }
-    let delete = options.delete;
     let name = image.pinned.clone();
-    let installed = spawn_blocking(move || pull.install(&tree, present, name, delete)).await;
+    let installed = spawn_blocking(move || pull.install(&tree, present, name)).await;
     let installed = installed.map_err(|_| PullError::GivenUp)??;
     let install::Installed { placed, kept, removed } = installed;
     Ok(Pulled { image: image.pinned.clone(), placed, kept, removed })
@@ -151,6 +150,7 @@ struct Pull {
     known: HashMap<Digest, KnownLayer>,
     has_restarted: bool,
     verify: bool,
+    options: PullOptions,
     tasks: usize,
 }
 
@@ -189,7 +189,17 @@ impl Pull {
             count,
         };
         let (sources, record) = (Arc::new(sources), Arc::new(record));
-        Ok(Self { place, sources, limits, record, known, has_restarted, verify: options.verify, tasks: 0 })
+        Ok(Self {
+            place,
+            sources,
+            limits,
+            record,
+            known,
+            has_restarted,
+            verify: options.verify,
+            options: options.clone(),
+            tasks: 0,
+        })
     }
 
     /// Fetches the layers of which nothing is known.
@@ -235,15 +245,14 @@ impl Pull {
         Ok((tree, present))
     }
 
-    fn install(
-        self,
-        tree: &Tree,
-        present: Present,
-        image: String,
-        delete: bool,
-    ) -> Result<install::Installed, PullError> {
-        let Self { place, record, known, sources, .. } = self;
-        let (done, mut after) = install::install(&place, tree, present, &record, delete)?;
+    fn install(self, tree: &Tree, present: Present, image: String) -> Result<install::Installed, PullError> {
+        let Self { place, record, known, sources, options, .. } = self;
+        let is_single = |source: &&Source| matches!(source.kind, source::Kind::Raw(_));
+        let single = sources.iter().filter(is_single).map(|source| source.scope.layer).collect();
+        let PullOptions { delete, verify, .. } = options;
+        let install =
+            install::Install { place: &place, tree, before: &record, single: &single, delete, verify };
+        let (done, mut after) = install::install(install, present)?;
         after.image = image;
         let mut seen = BTreeSet::new();
         let layers = sources.iter().filter(|source| seen.insert(source.scope.layer));

@@ -81,6 +81,12 @@ pub enum PullError {
         /// Why it is not replaced.
         why: &'static str,
     },
+    /// The image has symbolic links, and the file system has none.
+    #[error("{} is a symbolic link, and the file system has none", path.display())]
+    NoSymlinks {
+        /// Where it belongs.
+        path: PathBuf,
+    },
     /// The file system failed.
     #[error("cannot {verb} {}: {source}", path.display())]
     File {
@@ -110,6 +116,10 @@ impl PullError {
             Self::NothingThere { .. } => "choose another part of the image with --path",
             Self::NoRoom { .. } => "free some, or pull to another file system; what has arrived is kept",
             Self::Busy { .. } => "wait for it, or pull to a directory of its own",
+            Self::NoSymlinks { .. } => "pull to another file system, as ext4 or xfs",
+            Self::File { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                "free some room, or pull to another file system; what has arrived is kept"
+            }
             Self::InTheWay { .. } => "move it away, or pull to another directory",
             Self::Hostile { .. } => {
                 "do not use the image, and tell its owner; nothing of the layer was put in place"

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ocib_image::Digest;
+
 use super::{
     PullError,
     journal::{Placed, Record, TEMPORARY, staged},
@@ -21,15 +23,24 @@ pub(super) struct Installed {
     pub(super) removed: usize,
 }
 
-/// Makes the directory what `tree` says, out of the contents that are `present`. Every step leaves each
+/// What becomes of a directory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Install<'a> {
+    pub(super) place: &'a Place,
+    pub(super) tree: &'a Tree,
+    pub(super) before: &'a Record,
+    /// Layers that are a file: where several are equal they are one layer, and files of their own all the same.
+    pub(super) single: &'a BTreeSet<Digest>,
+    /// Whether what the tree has no more is removed.
+    pub(super) delete: bool,
+    /// Whether no state is believed.
+    pub(super) verify: bool,
+}
+
+/// Makes the directory what the tree says, out of the contents that are `present`. Every step leaves each
 /// content under a name that the next pull looks at, so it can end at any moment.
-pub(super) fn install(
-    place: &Place,
-    tree: &Tree,
-    present: Present,
-    before: &Record,
-    delete: bool,
-) -> Result<(Installed, Record), PullError> {
+pub(super) fn install(install: Install<'_>, present: Present) -> Result<(Installed, Record), PullError> {
+    let Install { place, tree, before, delete, .. } = install;
     let mut done = Installed::default();
     let mut at = present.at;
     move_aside(place, tree, &mut at)?;
@@ -57,7 +68,7 @@ pub(super) fn install(
     }
     for (content, paths) in &names {
         let now = at.get(content).ok_or(PullError::GivenUp)?;
-        files(place, now, paths, &mut done)?;
+        install.files(*content, now, paths, &mut done)?;
     }
     for (path, node) in tree {
         match node {
@@ -89,38 +100,58 @@ fn move_aside(place: &Place, tree: &Tree, at: &mut BTreeMap<Content, String>) ->
     Ok(())
 }
 
-/// One content, and all names that it is to have.
-fn files(place: &Place, now: &str, paths: &[&String], done: &mut Installed) -> Result<(), PullError> {
-    let (first, others) = match paths.iter().position(|path| *path == now) {
-        Some(kept) => {
-            done.kept += 1;
-            (
-                now,
-                paths
-                    .iter()
-                    .enumerate()
-                    .filter(|(at, _)| *at != kept)
-                    .map(|(_, path)| *path)
-                    .collect::<Vec<_>>(),
-            )
+impl Install<'_> {
+    /// One content, and all names that it is to have.
+    fn files(
+        &self,
+        content: Content,
+        now: &str,
+        paths: &[&String],
+        done: &mut Installed,
+    ) -> Result<(), PullError> {
+        let kept = paths.iter().position(|path| *path == now);
+        let first = match (kept, paths) {
+            (Some(_), _) => now,
+            (None, [first, ..]) => {
+                self.place.rename(now, first)?;
+                first
+            }
+            (None, []) => return Ok(()),
+        };
+        *(if kept.is_some() { &mut done.kept } else { &mut done.placed }) += 1;
+        let first_number = kept.unwrap_or(0);
+        for (_, path) in paths.iter().enumerate().filter(|(number, _)| *number != first_number) {
+            match self.is_kept(content, first, path)? {
+                true => done.kept += 1,
+                false => done.placed += 1,
+            }
         }
-        None => {
-            let [first, others @ ..] = paths else { return Ok(()) };
-            place.rename(now, first)?;
-            done.placed += 1;
-            (first.as_str(), others.to_vec())
-        }
-    };
-    let inode = |path: &str| Ok::<_, PullError>(place.state(path)?.map(|state| state.inode));
-    for path in others {
-        if inode(path)? == inode(first)? {
-            done.kept += 1;
-        } else {
-            place.link(first, TEMPORARY, path)?;
-            done.placed += 1;
-        }
+        Ok(())
     }
-    Ok(())
+
+    /// Gives a content that is at `first` one more name, unless that has it. Whether it had.
+    fn is_kept(&self, content: Content, first: &str, path: &str) -> Result<bool, PullError> {
+        let place = self.place;
+        if place.is_one_file(first, path) || (!self.verify && self.remembers(content, path)?) {
+            return Ok(true);
+        }
+        let is_link = !self.single.contains(&content.layer);
+        if is_link && place.link(first, TEMPORARY, path)? {
+            return Ok(false);
+        }
+        if place.is_equal(first, path)? {
+            return Ok(true);
+        }
+        place.copy(first, TEMPORARY, path)?;
+        Ok(false)
+    }
+
+    /// Whether the last pull put the content there, and nobody was there since.
+    fn remembers(&self, content: Content, path: &str) -> Result<bool, PullError> {
+        let Some(placed) = self.before.files.get(path) else { return Ok(false) };
+        let is_it = (placed.layer, placed.entry) == (content.layer, content.entry);
+        Ok(is_it && self.place.state(path)? == Some(placed.state))
+    }
 }
 
 /// Removes what earlier pulls put here: files unless somebody wrote to them or put others in their place, directories

@@ -144,7 +144,9 @@ impl Place {
     /// always write there, or the next pull could not.
     pub(super) fn directory(&self, path: &str, mode: Option<u32>) -> Result<(), PullError> {
         let made = self.made(path).and_then(|made| match mode {
-            Some(mode) => rustix::fs::fchmod(&made, Mode::from_raw_mode(self.masked(mode) | 0o700)),
+            Some(mode) => {
+                taken(rustix::fs::fchmod(&made, Mode::from_raw_mode(self.masked(mode) | 0o700))).map(drop)
+            }
             None => Ok(()),
         });
         made.map_err(|error| self.failed("make", path, error))
@@ -160,34 +162,90 @@ impl Place {
         renamed.map_err(|error| self.failed("put into place", to, error))
     }
 
-    /// Gives the file at `from` another name.
-    pub(super) fn link(&self, from: &str, temporary: &str, to: &str) -> Result<(), PullError> {
+    /// Gives the file at `from` another name. Whether the file system took it: FAT and many network file systems have
+    /// one name for each file, and others a limit.
+    pub(super) fn link(&self, from: &str, temporary: &str, to: &str) -> Result<bool, PullError> {
         self.remove(temporary)?;
         let linked = self.parent(from).and_then(|(old, name)| {
             let (new, linked) = self.parent(temporary)?;
             rustix::fs::linkat(&old, name, &new, linked, AtFlags::empty())
         });
-        linked.map_err(|error| self.failed("link", to, error))?;
+        if !taken(linked).map_err(|error| self.failed("link", to, error))? {
+            return Ok(false);
+        }
         self.rename(temporary, to)?;
         // Two names of one file: renaming one over the other does nothing, says POSIX.
-        self.remove(temporary)
+        self.remove(temporary)?;
+        Ok(true)
+    }
+
+    /// Puts a file with the content, mode and time of the one at `from` to `to`. File systems that can share blocks
+    /// do, as the kernel copies; others take the room of another file.
+    pub(super) fn copy(&self, from: &str, temporary: &str, to: &str) -> Result<(), PullError> {
+        self.remove(temporary)?;
+        let copied = self.copied(from, temporary, to);
+        if copied.is_err() {
+            // Half of a copy would only take room.
+            let _ = self.remove(temporary);
+        }
+        copied?;
+        self.rename(temporary, to)
+    }
+
+    fn copied(&self, from: &str, temporary: &str, to: &str) -> Result<(), PullError> {
+        let (mut old, mut new) = (self.read(from)?, self.write(temporary)?);
+        let copied = io::copy(&mut old, &mut new);
+        copied.map_err(|error| self.failed("copy to", to, error))?;
+        let stat = rustix::fs::fstat(&old).map_err(|error| self.failed("look at", from, error))?;
+        self.dress(temporary, stat.st_mode, (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)))
+    }
+
+    /// Whether both are names of one file.
+    pub(super) fn is_one_file(&self, one: &str, other: &str) -> bool {
+        let found = |path: &str| {
+            let (parent, name) = self.parent(path).ok()?;
+            rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW).ok()
+        };
+        // Where files have one name each, inodes need not say anything.
+        match (found(one), found(other)) {
+            (Some(one), Some(other)) => {
+                one.st_nlink > 1 && (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the same bytes are in both.
+    pub(super) fn is_equal(&self, one: &str, other: &str) -> Result<bool, PullError> {
+        let (Some(state), Some(of_other)) = (self.state(one)?, self.state(other)?) else { return Ok(false) };
+        if state.bytes != of_other.bytes {
+            return Ok(false);
+        }
+        let digest = |path: &str| {
+            let digest = super::stream::file_digest(&self.read(path)?, state.bytes);
+            digest.map_err(|error| self.failed("read", path, error))
+        };
+        Ok(digest(one)? == digest(other)?)
     }
 
     pub(super) fn symlink(&self, target: &str, temporary: &str, to: &str) -> Result<(), PullError> {
         self.remove(temporary)?;
         let made =
             self.parent(temporary).and_then(|(parent, name)| rustix::fs::symlinkat(target, &parent, name));
-        made.map_err(|error| self.failed("link", to, error))?;
+        if !taken(made).map_err(|error| self.failed("link", to, error))? {
+            return Err(PullError::NoSymlinks { path: self.path.join(to) });
+        }
         self.rename(temporary, to)
     }
 
-    /// Gives a file its mode and time.
+    /// Gives a file its mode and time, as far as the file system has such.
     pub(super) fn dress(&self, path: &str, mode: u32, mtime: (i64, u32)) -> Result<(), PullError> {
         let file = self.read(path)?;
         let time = Timespec { tv_sec: mtime.0, tv_nsec: mtime.1.into() };
-        let dressed = rustix::fs::futimens(&file, &Timestamps { last_access: time, last_modification: time })
-            .and_then(|()| rustix::fs::fchmod(&file, Mode::from_raw_mode(self.masked(mode))));
-        dressed.map_err(|error| self.failed("set mode and time of", path, error))
+        let times = Timestamps { last_access: time, last_modification: time };
+        let dressed = taken(rustix::fs::futimens(&file, &times))
+            .and_then(|_| taken(rustix::fs::fchmod(&file, Mode::from_raw_mode(self.masked(mode)))));
+        dressed.map(drop).map_err(|error| self.failed("set mode and time of", path, error))
     }
 
     /// Removes a file or link; nothing there is no error.
@@ -283,6 +341,16 @@ impl Place {
 fn make_and_open(directory: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
     match rustix::fs::mkdirat(directory, name, Mode::from_raw_mode(0o777)) {
         Ok(()) | Err(Errno::EXIST) => rustix::fs::openat(directory, name, DIRECTORY, Mode::empty()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether it was done; `false` where the file system has no such thing. Each has its own word for that (vfs.rst, fuse,
+/// cifs, afs, and ext4 with 65,000 names of a file).
+fn taken(done: Result<(), Errno>) -> Result<bool, Errno> {
+    match done {
+        Ok(()) => Ok(true),
+        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK | Errno::XDEV) => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -22,7 +22,7 @@ pub(super) enum Node {
     Directory {
         mode: u32,
     },
-    /// Several paths with the same content are names of one file.
+    /// Several paths with the same content are names of one file, unless that is a layer of its own.
     File(Content),
     Symlink(String),
 }
