@@ -25,6 +25,37 @@ fn files_in_images_of_other_builders_are_listed_whatever_their_layers_are() {
     }
 }
 
+/// What others have compressed is named all the same, weights first; of very many files the rest is counted.
+#[test]
+fn files_in_layers_are_named_up_to_a_number_that_can_be_read() {
+    let site = Site::new("FROM scratch\nCOPY model /models/\n");
+    site.file("context/model/z.gguf", "x".repeat(1000)).file("context/model/a\u{1b}[31m.json", "{}");
+    let inspect = |arguments: &[&str]| {
+        let build = ["--quiet", "--compression", "gzip", "-t", "x:1", "-o", "type=oci,tar=false,dest=o"];
+        site.built(&build);
+        let done = site.done(&[&["model", "inspect", "oci-layout://o:1"], arguments].concat());
+        String::from_utf8(done.stdout.clone()).unwrap()
+    };
+    let table = inspect(&[]);
+    let rows = [
+        "files below the path",
+        "      1000 B  weight  z.gguf",
+        "         2 B  config  a\\u{1b}[31m.json",
+        "layers",
+    ];
+    assert!(table.contains(&rows.join("\n")), "{table}");
+    for number in 0..300 {
+        site.file(format!("context/model/{number:03}.txt"), "text");
+    }
+    let table = inspect(&[]);
+    assert!(table.contains("198.txt\n") && !table.contains("199.txt"), "{table}");
+    assert!(table.contains("       406 B          in 102 more files\nlayers\n"), "{table}");
+    let json: Value = serde_json::from_str(&inspect(&["--json"])).unwrap();
+    let files = json["files"].as_array().unwrap();
+    assert_eq!((files.len(), &files[0]), (200, &json!({"path": "z.gguf", "kind": "weight", "bytes": 1000})));
+    assert_eq!(json["otherFiles"], json!({"files": 102, "bytes": 101 * 4 + 2}));
+}
+
 #[test]
 fn what_a_url_is_signed_with_is_not_shown() {
     let server = FileServer::start();

@@ -4,7 +4,7 @@ use std::{fmt::Write, sync::Arc};
 
 use bytesize::ByteSize;
 use ocib_image::{Descriptor, Document, Event, Events, Manifest, Platform};
-use ocib_model::{FACTS_ANNOTATION, Facts, FileKind, Model, Options, pull_index};
+use ocib_model::{FACTS_ANNOTATION, Facts, FileInImage, FileKind, Model, Options, pull_index};
 use ocib_net::Backoff;
 use ocib_source::WebLocation;
 use ocib_store::Images;
@@ -52,13 +52,25 @@ pub(super) fn run(inspect: &Inspect) -> Result<(), Failure> {
 /// Reading through so many bytes takes long enough to say why.
 const NOTED_BYTES: u64 = 256 << 20;
 
+/// Files that are named. Of more the rest is counted: nobody reads a hundred thousand lines.
+const NAMED_MAX: usize = 200;
+
 /// What is shown of a model.
 struct Found {
     name: String,
     revision: Option<String>,
     facts: Facts,
+    /// Of an image that says nothing of itself.
+    files: Option<Files>,
     /// Titles, kinds, sizes and digests of its layers.
     layers: Vec<(String, Option<&'static str>, u64, Option<String>)>,
+}
+
+/// Files that were found in layers: weights first, then in the order of names.
+struct Files {
+    named: Vec<FileInImage>,
+    /// Those that are not, and their bytes.
+    others: (usize, u64),
 }
 
 async fn of_source(sources: Sources, text: &str) -> Result<Found, Failure> {
@@ -73,7 +85,7 @@ async fn of_source(sources: Sources, text: &str) -> Result<Found, Failure> {
         (layer.title.clone(), Some(FileKind::as_str(layer.kind)), bytes, None)
     };
     let layers = model.layers().iter().map(layer).collect();
-    Ok(Found { name, revision: source.revision, facts, layers })
+    Ok(Found { name, revision: source.revision, facts, files: None, layers })
 }
 
 async fn of_image(
@@ -94,7 +106,7 @@ async fn of_image(
     let text = &manifest.annotations()[FACTS_ANNOTATION];
     let facts = serde_json::from_str(text)
         .map_err(|error| Failure::input(format!("{name} says of itself what makes no sense: {error}")))?;
-    Ok(found(name, manifest, facts))
+    Ok(found(name, manifest, facts, None))
 }
 
 /// An image of another builder: the headers in its layers tell which files there are below a path.
@@ -119,7 +131,8 @@ async fn of_layers(
     }
     let mut facts = Facts::default();
     let files = pull_index(&**image.origin(), manifest, path).await;
-    for file in files.map_err(|error| super::pull::failure(&error))? {
+    let files = files.map_err(|error| super::pull::failure(&error))?;
+    for file in &files {
         facts.files += 1;
         facts.bytes = facts.bytes.saturating_add(file.bytes);
         if FileKind::of(&file.path) == FileKind::Weight {
@@ -128,17 +141,35 @@ async fn of_layers(
             facts.format = path.rsplit_once('.').map(|(_, end)| end.to_owned());
         }
     }
-    Ok(found(name, manifest, facts))
+    Ok(found(name, manifest, facts, Some(Files::of(files))))
 }
 
-fn found(name: &ocib_image::ImageName, manifest: &Manifest, facts: Facts) -> Found {
+fn found(name: &ocib_image::ImageName, manifest: &Manifest, facts: Facts, files: Option<Files>) -> Found {
     let layers = manifest.layers().iter().map(|layer| {
         let titles = ["org.opencontainers.image.title", "org.cncf.model.filepath"];
         let title = titles.iter().find_map(|key| layer.annotations.get(*key)).cloned();
         (title.unwrap_or_default(), None, layer.size, Some(layer.digest.to_string()))
     });
     let revision = manifest.annotations().get("org.opencontainers.image.revision").cloned();
-    Found { name: name.to_string(), revision, facts, layers: layers.collect() }
+    Found { name: name.to_string(), revision, facts, files, layers: layers.collect() }
+}
+
+impl Files {
+    fn of(mut files: Vec<FileInImage>) -> Self {
+        files.sort_by_key(|file| FileKind::of(&file.path) != FileKind::Weight);
+        let others = files.split_off(files.len().min(NAMED_MAX));
+        let bytes = others.iter().fold(0, |all: u64, file| all.saturating_add(file.bytes));
+        Self { named: files, others: (others.len(), bytes) }
+    }
+
+    /// Paths, kinds and sizes.
+    fn rows(&self) -> impl Iterator<Item = (String, &'static str, u64)> {
+        let row = |file: &FileInImage| {
+            let path = String::from_utf8_lossy(&file.path).into_owned();
+            (path, FileKind::of(&file.path).as_str(), file.bytes)
+        };
+        self.named.iter().map(row)
+    }
 }
 
 impl Found {
@@ -146,12 +177,20 @@ impl Found {
         let layers = self.layers.iter().map(|(title, kind, bytes, digest)| {
             json!({"title": title, "kind": kind, "bytes": bytes, "digest": digest})
         });
-        json!({
+        let mut json = json!({
             "name": self.name,
             "revision": self.revision,
             "model": self.facts,
             "layers": layers.collect::<Vec<_>>(),
-        })
+        });
+        if let Some(files) = &self.files {
+            let rows =
+                files.rows().map(|(path, kind, bytes)| json!({"path": path, "kind": kind, "bytes": bytes}));
+            json["files"] = rows.collect();
+            let (others, bytes) = files.others;
+            json["otherFiles"] = json!({"files": others, "bytes": bytes});
+        }
+        json
     }
 
     /// What stands in it was written by others, so it is escaped.
@@ -189,16 +228,22 @@ impl Found {
         for (key, value) in rows.into_iter().filter_map(|(key, value)| Some((key, value?))) {
             let _ = writeln!(table, "{key:<13} {}", terminal::line(&value, 200));
         }
+        let row = |bytes: u64, kind: &str, text: &str| {
+            format!("  {:>10}  {kind:<7} {text}", size(bytes)).trim_end().to_owned() + "\n"
+        };
+        if let Some(files) = &self.files {
+            table.push_str("files below the path\n");
+            let rows = files.rows().map(|(path, kind, bytes)| row(bytes, kind, &terminal::line(&path, 100)));
+            table.extend(rows);
+            if let (others @ 1.., bytes) = files.others {
+                table.push_str(&row(bytes, "", &format!("in {others} more files")));
+            }
+        }
         table.push_str("layers\n");
         for (title, kind, bytes, digest) in &self.layers {
             let digest = digest.as_deref().map_or("", |digest| &digest[..19.min(digest.len())]);
-            let row = format!(
-                "  {:>10}  {:<7} {digest} {}",
-                size(*bytes),
-                kind.unwrap_or(""),
-                terminal::line(title, 100)
-            );
-            let _ = writeln!(table, "{}", row.trim_end());
+            let text = format!("{digest} {}", terminal::line(title, 100));
+            table.push_str(&row(*bytes, kind.unwrap_or(""), &text));
         }
         table
     }
