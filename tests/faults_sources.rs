@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, process::Command};
 
 use ocib::store::Cause;
 use ocib_testkit::{
-    FileServer, HubAccess, HubContent, HubFault, HubServer, Manner, Noise, S3Server, Scripted,
-    ScriptedRegistry,
+    BucketServer, FileServer, GoogleEmulator, HubAccess, HubContent, HubFault, HubServer, Manner, Noise,
+    S3Server, Scripted, ScriptedRegistry,
 };
 
 use crate::program::{Ended, Site, ended};
@@ -177,6 +177,28 @@ fn buckets_that_refuse() {
         .for_each(|ended| assert_named("bucket-object-archived", ended));
 }
 
+#[test]
+fn buckets_whose_readers_pay() {
+    let server = BucketServer::start_paid("models", &[("m/a.bin", 1, 100)]);
+    let google = GoogleEmulator::start();
+    let (endpoint, account) = (server.endpoint(), google.host());
+    let gcs = [("STORAGE_EMULATOR_HOST", &*endpoint), ("GCE_METADATA_HOST", &*account)];
+    for (source, environment, payer, cause) in [
+        ("s3://models/m", s3(&endpoint), ("AWS_REQUEST_PAYER", "requester"), "bucket-denied"),
+        ("gs://models/m", gcs.to_vec(), ("GS_USER_PROJECT", "payer"), "bucket-requester-pays"),
+    ] {
+        for refused in built(source, &environment) {
+            assert_named(cause, &refused);
+            assert!(refused.stderr.contains(payer.0), "{}", refused.stderr);
+        }
+        let paid = [&environment[..], &[payer]].concat();
+        built(source, &paid).into_iter().for_each(|ended| drop(ended.done()));
+        // What is no name of whoever pays is said before anybody is asked.
+        let wrong = [&environment[..], &[(payer.0, "a b")]].concat();
+        built(source, &wrong).into_iter().for_each(|ended| assert!(ended.failed(2).contains(payer.0)));
+    }
+}
+
 /// A real server's words.
 #[test]
 fn a_bucket_without_what_is_asked_for() {
@@ -227,6 +249,7 @@ fn every_cause_of_sources_is_provoked() {
         "hf-not-hub",
         "no-files-left",
         "bucket-object-archived",
+        "bucket-requester-pays",
         "bucket-key-missing",
         "url-missing",
         "url-denied",

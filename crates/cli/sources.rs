@@ -6,7 +6,7 @@ use ocib_dockerfile::{Command, Dockerfile};
 use ocib_image::{Fetch, Remote, Secret, Tree};
 #[cfg(any(feature = "s3", feature = "gcs"))]
 use ocib_net::Http;
-use ocib_net::{Backoff, HttpOptions, Url};
+use ocib_net::{Backoff, HttpOptions, Url, header::HeaderValue};
 use ocib_source::{
     BucketLocation, BucketOptions, Buckets, Fetcher, Git, Hub, HubLocation, HubOptions, ReadAhead, Web,
 };
@@ -100,11 +100,30 @@ pub(crate) fn buckets(http: HttpOptions, backoff: Backoff, ahead: ReadAhead) -> 
         ahead,
         s3_endpoint,
         gcs_endpoint,
+        s3_requester_pays: pays("AWS_REQUEST_PAYER", set("AWS_REQUEST_PAYER").as_deref())?,
+        gcs_user_project: set("GS_USER_PROJECT").map(|project| project_header(&project)).transpose()?,
         #[cfg(feature = "s3")]
         aws: Some(ocib_net::aws::Aws::new(Arc::clone(&identity))),
         #[cfg(feature = "gcs")]
         google: Some(Arc::new(ocib_net::google::Google::from_environment(identity, Arc::new(variable)))),
     }))
+}
+
+/// As GDAL takes it, which has the word of Amazon's own header, and as `object_store` does.
+fn pays(name: &str, text: Option<&str>) -> Result<bool, Failure> {
+    match text.map(str::to_ascii_lowercase).as_deref() {
+        Some("requester" | "true" | "1") => Ok(true),
+        None | Some("false" | "0") => Ok(false),
+        Some(_) => Err(Failure::usage(format!("{name} says of nobody that they pay, expected requester"))),
+    }
+}
+
+/// A name, or a number, of a project at Google.
+fn project_header(project: &str) -> Result<HeaderValue, Failure> {
+    let is_name = project.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.:".contains(&byte));
+    HeaderValue::from_str(project).ok().filter(|_| is_name).ok_or_else(|| {
+        Failure::usage("GS_USER_PROJECT names no project, expected its id, such as my-project".to_owned())
+    })
 }
 
 fn endpoint(name: &str, text: &str) -> Result<Url, Failure> {

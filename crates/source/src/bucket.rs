@@ -15,7 +15,7 @@ use std::{fmt, sync::Arc};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use ocib_image::{Digest, Fetched, PlaceError, Timestamp, Tree};
-use ocib_net::{Backoff, HttpOptions, Url};
+use ocib_net::{Backoff, HttpOptions, Url, header::HeaderValue};
 use tokio::runtime::Handle;
 
 use self::{access::Access, list::Listing, object::Object};
@@ -45,6 +45,10 @@ pub struct BucketOptions {
     pub s3_endpoint: Option<Url>,
     /// A store that speaks Google's API, else Google's.
     pub gcs_endpoint: Option<Url>,
+    /// Whether whoever asks S3 pays for it, where a bucket's owner does not (`AWS_REQUEST_PAYER`).
+    pub s3_requester_pays: bool,
+    /// The project at Google that pays for it then (`GS_USER_PROJECT`).
+    pub gcs_user_project: Option<HeaderValue>,
     /// Who asks S3; nobody means that only public buckets can be read.
     #[cfg(feature = "s3")]
     pub aws: Option<ocib_net::aws::Aws>,

@@ -21,12 +21,42 @@ type Object = (u64, u64);
 impl BucketServer {
     /// Starts a server of a bucket `bucket` with these objects: key, seed of [`Generated`], and size in bytes.
     pub fn start(bucket: &str, objects: &[(&str, u64, u64)]) -> Self {
+        Self::serve(bucket, objects, |_| None)
+    }
+
+    /// The same, of a bucket whose owner does not pay for requests: each must say who does, as Amazon wants it, in a
+    /// header that is signed, or as Google does, if it has a token.
+    pub fn start_paid(bucket: &str, objects: &[(&str, u64, u64)]) -> Self {
+        Self::serve(bucket, objects, |request| {
+            let proof = request.header("authorization").unwrap_or_default();
+            let is_google = proof.starts_with("Bearer ");
+            let is_signed = || {
+                let signed = proof.split("SignedHeaders=").nth(1)?.split(',').next()?;
+                signed.split(';').find(|name| *name == "x-amz-request-payer")
+            };
+            let is_paid = match is_google {
+                true => request.header("x-goog-user-project") == Some("payer"),
+                false => request.header("x-amz-request-payer") == Some("requester") && is_signed().is_some(),
+            };
+            let (status, code) = if is_google { (400, "UserProjectMissing") } else { (403, "AccessDenied") };
+            (!is_paid).then(|| refused(status, code))
+        })
+    }
+
+    fn serve(
+        bucket: &str,
+        objects: &[(&str, u64, u64)],
+        refuse: impl Fn(&Incoming<'_>) -> Option<Reply> + Send + Sync + 'static,
+    ) -> Self {
         let path = format!("/{bucket}/");
         let objects: BTreeMap<String, Object> =
             objects.iter().map(|(key, seed, bytes)| ((*key).to_owned(), (*seed, *bytes))).collect();
         let objects = Arc::new(objects);
         let server = HttpServer::start(move |request| {
             let key = request.path.strip_prefix(&path).map(decoded);
+            if let Some(refused) = refuse(request) {
+                return Some(refused);
+            }
             Some(match key {
                 _ if request.method != "GET" => refused(405, "MethodNotAllowed"),
                 None => refused(404, "NoSuchBucket"),

@@ -8,8 +8,12 @@ use std::{
 
 use bytes::Bytes;
 #[cfg(feature = "gcs")]
-use ocib_net::header::{AUTHORIZATION, HeaderValue};
-use ocib_net::{Backoff, Method, Redacted, Response, StatusCode, Url, header::HeaderMap, retry};
+use ocib_net::header::AUTHORIZATION;
+use ocib_net::{
+    Backoff, Method, Redacted, Response, StatusCode, Url,
+    header::{HeaderMap, HeaderName, HeaderValue},
+    retry,
+};
 
 use super::{
     BucketLocation, BucketOptions, BucketProblem, Provider,
@@ -113,7 +117,8 @@ impl Access {
         body: Bytes,
     ) -> Result<Response, Error> {
         let mut all = headers.clone();
-        all.extend(self.proof(&method, url, headers, &body).await?);
+        all.extend(self.payer());
+        all.extend(self.proof(&method, url, &all, &body).await?);
         self.client.send(method, url, all, body).await
     }
 
@@ -143,6 +148,19 @@ impl Access {
             }
             None => Ok(response),
         }
+    }
+
+    /// The header that says who pays, if not the bucket's owner does (Amazon S3 API and Google's XML API, "Requester
+    /// pays"). Owners need not send it and may.
+    fn payer(&self) -> Option<(HeaderName, HeaderValue)> {
+        let (name, value) = match self.location.provider {
+            Provider::S3 => {
+                let is_meant = self.options.s3_requester_pays;
+                ("x-amz-request-payer", is_meant.then(|| HeaderValue::from_static("requester")))
+            }
+            Provider::Gcs => ("x-goog-user-project", self.options.gcs_user_project.clone()),
+        };
+        Some((HeaderName::from_static(name), value?))
     }
 
     /// Headers that say who asks; none for nobody.
@@ -259,7 +277,8 @@ impl Access {
             | (_, StatusCode::MOVED_PERMANENTLY) => BucketProblem::OtherRegion { region, said },
             ("InvalidObjectState", _) => BucketProblem::Archived { said },
             // As status 400.
-            ("ExpiredToken" | "InvalidToken", _) | (_, StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED) => {
+            ("ExpiredToken" | "InvalidToken" | "UserProjectMissing", _)
+            | (_, StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED) => {
                 BucketProblem::Denied { who: self.who().await, code, said }
             }
             (_, StatusCode::NOT_FOUND) => BucketProblem::Nothing,

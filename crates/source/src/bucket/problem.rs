@@ -82,6 +82,7 @@ impl BucketProblem {
                 "SignatureDoesNotMatch" => "aws-signature",
                 "ExpiredToken" => "aws-session-expired",
                 "RequestTimeTooSkewed" => "clock-skew",
+                "UserProjectMissing" | "UserProjectAccessDenied" => "bucket-requester-pays",
                 _ => "bucket-denied",
             },
             Self::NoBucket => "bucket-missing",

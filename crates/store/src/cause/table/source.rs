@@ -4,7 +4,7 @@ use ocib_image::PlaceErrorKind::{Corrupt, Denied, Input, NotFound, Refused, Unre
 
 use super::{Cause, cause};
 
-pub(super) const CAUSES: [Cause; 15] = [
+pub(super) const CAUSES: [Cause; 16] = [
     cause(
         "hf-gated",
         "the Hub gives access to this model one by one",
@@ -129,10 +129,24 @@ pub(super) const CAUSES: [Cause; 15] = [
         &[&["does not answer as s3 does"]],
     ),
     cause(
+        "bucket-requester-pays",
+        "whoever reads the bucket pays for it, and nobody was named who may be charged",
+        "name who pays: at Google a project in GS_USER_PROJECT, in which who asks has serviceusage.services.use; at Amazon \
+         AWS_REQUEST_PAYER=requester, with credentials of an account",
+        Denied,
+        &[
+            &["userprojectmissing"],
+            &["userprojectaccessdenied"],
+            &["requester pays bucket"],
+            &["requester-pays bucket"],
+        ],
+    ),
+    cause(
         "bucket-denied",
         "the bucket may not be read",
         "give who asks s3:ListBucket on the bucket and s3:GetObject on its objects (and kms:Decrypt where a key encrypts \
-         them), at Google roles/storage.objectViewer; a bucket of another account must allow it in its own policy, too",
+         them), at Google roles/storage.objectViewer; a bucket of another account must allow it in its own policy, \
+         too, and where whoever reads it pays for it, which S3 does not say, AWS_REQUEST_PAYER=requester must be set",
         Denied,
         &[
             &["may not read it: accessdenied"],
