@@ -8,7 +8,7 @@ use ocib_testkit::{
 
 use crate::{
     examples::{blocks, manifests_checked},
-    model::{hub_model, write_model},
+    model::{built, digests, hub_model, write_model},
     model_artifacts::gguf,
     program::{Site, ended},
 };
@@ -108,19 +108,43 @@ fn manifests_of_the_guides_fit_their_schemas() {
     assert_eq!(checked.lines().count(), 3, "{checked}");
 }
 
-/// The Hub's own client takes the stand-in for the Hub, and gets the files that ocib packages.
-#[test]
-fn the_hubs_client_gets_the_same_files() {
-    let (site, server) = site();
+/// `hf download` of the model.
+fn downloaded(site: &Site, server: &HubServer, arguments: &[&str]) {
     let hf = checkout().join("target/test-data/hub/bin/hf");
     assert!(hf.is_file(), "{} is missing: run tests/run.sh once, which makes it", hf.display());
     let mut download = Command::new(hf);
-    download.args(["download", "org/model", "--local-dir", "downloaded"]);
+    download.args(["download", "org/model"]).args(arguments);
     site.clean(&mut download);
     download.env("HF_ENDPOINT", server.endpoint()).env("HF_HOME", site.path("hf"));
     download.env("HF_HUB_DISABLE_XET", "1").env("HF_HUB_DISABLE_TELEMETRY", "1");
     run_command(&mut download);
+}
+
+/// The Hub's own client takes the stand-in for the Hub, and gets the files that ocib packages.
+#[test]
+fn the_hubs_client_gets_the_same_files() {
+    let (site, server) = site();
+    downloaded(&site, &server, &["--local-dir", "downloaded"]);
     let mut compare = Command::new("diff");
     compare.args(["-r", "--exclude=.*"]).arg(site.path("model")).arg(site.path("downloaded"));
     run_command(&mut compare);
+}
+
+/// In the client's cache files are links to blobs beside the snapshot.
+#[test]
+fn what_the_hubs_client_keeps_is_the_model() {
+    let (site, server) = site();
+    downloaded(&site, &server, &[]);
+    let output = |name: &str| format!("type=oci,tar=false,dest={name}");
+    let (_, of_hub) = built(&site, Some(&server), &["hf://org/model", "-t", "x:1", "-o", &output("hub")]);
+    let model = "hf/hub/models--org--model";
+    let commit = fs::read_to_string(site.path(model).join("refs/main")).unwrap();
+    for (number, source) in [model.to_owned(), format!("{model}/snapshots/{commit}")].iter().enumerate() {
+        let name = format!("cache{number}");
+        let (_, of_cache) = built(&site, None, &[source, "-t", "x:1", "-o", &output(&name)]);
+        assert_eq!(digests(&of_cache), digests(&of_hub), "{source}");
+        let shown = site.done(&["inspect", "--json", &format!("oci-layout://{name}:1")]);
+        let shown = String::from_utf8(shown.stdout.clone()).unwrap();
+        assert!(shown.contains("https://huggingface.co/org/model") && shown.contains(&commit), "{shown}");
+    }
 }

@@ -2,14 +2,14 @@
 
 use std::{path::Path, sync::Arc};
 
-use ocib_image::{Events, ImageName, ImageSource, Platform, Tree};
+use ocib_image::{Events, ImageName, ImageSource, LayerError, Platform, Tree};
 use ocib_model::{InImage, LayerInImage, open_image};
 use ocib_net::{Backoff, HttpOptions};
-use ocib_source::{BucketLocation, HubFiles, HubLocation, ReadAhead, Web, WebLocation};
+use ocib_source::{BucketLocation, Directory, HubCache, HubFiles, HubLocation, ReadAhead, Web, WebLocation};
 use ocib_store::Images;
 
 use super::{flags::Selection, pull};
-use crate::{diagnostic::Failure, dockerfile, places, sources};
+use crate::{diagnostic::Failure, places, sources};
 
 /// A model's files, and where they come from, if that can be said to others.
 pub(super) struct Source {
@@ -84,8 +84,18 @@ impl Sources {
         if let Some((scheme, _)) = text.split_once("://") {
             return Err(Failure::usage(format!("{scheme}:// is no source of models")).help(EXPECTED));
         }
-        let tree = dockerfile::open_directory(Path::new(text))?;
-        Ok(self.source(tree, None))
+        self.directory(Path::new(text))
+    }
+
+    fn directory(self, path: &Path) -> Result<Source, Failure> {
+        let failed = |error: LayerError| Failure::input(error.to_string()).help(EXPECTED);
+        if let Some(cache) = HubCache::open(path).map_err(failed)? {
+            let url = hub_url(cache.repository());
+            let revision = self.selection.revision.clone().or(Some(cache.commit().to_owned()));
+            return Ok(Source { revision, ..self.source(Arc::new(cache), Some(url)) });
+        }
+        let directory = Directory::open(path).map_err(failed)?;
+        Ok(self.source(Arc::new(directory), None))
     }
 
     fn source(self, tree: Arc<dyn Tree>, url: Option<String>) -> Source {
@@ -105,8 +115,7 @@ impl Sources {
         }
         let hub = sources::hub(self.http, Backoff::default(), self.ahead)?;
         let snapshot = hub.open(&location, &files).await.map_err(|error| Failure::of_place(&error))?;
-        // The same model from a mirror is the same model.
-        let url = format!("https://huggingface.co/{}", location.repository());
+        let url = hub_url(location.repository());
         let (tree, revision) = (snapshot.tree, Some(snapshot.commit));
         Ok(Source { tree, url: Some(url), revision, layers: Vec::new(), is_sequential: false })
     }
@@ -160,6 +169,11 @@ impl Sources {
         let InImage { tree, layers, is_sequential } = found;
         Ok(Source { tree, url, revision, layers, is_sequential })
     }
+}
+
+/// The same model from a mirror is the same model.
+fn hub_url(repository: &str) -> String {
+    format!("https://huggingface.co/{repository}")
 }
 
 /// How the Hub's own name is for what its pages show at `text`.

@@ -11,6 +11,7 @@
 //! keeps large files.
 
 mod api;
+mod cache;
 mod file;
 mod location;
 mod pattern;
@@ -26,7 +27,7 @@ use self::{
     api::{Api, Item},
     file::HubFile,
 };
-pub use self::{location::HubLocation, pattern::HubFiles, problem::HubProblem};
+pub use self::{cache::HubCache, location::HubLocation, pattern::HubFiles, problem::HubProblem};
 use crate::{
     Error, ReadAhead,
     client::{Client, PlainHttp},

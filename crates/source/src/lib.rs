@@ -7,6 +7,7 @@
 //! | [`Web`] | brings what `ADD` names by a URL |
 //! | [`Git`] | a commit of a repository, for `ADD` and as a context |
 //! | [`Hub`] | a commit of a model repository of the Hugging Face Hub |
+//! | [`HubCache`] | the same, as the Hub's own client keeps it on this machine |
 //! | [`Buckets`] | what a bucket of S3 or of Google Cloud Storage has below a prefix |
 //! | [`Fetcher`] | all of them, as a build wants them |
 //!
@@ -40,6 +41,6 @@ pub use directory::Directory;
 pub use error::Error;
 pub use fetcher::Fetcher;
 pub use git::{Git, GitCredentials, GitOptions, GitProblem};
-pub use hub::{Hub, HubFiles, HubLocation, HubOptions, HubProblem, HubSnapshot};
+pub use hub::{Hub, HubCache, HubFiles, HubLocation, HubOptions, HubProblem, HubSnapshot};
 pub use transfer::ReadAhead;
 pub use web::{Web, WebLocation};
