@@ -358,3 +358,17 @@ fn excerpts_show_no_secrets() {
         assert!(said.contains("API_TOKEN=*******") && !said.contains("hunter2"), "{said}");
     }
 }
+
+/// A script would take what it has for all of it.
+#[test]
+fn results_that_cannot_be_written_are_an_error() {
+    let site = Site::new("FROM scratch\nCOPY f /\n");
+    site.file("context/f", "f");
+    for arguments in [&["version"][..], &["build", "context", "--quiet", "--metadata-file", "metadata"]] {
+        let mut command = site.ocib(arguments);
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let said = ended(command.stdout(full)).failed(1);
+        assert!(said.contains("cannot write to stdout: No space left on device"), "{said}");
+    }
+    assert!(site.path("metadata").exists());
+}

@@ -54,7 +54,7 @@ fn main() -> ExitCode {
         args::Command::Model(model) => model::run(&model),
         args::Command::Version => report::version(),
     };
-    match result {
+    match result.and_then(|()| report::complete()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }

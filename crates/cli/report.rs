@@ -1,6 +1,12 @@
 //! What is said when all is done: references, metadata file, image id.
 
-use std::{collections::BTreeSet, fs, io::Write, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{self, Write},
+    path::Path,
+    sync::OnceLock,
+};
 
 use ocib_build::{LayerOrigin, Published, PublishedImage};
 use ocib_image::{Descriptor, Outcome, Sealing};
@@ -11,13 +17,27 @@ use crate::{
     diagnostic::{Exit, Failure},
 };
 
-/// Prints one result to stdout.
+/// Why a result did not get to stdout, as on a full disk.
+static LOST: OnceLock<io::Error> = OnceLock::new();
+
+/// Prints one result to stdout. That it could not is told by [`complete`]: what is left to do, such as writing the metadata
+/// file of what was pushed, is done all the same.
 pub(crate) fn result(line: &str) {
-    match writeln!(std::io::stdout(), "{line}") {
+    match writeln!(io::stdout(), "{line}") {
         Ok(()) => {}
         // Whoever reads has seen enough, as `head` does: no reason to fail.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
-        Err(error) => drop(writeln!(std::io::stderr(), "error: cannot write to stdout: {error}")),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        // The first reason is told.
+        Err(error) => drop(LOST.set(error)),
+    }
+}
+
+/// Fails if a result did not get to stdout: scripts would take what they have for all of it.
+pub(crate) fn complete() -> Result<(), Failure> {
+    match LOST.get() {
+        None => Ok(()),
+        Some(error) => Err(Failure::new(Exit::Failed, format!("cannot write to stdout: {error}"))
+            .help("the command did what it should; only what it says is lost")),
     }
 }
 
