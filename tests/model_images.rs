@@ -275,7 +275,9 @@ fn without_a_tag_it_is_the_latest() {
         ["--modelpack=raw", "--modelpack-tag", "latest", "-t", &format!("{name}:image")].map(str::to_owned);
     let latest: Vec<&str> = latest.iter().map(String::as_str).collect();
     built(&site, None, &[&["model", "--push"], &latest[..]].concat());
-    site.done(&["model", "pull", "--quiet", &name, "to"]);
+    // As KServe writes it.
+    site.done(&["model", "pull", "--quiet", &format!("oci://{name}"), "to"]);
+    site.done(&["model", "check", "--way", "fetch", &format!("oci://{name}:image")]);
     fs::remove_file(site.path("to/.ocib-pull.json")).unwrap();
     assert_same_files(&site.path("model"), &site.path("to"));
     built(&site, None, &["model", "--push", "--modelpack", "-t", &name]);

@@ -57,6 +57,19 @@ fn files_in_layers_are_named_up_to_a_number_that_can_be_read() {
 }
 
 #[test]
+fn a_directory_that_is_none_is_said_in_words_of_models() {
+    let site = Site::new("");
+    for source in ["none", "context/Dockerfile"] {
+        let said = ended(&mut site.ocib(&["model", "build", source])).failed(3);
+        assert!(said.contains(&format!("cannot read {source}: N")), "{said}");
+        assert!(
+            said.contains("help: expected a directory, hf://ORG/NAME") && !said.contains("context,"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn what_a_url_is_signed_with_is_not_shown() {
     let server = FileServer::start();
     let site = Site::new("");

@@ -6,6 +6,7 @@ use ocib_model::{Suitability, Way, check};
 use ocib_store::Images;
 use serde_json::json;
 
+use super::source;
 use crate::{
     args::Shared,
     diagnostic::{Exit, Failure},
@@ -14,7 +15,8 @@ use crate::{
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-IMAGE is as for `ocib copy`. Of plain layers only headers are read. The findings go to stdout.
+IMAGE is as for `ocib copy`, or oci://REGISTRY/… as KServe writes it. Of plain layers only headers
+are read. The findings go to stdout.
 
 Exit codes: 0 every way works, 1 one does not, 2 usage, 3 a layout, archive or layer that cannot be read,
 4 authentication or permission, 5 registry or network, 130 interrupted.")]
@@ -51,7 +53,7 @@ enum Name {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Check) -> Result<(), Failure> {
-    let name = places::name(&arguments.image)?;
+    let name = source::image_name(&arguments.image)?;
     let events = progress::watch(arguments.shared.progress, arguments.shared.quiet);
     let images = Images {
         registries: registries::registries(&arguments.shared, &wiring::http(&arguments.shared)?, events)?,

@@ -31,10 +31,7 @@ pub(super) fn run(inspect: &Inspect) -> Result<(), Failure> {
             wiring::run(async move { of_source(sources, &text).await })?
         }
         false => {
-            let name = match source::image(&inspect.model)? {
-                Some(name) => name,
-                None => places::name(&inspect.model)?,
-            };
+            let name = source::image_name(&inspect.model)?;
             let path = inspect.selection.path.clone();
             wiring::run(async move {
                 let found = of_image(&images, &name, platform, (&path, &*events)).await;

@@ -7,6 +7,7 @@ use ocib_image::{Budget, Event, ImageSource, PlaceErrorKind, Platform};
 use ocib_model::{PullError, PullOptions, pull};
 use ocib_store::Images;
 
+use super::source;
 use crate::{
     args::Shared,
     copy::AS_IT_IS,
@@ -21,9 +22,9 @@ const DECODER_BYTES: u64 = 10 << 20;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-IMAGE is as for `ocib copy`: an ordinary image (a modelcar), a CNCF ModelPack artifact, a model of Docker
-Model Runner, or what oras pushed. Interrupted at any moment, the same command goes on where it was; one
-that finds all files in place moves no byte of them. What it remembers is in DIR/.ocib-pull.json.
+IMAGE is as for `ocib copy`, or oci://REGISTRY/… as KServe writes it: an ordinary image (a modelcar), a CNCF
+ModelPack artifact, a model of Docker Model Runner, or what oras pushed. Interrupted at any moment, the same
+command goes on where it was; one that finds all files in place moves no byte of them. What it remembers is in DIR/.ocib-pull.json.
 The digest-pinned reference goes to stdout, all else to stderr.
 
 Exit codes: 0 done, 1 a file could not be written, 2 usage, 3 an image that holds no such files or such as
@@ -59,7 +60,7 @@ pub(crate) struct Pull {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Pull) -> Result<(), Failure> {
-    let name = places::name(&arguments.image)?;
+    let name = source::image_name(&arguments.image)?;
     let events = progress::watch(arguments.shared.progress, arguments.shared.quiet);
     let budget = wiring::sealer(&arguments.shared, AS_IT_IS)?.budget();
     let options = options(arguments, budget);

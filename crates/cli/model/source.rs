@@ -49,6 +49,11 @@ pub(super) fn is_tree(text: &str) -> bool {
         || Path::new(text).is_dir()
 }
 
+/// The image that `text` names, with or without the scheme that KServe has for those in registries.
+pub(super) fn image_name(text: &str) -> Result<ImageName, Failure> {
+    image(text)?.map_or_else(|| places::name(text), Ok)
+}
+
 /// The image that a source is, if it is one: in registries by the scheme that KServe has for them.
 pub(super) fn image(text: &str) -> Result<Option<ImageName>, Failure> {
     const LOCAL: [&str; 4] = ["oci-layout://", "oci-archive://", "docker-archive://", "docker-image://"];

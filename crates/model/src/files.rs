@@ -3,7 +3,7 @@
 use ocib_image::{Digest, Identity, LayerError, NodeKind, Tree};
 use ocib_source::HubFiles;
 
-use crate::Error;
+use crate::{Error, pull::RESERVED};
 
 /// One file of a model.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -139,6 +139,8 @@ pub(crate) fn list(tree: &dyn Tree, selection: &HubFiles) -> Result<Vec<File>, E
                 false => [&directory, &b"/"[..], &name].concat(),
             };
             match tree.stat(&path)?.map(|node| node.kind) {
+                // What `pull` keeps beside the files is of that directory, and refused in images.
+                _ if path.starts_with(RESERVED.as_bytes()) => {}
                 // What is left out need not be readable: volumes have a `lost+found` of root's.
                 Some(NodeKind::Directory) if leaves_out(selection, &path) => {}
                 Some(NodeKind::Directory) => todo.push(path),
@@ -259,7 +261,9 @@ mod tests {
     #[test]
     fn lists_what_is_taken_and_follows_links_inside() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["blobs/abc", ".git/config", "sub/b.json", "a.json"] {
+        for name in
+            ["blobs/abc", ".git/config", "sub/b.json", "a.json", ".ocib-pull/x.json", ".ocib-pull.json"]
+        {
             let path = dir.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, name).unwrap();

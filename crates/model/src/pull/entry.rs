@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::PullError;
 
 /// Names of ours in the directory that is pulled to.
-pub(super) const RESERVED: &str = ".ocib-pull";
+pub(crate) const RESERVED: &str = ".ocib-pull";
 /// Where model images keep their files.
 pub(super) const MODELS: &str = "models";
 /// Names at the top of an image that are remembered, for messages.
