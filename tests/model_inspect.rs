@@ -69,6 +69,24 @@ fn a_directory_that_is_none_is_said_in_words_of_models() {
     }
 }
 
+/// What a download that was interrupted, or a pattern, leaves.
+#[test]
+fn sets_of_shards_that_are_not_whole_are_said() {
+    let site = Site::new("");
+    site.file("context/m-00001-of-00002.bin", "x");
+    let expected = "m-*-of-00002.bin: 1 of 2 files are missing, first m-00002-of-00002.bin";
+    let built =
+        site.done(&["model", "build", "context", "--base", "scratch", "-o", "type=oci,dest=o,tar=false"]);
+    assert!(built.stderr.contains(expected), "{}", built.stderr);
+    let table = site.done(&["model", "inspect", "context"]);
+    let table = String::from_utf8(table.stdout.clone()).unwrap();
+    assert!(table.contains(&format!("missing       {expected}\n")), "{table}");
+    site.file("context/m-00002-of-00002.bin", "y");
+    let whole = site.done(&["model", "inspect", "--json", "context"]);
+    let whole: Value = serde_json::from_slice(&whole.stdout).unwrap();
+    assert_eq!(whole["missing"], json!([]));
+}
+
 #[test]
 fn what_a_url_is_signed_with_is_not_shown() {
     let server = FileServer::start();

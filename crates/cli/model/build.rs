@@ -6,7 +6,7 @@ use ocib_image::{
     ArchiveFormat, Config, Event, Events, Image, ImageName, ImageSource, PlaceErrorKind, Platform, Reference,
     Sink,
 };
-use ocib_model::{Artifact, Model, Options, Published, publish, publish_artifact};
+use ocib_model::{Artifact, Model, Options, Published, missing_shards, publish, publish_artifact};
 use ocib_net::Backoff;
 use ocib_store::Images;
 
@@ -34,7 +34,8 @@ pub(super) fn run(build: &Build) -> Result<(), Failure> {
     let events = progress::watch(build.shared.progress, build.shared.quiet);
     let http = wiring::http(&build.shared)?;
     let clients = Clients::new(&build.shared, &http, Backoff::default(), Arc::clone(&events))?;
-    let base = build.base.as_deref().map(places::name).transpose()?;
+    // As a Dockerfile has it.
+    let base = build.base.as_deref().filter(|base| *base != "scratch").map(places::name).transpose()?;
     #[cfg(feature = "ecr")]
     if build.image.ecr.print_iam_policy {
         let images = images_read(build, base)?;
@@ -71,6 +72,9 @@ pub(super) fn run(build: &Build) -> Result<(), Failure> {
         }
         let model = Model::open(source.tree, options).await;
         let model = model.map_err(|error| Failure::of_model(&error))?;
+        for missing in missing_shards(model.files().iter().map(|file| &*file.path)) {
+            events.emit(Event::Note(&missing.to_string()));
+        }
         publish_all(&model, &jobs, &events).await.map_err(|failure| clients.explained(failure))
     })?;
     if let Some(path) = &build.image.metadata_file {

@@ -109,7 +109,8 @@ pub(crate) struct Build {
     #[command(flatten)]
     pub(crate) image: ImageFlags,
 
-    /// An image to put the model on, such as one with sh, ln, ls and sleep for KServe's sidecar [default: none].
+    /// An image to put the model on, such as one with sh, ln, ls and sleep for KServe's sidecar [default:
+    /// scratch, which is none].
     #[arg(long, value_name = "IMAGE")]
     pub(crate) base: Option<String>,
 

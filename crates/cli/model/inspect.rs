@@ -4,7 +4,9 @@ use std::{fmt::Write, sync::Arc};
 
 use bytesize::ByteSize;
 use ocib_image::{Descriptor, Document, Event, Events, Manifest, Platform};
-use ocib_model::{FACTS_ANNOTATION, Facts, FileInImage, FileKind, Model, Options, pull_index};
+use ocib_model::{
+    FACTS_ANNOTATION, Facts, FileInImage, FileKind, Model, Options, missing_shards, pull_index,
+};
 use ocib_net::Backoff;
 use ocib_source::WebLocation;
 use ocib_store::Images;
@@ -57,6 +59,8 @@ struct Found {
     name: String,
     revision: Option<String>,
     facts: Facts,
+    /// Sets of files that are not whole.
+    missing: Vec<String>,
     /// Of an image that says nothing of itself.
     files: Option<Files>,
     /// Titles, kinds, sizes and digests of its layers.
@@ -82,7 +86,8 @@ async fn of_source(sources: Sources, text: &str) -> Result<Found, Failure> {
         (layer.title.clone(), Some(FileKind::as_str(layer.kind)), bytes, None)
     };
     let layers = model.layers().iter().map(layer).collect();
-    Ok(Found { name, revision: source.revision, facts, files: None, layers })
+    let missing = missing(model.files().iter().map(|file| &*file.path));
+    Ok(Found { name, revision: source.revision, facts, missing, files: None, layers })
 }
 
 async fn of_image(
@@ -138,7 +143,8 @@ async fn of_layers(
             facts.format = path.rsplit_once('.').map(|(_, end)| end.to_owned());
         }
     }
-    Ok(found(name, manifest, facts, Some(Files::of(files))))
+    let missing = missing(files.iter().map(|file| &*file.path));
+    Ok(Found { missing, ..found(name, manifest, facts, Some(Files::of(files))) })
 }
 
 fn found(name: &ocib_image::ImageName, manifest: &Manifest, facts: Facts, files: Option<Files>) -> Found {
@@ -148,7 +154,12 @@ fn found(name: &ocib_image::ImageName, manifest: &Manifest, facts: Facts, files:
         (title.unwrap_or_default(), None, layer.size, Some(layer.digest.to_string()))
     });
     let revision = manifest.annotations().get("org.opencontainers.image.revision").cloned();
-    Found { name: name.to_string(), revision, facts, files, layers: layers.collect() }
+    let missing = Vec::new();
+    Found { name: name.to_string(), revision, facts, missing, files, layers: layers.collect() }
+}
+
+fn missing<'a>(paths: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
+    missing_shards(paths).iter().map(ToString::to_string).collect()
 }
 
 impl Files {
@@ -178,6 +189,7 @@ impl Found {
             "name": self.name,
             "revision": self.revision,
             "model": self.facts,
+            "missing": self.missing,
             "layers": layers.collect::<Vec<_>>(),
         });
         if let Some(files) = &self.files {
@@ -222,7 +234,8 @@ impl Found {
             ),
         ];
         let mut table = String::new();
-        for (key, value) in rows.into_iter().filter_map(|(key, value)| Some((key, value?))) {
+        let missing = self.missing.iter().map(|missing| ("missing", Some(missing.clone())));
+        for (key, value) in rows.into_iter().chain(missing).filter_map(|(key, value)| Some((key, value?))) {
             let _ = writeln!(table, "{key:<13} {}", terminal::line(&value, 200));
         }
         let row = |bytes: u64, kind: &str, text: &str| {

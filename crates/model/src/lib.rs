@@ -26,6 +26,7 @@ mod layout;
 mod model;
 mod publish;
 mod pull;
+mod shards;
 
 pub use artifact::{Artifact, publish_artifact};
 pub use error::Error;
@@ -37,6 +38,7 @@ pub use pull::{
     FileInImage, InImage, LayerInImage, PullError, PullOptions, Pulled, Suitability, Way, check, open_image,
     pull, pull_index,
 };
+pub use shards::{MissingShards, missing_shards};
 
 use model::plain;
 
