@@ -179,6 +179,10 @@ fn roots_are_passed_over_and_links_share_their_mode() {
         Header { name: "d", flag: b'2', link: "a", mode: 0o777, ..FILE }.block(),
         link("e", "d", 0o600),
         root("d/.."),
+        Header { name: "r", ..FILE }.with(b"e\n"),
+        link("s", "r", 0o600),
+        Header { name: "r", ..FILE }.with(b"new\n"),
+        link("t", "s", 0o640),
     ];
     let expected = [
         "x d 0755 0:0 0",
@@ -187,6 +191,9 @@ fn roots_are_passed_over_and_links_share_their_mode() {
         "x/c f 4750 0:0 2 -> x/a",
         "x/d l 0777 0:0 0 -> a",
         "x/e l 0777 0:0 0 -> x/d",
+        "x/r f 0644 0:0 4",
+        "x/s f 0640 0:0 2",
+        "x/t f 0640 0:0 2 -> x/s",
     ];
     assert_eq!(held(&site(&archive(&members))), expected);
 }

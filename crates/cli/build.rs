@@ -205,6 +205,7 @@ fn remark(
     warn(dockerfile, name, events, &found.collect::<Vec<_>>())?;
     if let Some(bad) = ocib_dockerfile::bad_check_option(dockerfile) {
         return Err(Failure::input(format!("failed to parse check options: {}", bad.message))
+            .at(name, &dockerfile.text, bad.span)
             .help("mend the line # check=… at the beginning of the Dockerfile"));
     }
     if build.image.platforms.is_empty() {

@@ -152,6 +152,18 @@ pub enum Problem {
         /// How many are taken.
         most: usize,
     },
+    /// A variable between RUNs with a name that no line of a Dockerfile can hold.
+    #[error("a variable called {name:?} cannot be handed to a backend")]
+    UnwritableVariable {
+        /// Its name.
+        name: String,
+    },
+    /// What a bind mount shows would be taken for a pattern where it is sent.
+    #[error("what is called {name:?} cannot be mounted: as a file to send that is a pattern")]
+    PatternMounted {
+        /// Its path.
+        name: String,
+    },
     /// A file with a name between RUNs that backends would take for a pattern.
     #[error("a file called {name:?} cannot be handed to a backend by itself")]
     UnwritableName {
@@ -326,6 +338,12 @@ impl Problem {
             Self::UnwritableName { .. } => Some(
                 "end the destination with a slash, or copy the file before the first RUN or after the last".to_owned(),
             ),
+            Self::UnwritableVariable { .. } => {
+                Some("give it a name of letters of ASCII, digits and underscores, or set it after the last RUN".to_owned())
+            }
+            Self::PatternMounted { .. } => {
+                Some("mount its directory, give it another name, or COPY it before the RUN".to_owned())
+            }
             Self::Script => Some(
                 "COPY the script before the RUN, or leave out the #! line to have the shell run it; sh, bash, dash, ash, \
                  ksh, zsh, python, python3 and perl are known"

@@ -111,7 +111,8 @@ pub(crate) fn unpack(
 ) -> Result<(), CopyError> {
     let root = follow_in(into, &path::clean(destination.as_bytes()))?;
     into.make_directories(&root, &Mode::Keep, owner)?;
-    let mut unpacking = Unpacking { archive, into, root, owner, groups: HashMap::new() };
+    let (groups, said) = (HashMap::new(), HashMap::new());
+    let mut unpacking = Unpacking { archive, into, root, owner, groups, said };
     let mut members = archive.open()?;
     let mut sparse_bytes: u64 = 0;
     while let Some(member) = members.next(archive)? {
@@ -125,7 +126,7 @@ pub(crate) fn unpack(
         }
         unpacking.member(member, members.count - 1)?;
     }
-    Ok(())
+    unpacking.finish()
 }
 
 struct Unpacking<'a, 'b> {
@@ -136,6 +137,8 @@ struct Unpacking<'a, 'b> {
     owner: Option<Owner>,
     /// Hard links to come share the group of what they link to.
     groups: HashMap<Vec<u8>, Group>,
+    /// Mode, owner and time that the last link of a group said; its other names do not have them yet.
+    said: HashMap<Group, Node>,
 }
 
 impl Unpacking<'_, '_> {
@@ -197,22 +200,29 @@ impl Unpacking<'_, '_> {
         }
         let Attributes { mode, uid, gid, mtime, .. } = *attributes;
         let mode = if matches!(found.node.kind, NodeKind::Symlink(_)) { found.node.mode } else { mode };
-        let before = found.node.clone();
         found.node = Node { mode, uid, gid, mtime, ..found.node };
-        let is_new = !self.groups.contains_key(&target);
         let group = *self.groups.entry(target.clone()).or_insert_with(|| self.into.group());
-        if is_new {
-            self.into.put_found(&target, &found, Some(group));
-        } else if found.node != before {
-            // Names that something else has taken since are no longer among them.
-            let is_of_group =
-                |name: &[u8]| self.into.made.get(name).is_some_and(|entry| entry.group == Some(group));
-            let names: Vec<_> = self.groups.keys().filter(|name| is_of_group(name)).cloned().collect();
-            names.iter().for_each(|name| self.into.put_found(name, &found, Some(group)));
-        }
+        self.into.put_found(&target, &found, Some(group));
         self.into.remove(place);
         self.into.put_found(place, &found, Some(group));
         self.groups.insert(place.to_vec(), group);
+        self.said.insert(group, found.node);
+        Ok(())
+    }
+
+    /// Gives all names of a group what its last link said: once, as a group may have as many names as links.
+    fn finish(self) -> Result<(), CopyError> {
+        for (name, group) in self.groups {
+            // Names that something else has taken since are no longer among them.
+            let is_of_group = self.into.made.get(&*name).is_some_and(|entry| entry.group == Some(group));
+            if let (true, Some(said)) = (is_of_group, self.said.get(&group))
+                && let Some(mut found) = self.into.find(&name)?
+            {
+                let Node { mode, uid, gid, mtime, .. } = *said;
+                found.node = Node { mode, uid, gid, mtime, ..found.node };
+                self.into.put_found(&name, &found, Some(group));
+            }
+        }
         Ok(())
     }
 }
