@@ -389,6 +389,17 @@ fn files_are_short() {
     }
 }
 
+/// A test that is left out says nothing. What needs a process of its own is started again by a test
+/// (`crates/store/tests/ecr/cases.rs`).
+#[test]
+fn no_test_is_left_out() {
+    let attribute = concat!("#[ign", "ore");
+    for path in files().into_iter().filter(|path| path.extension().is_some_and(|end| end == "rs")) {
+        let text = fs::read_to_string(&path).expect("sources are UTF-8");
+        assert!(!text.contains(attribute), "{} has a test that is ignored", path.display());
+    }
+}
+
 #[test]
 fn files_name_no_place_of_one_machine() {
     for path in files() {
