@@ -400,6 +400,18 @@ fn no_test_is_left_out() {
     }
 }
 
+/// What is tested is what users have, whatever it was compiled for.
+#[test]
+fn the_program_is_the_same_in_every_profile() {
+    let name = concat!("debug_", "assertions");
+    let is_tested = |path: &PathBuf| path.starts_with(root().join("crates"));
+    for path in files().into_iter().filter(is_tested) {
+        let content = fs::read(&path).expect("a file can be read");
+        let is_named = String::from_utf8_lossy(&content).contains(name);
+        assert!(!is_named, "{} does something else in some profiles", path.display());
+    }
+}
+
 #[test]
 fn files_name_no_place_of_one_machine() {
     for path in files() {
