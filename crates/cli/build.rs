@@ -217,11 +217,21 @@ fn remark(
     Ok(())
 }
 
-/// The time of everything. BuildKit knows it by this build arg only, so scripts give it so.
-fn epoch(build: &args::Build, build_args: &BTreeMap<String, String>) -> Result<i64, Failure> {
+/// The time of everything. BuildKit knows it by this build arg only, so scripts give it so, and buildx hands the
+/// environment's on: an ARG of that name sees it, however it was given. An empty one is as none.
+fn epoch(build: &args::Build, build_args: &mut BTreeMap<String, String>) -> Result<i64, Failure> {
     const NAME: &str = "SOURCE_DATE_EPOCH";
-    let Some(given) = build_args.get(NAME).filter(|given| !given.is_empty()) else {
-        return Ok(build.image.source_date_epoch);
+    let given = match build_args.get(NAME) {
+        Some(given) if given.is_empty() => {
+            build_args.remove(NAME);
+            return Ok(0);
+        }
+        Some(given) => given,
+        None => {
+            let seconds = build.image.source_date_epoch;
+            build_args.extend(seconds.map(|seconds| (NAME.to_owned(), seconds.to_string())));
+            return Ok(seconds.unwrap_or_default());
+        }
     };
     let seconds = given.parse().ok().filter(|seconds| args::EPOCHS.contains(seconds));
     seconds.ok_or_else(|| {
@@ -235,8 +245,8 @@ fn request(build: &args::Build, inputs: Inputs, places: &Places<'_>) -> Result<R
     let Inputs { source, tree, ignored } = inputs;
     let dockerfile =
         source.parse().map_err(|error| Failure::of_build(&error.into(), &source.name, &source.text()))?;
-    let build_args = dockerfile::build_args(&build.build_args)?;
-    let epoch = epoch(build, &build_args)?;
+    let mut build_args = dockerfile::build_args(&build.build_args)?;
+    let epoch = epoch(build, &mut build_args)?;
     let mut request = Request::new(dockerfile);
     request.context = tree;
     request.ignored = ignored;

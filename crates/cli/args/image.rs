@@ -56,16 +56,15 @@ pub(crate) struct ImageFlags {
     #[arg(long)]
     pub(crate) verify_reuse: bool,
 
-    /// The time of config, history and files, in seconds since 1970.
+    /// The time of config, history and files, in seconds since 1970 [default: 0].
     #[arg(
         long,
         value_name = "SECONDS",
         env = "SOURCE_DATE_EPOCH",
-        default_value_t = 0,
         allow_negative_numbers = true,
         value_parser = clap::value_parser!(i64).range(EPOCHS)
     )]
-    pub(crate) source_date_epoch: i64,
+    pub(crate) source_date_epoch: Option<i64>,
 
     /// Send layers to ECR through its own API in parts: slower, but an upload that was cut off goes on in
     /// the next run at its last part. Layers of up to 41 GiB.

@@ -281,7 +281,7 @@ fn sources(step: &Step) -> Vec<FilesFrom> {
         Source::Path(_) => copy.from.as_ref().map_or(FilesFrom::Context, files_from),
         Source::Remote(_) => FilesFrom::Network,
     });
-    distinct(paths.chain(copy.inline.iter().map(|(name, _)| FilesFrom::Heredoc(name.clone()))))
+    distinct(paths.chain(copy.inline.iter().map(|inline| FilesFrom::Heredoc(inline.name.clone()))))
 }
 
 fn files_from(origin: &Origin) -> FilesFrom {
