@@ -207,7 +207,8 @@ fn flags_that_do_not_exist_are_usage_errors() {
         (&["-t", "a.example/UPPER"], "error: invalid value 'a.example/UPPER' for '--tag <REF>'"),
         (
             &["--source-date-epoch", "tomorrow"],
-            "error: invalid value 'tomorrow' for '--source-date-epoch <SECONDS>'",
+            "error: invalid value 'tomorrow' for '--source-date-epoch <SECONDS>': expected seconds since 1970, of a \
+             year up to 9999\n",
         ),
     ] {
         let said = site.refused(2, &[&["--quiet"], arguments].concat());

@@ -52,7 +52,7 @@ fn the_epoch_is_in_config_history_and_files() {
     }
 }
 
-/// buildx hands the environment's on as a build argument, and BuildKit takes an empty argument for none.
+/// buildx hands the environment's on as a build argument; empty ones are none to it and to BuildKit.
 #[test]
 fn an_arg_sees_the_epoch_however_it_is_given() {
     const NAME: &str = "SOURCE_DATE_EPOCH";
@@ -68,6 +68,7 @@ fn an_arg_sees_the_epoch_however_it_is_given() {
     for (flags, environment, expected) in [
         (&[][..], None, ["none", zero]),
         (&[], Some("5"), ["5", five]),
+        (&[], Some(""), ["none", zero]),
         (&["--source-date-epoch", "5"], Some("7"), ["5", five]),
         (&["--build-arg", "SOURCE_DATE_EPOCH=5"], Some("7"), ["5", five]),
         (&["--build-arg", "SOURCE_DATE_EPOCH="], Some("7"), ["none", zero]),

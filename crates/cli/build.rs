@@ -18,7 +18,7 @@ use ocib_store::Images;
 use tokio::runtime::Runtime;
 
 use crate::{
-    args,
+    args::{self, Epoch},
     diagnostic::{self, Failure},
     dockerfile::{self, Inputs, Places},
     environment, git,
@@ -218,27 +218,17 @@ fn remark(
 }
 
 /// The time of everything. BuildKit knows it by this build arg only, so scripts give it so, and buildx hands the
-/// environment's on: an ARG of that name sees it, however it was given. An empty one is as none.
+/// environment's on: an ARG of that name sees it, however it was given.
 fn epoch(build: &args::Build, build_args: &mut BTreeMap<String, String>) -> Result<i64, Failure> {
     const NAME: &str = "SOURCE_DATE_EPOCH";
-    let given = match build_args.get(NAME) {
-        Some(given) if given.is_empty() => {
-            build_args.remove(NAME);
-            return Ok(0);
-        }
-        Some(given) => given,
-        None => {
-            let seconds = build.image.source_date_epoch;
-            build_args.extend(seconds.map(|seconds| (NAME.to_owned(), seconds.to_string())));
-            return Ok(seconds.unwrap_or_default());
+    let Epoch(seconds) = match build_args.remove(NAME) {
+        None => build.image.source_date_epoch,
+        Some(given) => {
+            given.parse().map_err(|why| Failure::usage(format!("--build-arg {NAME}={given}: {why}")))?
         }
     };
-    let seconds = given.parse().ok().filter(|seconds| args::EPOCHS.contains(seconds));
-    seconds.ok_or_else(|| {
-        Failure::usage(format!(
-            "--build-arg {NAME}={given}: expected seconds since 1970, of a year up to 9999"
-        ))
-    })
+    build_args.extend(seconds.map(|seconds| (NAME.to_owned(), seconds.to_string())));
+    Ok(seconds.unwrap_or_default())
 }
 
 fn request(build: &args::Build, inputs: Inputs, places: &Places<'_>) -> Result<Request, Failure> {
