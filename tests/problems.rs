@@ -8,7 +8,7 @@ use ocib_testkit::checkout;
 use crate::program::Site;
 
 /// Variant, Dockerfile, message, and the text that is pointed at.
-const CASES: [(&str, &str, &str, &str); 34] = [
+const CASES: [(&str, &str, &str, &str); 36] = [
     (
         "Expand",
         "FROM scratch\nCOPY f ${X:?nowhere}\n",
@@ -84,6 +84,18 @@ const CASES: [(&str, &str, &str, &str); 34] = [
         "FROM scratch\nADD --checksum=sha256:0 f /x\n",
         "checksum requires HTTP(S) or Git sources",
         "sha256:0",
+    ),
+    (
+        "HeredocName",
+        "FROM scratch\nCOPY <<a/b /\na/b\n",
+        "the heredoc <<a/b cannot become a file: open /a/b: no such file or directory",
+        "<<a/b",
+    ),
+    (
+        "HeredocName",
+        "FROM scratch\nADD f <<'../' /x/\n../\n",
+        "the heredoc <<../ cannot become a file: open /: is a directory",
+        "<<'../'",
     ),
     (
         "CopiedUrl",

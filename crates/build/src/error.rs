@@ -199,6 +199,16 @@ pub enum Problem {
     /// ADD of a URL, but nothing is there that could fetch it.
     #[error("there is nothing here that could fetch a URL or repository")]
     NoFetch,
+    /// A heredoc of COPY or ADD whose name is no name of a file.
+    #[error("the heredoc <<{name} cannot become a file: open /{path}: {why}")]
+    HeredocName {
+        /// The delimiter.
+        name: String,
+        /// Where it leads, from the root that BuildKit writes it into.
+        path: String,
+        /// What is in its way there.
+        why: &'static str,
+    },
     /// COPY of a URL.
     #[error("source can't be a URL for COPY")]
     CopiedUrl,
@@ -352,6 +362,9 @@ impl Problem {
             Self::Unwritable { .. } => Some(
                 "set it before the first RUN of the stage, or give it a value without line breaks".to_owned(),
             ),
+            Self::HeredocName { .. } => {
+                Some("a heredoc is a file of that name; say in the destination which directory it is for".to_owned())
+            }
             Self::CopiedUrl => Some("ADD fetches it".to_owned()),
             Self::CopiedGit => {
                 Some("ADD fetches it; if it is a file, begin its name with ./".to_owned())

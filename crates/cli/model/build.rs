@@ -255,7 +255,7 @@ fn options(build: &Build, outputs: &[Output]) -> Result<Options, Failure> {
         compression: build.compression,
         labels: pairs("--label", &image.labels)?,
         annotations: pairs("--annotation", &image.annotations)?,
-        epoch: image.source_date_epoch,
+        epoch: image.source_date_epoch.0.unwrap_or_default(),
         cache: environment::cache_directory().filter(|_| !build.no_cache),
         verify_reuse: image.verify_reuse,
         ..Options::default()

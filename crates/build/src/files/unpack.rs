@@ -2,7 +2,9 @@
 //!
 //! As BuildKit does it (containerd's `archive.Apply` in a root of its own): the destination is the
 //! root of the archive, so `..`, absolute names and links never lead out of it; later members
-//! replace earlier ones; `--chown` applies to members, and `--chmod` to nothing.
+//! replace earlier ones; `--chown` applies to members, and `--chmod` to nothing. Files of the types that it does not
+//! know are refused, though the layers of a base may have them: `7`, and `S`, GNU's old way to write sparse files.
+//! PAX's way has the type of a file.
 
 use std::{
     collections::HashMap,
@@ -65,6 +67,15 @@ impl Archive {
         Ok(Members { reader: TarReader::new(BufReader::with_capacity(READ_BYTES, bytes)), count: 0 })
     }
 
+    fn unhandled(&self, name: &[u8], flag: u8) -> LayerError {
+        let (name, flag) = (String::from_utf8_lossy(name), char::from(flag));
+        let why = format!(
+            "{name:?} in the archive is of type {flag:?}, which no builder unpacks (GNU tar: --format=posix writes \
+             sparse files as others read them)"
+        );
+        LayerError::Read { name: self.display(), source: std::io::Error::other(why) }
+    }
+
     fn broken(&self, error: Error) -> LayerError {
         let source = match error {
             Error::UnreadableArchive { source, .. } => source,
@@ -116,6 +127,9 @@ pub(crate) fn unpack(
     let mut members = archive.open()?;
     let mut sparse_bytes: u64 = 0;
     while let Some(member) = members.next(archive)? {
+        if let Some(flag) = member.odd_type {
+            return Err(archive.unhandled(&member.entry.name, flag).into());
+        }
         if member.offset.is_none() {
             sparse_bytes = sparse_bytes.saturating_add(member.entry.size());
         }
