@@ -149,7 +149,6 @@ struct Pull {
     limits: Limits,
     record: Arc<Record>,
     known: HashMap<Digest, KnownLayer>,
-    has_restarted: bool,
     verify: bool,
     tasks: usize,
 }
@@ -176,7 +175,7 @@ impl Pull {
     fn open(place: Arc<Place>, sources: Vec<Source>, options: &PullOptions) -> Result<Self, PullError> {
         let record = Record::read(&place).unwrap_or_else(|| Record::new(""));
         let wanted: BTreeSet<Digest> = sources.iter().map(|source| source.scope.layer).collect();
-        let (journaled, has_restarted) = journal::open(&place)?;
+        let journaled = journal::open(&place)?;
         journal::tidy(&place, &wanted)?;
         let remembered = record.layers.iter().map(|layer| (layer.layer, layer.clone()));
         let mut known: HashMap<Digest, KnownLayer> = remembered.chain(journaled).collect();
@@ -189,7 +188,7 @@ impl Pull {
             count,
         };
         let (sources, record) = (Arc::new(sources), Arc::new(record));
-        Ok(Self { place, sources, limits, record, known, has_restarted, verify: options.verify, tasks: 0 })
+        Ok(Self { place, sources, limits, record, known, verify: options.verify, tasks: 0 })
     }
 
     /// Fetches the layers of which nothing is known.
@@ -214,20 +213,26 @@ impl Pull {
 
     /// What is to be at each path, and which contents are here.
     async fn look(&mut self) -> Result<(Tree, Present), PullError> {
-        let known = std::mem::take(&mut self.known);
+        let mut known = std::mem::take(&mut self.known);
         let (place, record, sources) =
             (Arc::clone(&self.place), Arc::clone(&self.record), Arc::clone(&self.sources));
-        let (has_restarted, verify) = (self.has_restarted, self.verify);
         // Files that were read, or fetched, once in this pull need no second look.
-        (self.verify, self.has_restarted) = (false, false);
+        let verify = std::mem::replace(&mut self.verify, false);
         let looked = spawn_blocking(move || {
             let mut tree = Tree::new();
             for source in sources.iter() {
                 let scope = &source.scope;
                 tree::apply(&mut tree, scope, &source.entries(&known[&scope.layer].entries))?;
             }
-            let search = Search { place: &place, record: &record, known: &known, has_restarted, verify };
+            let search = Search { place: &place, record: &record, known: &known, verify };
             let present = search.run(&tree)?;
+            for (content, path) in &present.at {
+                if let Some(layer) = known.get_mut(&content.layer)
+                    && *path == journal::staged(content.layer, content.entry)
+                {
+                    layer.staged.extend(place.state(path)?.map(|state| (content.entry, state)));
+                }
+            }
             Ok::<_, PullError>((tree, present, known))
         });
         let (tree, present, known) = looked.await.map_err(|_| PullError::GivenUp)??;

@@ -143,16 +143,25 @@ pub(super) fn staged(layer: Digest, entry: usize) -> String {
     format!("{JOURNAL}/{}.{entry}", layer.hex())
 }
 
-/// Opens the journal; layers in it that were verified. Whether the machine started since then is said, too.
-pub(super) fn open(place: &Place) -> Result<(HashMap<Digest, KnownLayer>, bool), PullError> {
+/// Opens the journal; layers in it that were verified. Unless it is certain that the machine did not start since, the
+/// states of their files are forgotten: a crash may keep what is known of a file, and lose what is in it.
+pub(super) fn open(place: &Place) -> Result<HashMap<Digest, KnownLayer>, PullError> {
     place.directory(JOURNAL, Some(0o700))?;
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let has_restarted = read::<String>(place, BOOT).is_some_and(|before| before != boot);
-    write(place, BOOT, &boot)?;
-    let names = place.names(JOURNAL)?;
-    let layers = names.iter().filter(|name| name.ends_with(".json"));
-    let layers = layers.filter_map(|name| read::<KnownLayer>(place, &format!("{JOURNAL}/{name}")));
-    Ok((layers.map(|layer| (layer.layer, layer)).collect(), has_restarted))
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+    let is_same_boot = boot.is_some() && read(place, BOOT) == boot;
+    let mut layers = HashMap::new();
+    for name in place.names(JOURNAL)?.iter().filter(|name| name.ends_with(".json")) {
+        let name = format!("{JOURNAL}/{name}");
+        let Some(mut layer) = read::<KnownLayer>(place, &name) else { continue };
+        if !is_same_boot {
+            layer.staged.clear();
+            write(place, &name, &layer)?;
+        }
+        layers.insert(layer.layer, layer);
+    }
+    // Last: a pull that ends before must not let the next one believe what is left.
+    write(place, BOOT, &boot.unwrap_or_default())?;
+    Ok(layers)
 }
 
 /// Writes down that a layer was verified.
