@@ -253,7 +253,8 @@ impl Pull {
         let mut seen = BTreeSet::new();
         let layers = sources.iter().filter(|source| seen.insert(source.scope.layer));
         let layers = layers.filter_map(|source| known.get(&source.scope.layer));
-        after.layers = layers.map(KnownLayer::installed).collect();
+        let contents = after.contents();
+        after.layers = layers.map(|layer| layer.installed(&place, &contents)).collect::<Result<_, _>>()?;
         place.sync();
         after.write(&place)?;
         journal::close(&place)?;

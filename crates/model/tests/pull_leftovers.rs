@@ -219,6 +219,35 @@ fn lose_content(directory: &Path, layer: &Blob) {
     fs::write(kept("json"), known.to_string()).unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_an_upper_layer_hides_keeps_no_other_from_being_verified() {
+    let (directory, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let large = Noise::bytes(1, LARGE_BYTES);
+    let layers = |requests| {
+        image(&[
+            layer(&[("models/a", &large), ("models/b", b"lower")], requests),
+            layer(&[("models/b", b"upper")], requests),
+        ])
+    };
+    pulled(&layers(100), directory.path(), of("/models")).await.unwrap();
+    for name in [".ocib-pull.json", "a", "b"] {
+        fs::copy(directory.path().join(name), copy.path().join(name)).unwrap();
+    }
+    let verify = || PullOptions { verify: true, ..of("/models") };
+    for (directory, options) in
+        [(&directory, of("/models")), (&directory, verify()), (&copy, of("/models")), (&copy, verify())]
+    {
+        let done = pulled(&layers(0), directory.path(), options).await.unwrap();
+        assert_eq!((done.placed, done.kept), (0, 2));
+    }
+    let mut damaged = large.clone();
+    damaged[12345] ^= 1;
+    fs::write(copy.path().join("a"), damaged).unwrap();
+    pulled(&layers(0), copy.path(), of("/models")).await.unwrap_err();
+    pulled(&layers(100), copy.path(), of("/models")).await.unwrap();
+    assert!(fs::read(copy.path().join("a")).unwrap() == large);
+}
+
 /// An image and an artifact may share a layer, of which they want different parts.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_pull_of_an_artifact_left_is_no_beginning_of_an_image() {

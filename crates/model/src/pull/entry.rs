@@ -51,6 +51,10 @@ impl Entry {
         let kind = Kind::File { bytes, digest: Some(digest) };
         Self { path: path.to_owned(), kind, mode: 0o644, mtime: (0, 0) }
     }
+
+    pub(super) fn is_file(&self) -> bool {
+        matches!(self.kind, Kind::File { .. })
+    }
 }
 
 /// Holes cost a layer nothing, so sparse files are the one way left to ask for endless content. As much as a layer may

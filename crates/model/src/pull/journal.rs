@@ -22,9 +22,11 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
     PullError, Scope,
-    entry::{self, Entry},
+    entry::{self, Entry, Kind},
     place::{Place, State},
+    stream,
     survey::{Layout, Segment},
+    tree::Content,
 };
 
 /// The directory of a pull that is not complete.
@@ -61,9 +63,28 @@ impl KnownLayer {
         Self { layer, prefix, takes_all, entries, tops, segments, staged }
     }
 
-    /// The same without contents that wait.
-    pub(super) fn installed(&self) -> Self {
-        Self { staged: BTreeMap::new(), ..self.clone() }
+    /// The same once its files are in their places. If not all of them are anywhere, as an upper layer hides some, the
+    /// layer's digest cannot be computed from the others, and they get digests of their own.
+    pub(super) fn installed(
+        &self,
+        place: &Place,
+        contents: &BTreeMap<Content, &String>,
+    ) -> Result<Self, PullError> {
+        let mut installed = Self { staged: BTreeMap::new(), ..self.clone() };
+        let path = |entry| contents.get(&Content { layer: self.layer, entry });
+        let mut files = self.entries.iter().enumerate().filter(|(_, entry)| entry.is_file());
+        if self.segments.is_none() || files.all(|(number, _)| path(number).is_some()) {
+            return Ok(installed);
+        }
+        installed.segments = None;
+        for (number, entry) in installed.entries.iter_mut().enumerate() {
+            if let (Kind::File { bytes, digest: digest @ None }, Some(path)) = (&mut entry.kind, path(number))
+            {
+                let read = stream::file_digest(&place.read(path)?, *bytes);
+                *digest = Some(read.map_err(|error| place.failed("read", path, error))?);
+            }
+        }
+        Ok(installed)
     }
 
     /// Whether it was read for the same paths.
@@ -115,6 +136,12 @@ impl Record {
     /// All paths that pulls put here.
     fn paths(&self) -> impl Iterator<Item = &String> {
         self.files.keys().chain(self.stale_files.keys()).chain(self.others())
+    }
+
+    /// A path of each content.
+    pub(super) fn contents(&self) -> BTreeMap<Content, &String> {
+        let content = |placed: &Placed| Content { layer: placed.layer, entry: placed.entry };
+        self.files.iter().map(|(path, placed)| (content(placed), path)).collect()
     }
 
     /// Files of all pulls so far, as they were left.
