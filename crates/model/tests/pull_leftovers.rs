@@ -5,7 +5,7 @@ use std::{
     fs,
     io::Read,
     ops::Range,
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{MetadataExt, symlink},
     path::Path,
     sync::{
         Arc,
@@ -288,6 +288,40 @@ async fn what_somebody_put_in_the_place_of_a_stale_file_is_not_removed() {
     assert!(!path("stale").exists());
     assert_eq!(fs::read_to_string(path("edited")).unwrap(), "mine");
     assert_eq!(fs::read_to_string(path("replaced")).unwrap(), "also mine");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_of_somebody_in_the_place_of_a_stale_path_is_not_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let link = |name: &str| (entry(name, EntryKind::Symlink(b"a"[..].into())), &b""[..]);
+    let a = (entry("models/a", EntryKind::File { size: 1 }), &b"a"[..]);
+    let before = [
+        a.clone(),
+        (entry("models/directory", EntryKind::Directory), b""),
+        link("models/directory/x"),
+        link("models/link"),
+        link("models/room"),
+        link("models/stale"),
+    ];
+    pulled(&image(&[few(&before, 9)]), directory.path(), of("/models")).await.unwrap();
+    fs::remove_dir_all(path("directory")).unwrap();
+    fs::remove_file(path("link")).unwrap();
+    fs::remove_file(path("room")).unwrap();
+    symlink("../mine", path("directory")).unwrap();
+    symlink("../mine", path("link")).unwrap();
+    fs::create_dir(path("room")).unwrap();
+
+    let after = image(&[few(&[a], 9)]);
+    // What is stale stays so until somebody wants it removed.
+    assert_eq!(pulled(&after, directory.path(), of("/models")).await.unwrap().removed, 0);
+    let options = PullOptions { delete: true, ..of("/models") };
+    assert_eq!(pulled(&after, directory.path(), options).await.unwrap().removed, 1);
+    assert!(path("stale").symlink_metadata().is_err());
+    for name in ["directory", "link"] {
+        assert_eq!(fs::read_link(path(name)).unwrap(), Path::new("../mine"));
+    }
+    assert!(path("room").is_dir());
 }
 
 /// Looks at whether a pull has ended, with 10 ms between them. Generous: a busy machine must not fail a test.

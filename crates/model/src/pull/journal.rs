@@ -101,13 +101,19 @@ pub(super) struct Record {
     pub(super) image: String,
     pub(super) layers: Vec<KnownLayer>,
     pub(super) files: BTreeMap<String, Placed>,
-    pub(super) links: BTreeSet<String>,
+    /// With their targets.
+    pub(super) links: BTreeMap<String, String>,
     pub(super) directories: BTreeSet<String>,
-    /// Links and directories that earlier pulls put here and the image has no more.
-    pub(super) stale: BTreeSet<String>,
-    /// The same of files, as they were left.
-    #[serde(default)]
-    pub(super) stale_files: BTreeMap<String, State>,
+    /// What earlier pulls put here and the image has no more.
+    pub(super) stale: Stale,
+}
+
+/// Files, links and directories that are not wanted any more, as they were left.
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+pub(super) struct Stale {
+    pub(super) files: BTreeMap<String, State>,
+    pub(super) links: BTreeMap<String, String>,
+    pub(super) directories: BTreeSet<String>,
 }
 
 /// A file in its place.
@@ -119,7 +125,7 @@ pub(super) struct Placed {
 }
 
 impl Record {
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     pub(super) fn new(image: &str) -> Self {
         Self { version: Self::VERSION, image: image.to_owned(), ..Self::default() }
@@ -135,7 +141,9 @@ impl Record {
 
     /// All paths that pulls put here.
     fn paths(&self) -> impl Iterator<Item = &String> {
-        self.files.keys().chain(self.stale_files.keys()).chain(self.others())
+        let Stale { files, links, directories } = &self.stale;
+        let stale = files.keys().chain(links.keys()).chain(directories);
+        self.files.keys().chain(self.links.keys()).chain(&self.directories).chain(stale)
     }
 
     /// A path of each content.
@@ -144,15 +152,16 @@ impl Record {
         self.files.iter().map(|(path, placed)| (content(placed), path)).collect()
     }
 
-    /// Files of all pulls so far, as they were left.
-    pub(super) fn all_files(&self) -> impl Iterator<Item = (&String, State)> {
-        let placed = self.files.iter().map(|(path, placed)| (path, placed.state));
-        placed.chain(self.stale_files.iter().map(|(path, state)| (path, *state)))
-    }
-
-    /// Links and directories of all pulls so far.
-    pub(super) fn others(&self) -> impl Iterator<Item = &String> {
-        self.links.iter().chain(&self.directories).chain(&self.stale)
+    /// What all pulls so far put here and `is_stale`.
+    pub(super) fn stale(&self, is_stale: impl Fn(&String) -> bool) -> Stale {
+        let Stale { mut files, mut links, mut directories } = self.stale.clone();
+        files.extend(self.files.iter().map(|(path, placed)| (path.clone(), placed.state)));
+        links.extend(self.links.clone());
+        directories.extend(self.directories.clone());
+        files.retain(|path, _| is_stale(path));
+        links.retain(|path, _| is_stale(path));
+        directories.retain(&is_stale);
+        Stale { files, links, directories }
     }
 
     /// Writes it down in one step.
