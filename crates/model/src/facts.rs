@@ -177,6 +177,7 @@ impl Facts {
     fn learn(&mut self, tree: &dyn Tree, file: &File) -> Result<(), Error> {
         let path = String::from_utf8_lossy(&file.path).into_owned();
         let lower = path.to_lowercase();
+        self.format = file.format(self.format.take());
         if file.kind == FileKind::Weight
             && file.bytes < POINTER_BYTES_MAX
             && text(tree, file)?.starts_with(POINTER)
@@ -186,14 +187,12 @@ impl Facts {
         if lower.ends_with(".safetensors") {
             let read = |content: &mut Reading| safetensors::read(content, file.bytes);
             let header = header(tree, file, "safetensors", read)?;
-            self.format = Some("safetensors".into());
             self.count(
                 header.tensors,
                 header.elements.values().fold(0, |all, count| all.saturating_add(*count)),
             );
             add(&mut self.elements, header.elements);
         } else if lower.ends_with(".gguf") {
-            self.format = Some("gguf".into());
             if let Some(header) = header(tree, file, "GGUF", |content| gguf::read(content))? {
                 self.learn_gguf(header);
             }
@@ -203,8 +202,6 @@ impl Facts {
             card::learn(self, &text(tree, file)?);
         } else if self.license.is_none() && matches!(&*lower, "license" | "license.txt" | "license.md") {
             self.license = card::license_of(&text(tree, file)?).map(str::to_owned);
-        } else if self.format.is_none() && file.kind == FileKind::Weight {
-            self.format = lower.rsplit_once('.').map(|(_, end)| end.to_owned());
         }
         Ok(())
     }

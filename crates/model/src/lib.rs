@@ -27,7 +27,7 @@ mod model;
 mod publish;
 mod pull;
 
-pub use artifact::{Artifact, publish_artifact};
+pub use artifact::{Artifact, check_artifact, publish_artifact};
 pub use error::Error;
 pub use facts::Facts;
 pub use files::{File, FileKind};

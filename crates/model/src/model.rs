@@ -137,6 +137,14 @@ impl Model {
         &self.layers
     }
 
+    /// [`Facts::format`], which names alone tell.
+    pub(crate) fn format(&self) -> Option<String> {
+        let of_layer = |layer: &ModelLayer| {
+            layer.files.iter().fold(None, |format, number| self.files[*number].format(format))
+        };
+        self.layers.iter().rev().find_map(of_layer)
+    }
+
     /// What the files say of the model. Their headers are read the first time.
     pub async fn facts(&self) -> Result<Facts, Error> {
         Ok(Facts::of_parts(&self.facts_by_layer().await?))
