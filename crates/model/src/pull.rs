@@ -44,7 +44,7 @@ pub(crate) use image::Frame;
 pub use image::{InImage, LayerInImage, open_image};
 pub use index::{FileInImage, pull_index};
 
-use entry::Scope;
+use entry::{Names, Scope};
 use journal::{KnownLayer, Partial, Record};
 use place::Place;
 use present::{Present, Search};
@@ -169,6 +169,7 @@ struct Job {
     place: Arc<Place>,
     progress: Progress,
     limits: Limits,
+    names: Names,
 }
 
 impl Pull {
@@ -195,6 +196,7 @@ impl Pull {
     async fn fetch(&mut self, events: &Arc<dyn Events>) -> Result<(), PullError> {
         let mut seen = BTreeSet::new();
         let mut jobs = Vec::new();
+        let names = Names::of(self.known.values().flat_map(|layer| &layer.entries));
         for source in self.sources.iter() {
             let layer = source.scope.layer;
             if self.known.contains_key(&layer) || !seen.insert(layer) {
@@ -203,7 +205,7 @@ impl Pull {
             let progress = Progress::new(Arc::clone(events), TaskId(self.tasks));
             self.tasks += 1;
             let (place, limits) = (Arc::clone(&self.place), self.limits.clone());
-            jobs.push(Job { source: source.clone(), place, progress, limits });
+            jobs.push(Job { source: source.clone(), place, progress, limits, names: names.clone() });
         }
         let fetched = iter(jobs.iter().map(Job::run)).buffer_unordered(self.limits.count);
         let fetched: Vec<KnownLayer> = fetched.try_collect().await?;

@@ -13,7 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use ocib_image::{Config, EntryKind, Image, TarEntry};
 
 use super::{
-    PullError, entry,
+    PullError,
+    entry::{self, Names},
     index::members,
     source::{self, Source},
 };
@@ -74,15 +75,22 @@ pub struct Suitability {
 /// within a runtime of tokio.
 ///
 /// # Errors
-/// [`PullError::Place`], [`PullError::Archive`] and [`PullError::WrongDigest`]: nothing is known then.
+/// [`PullError::Place`], [`PullError::Archive`], [`PullError::WrongDigest`], and [`PullError::Hostile`] if there are more
+/// names than memory should hold: nothing is known then.
 pub async fn check(image: &Image, tag: Option<&str>, ways: &[Way]) -> Result<Vec<Suitability>, PullError> {
-    let mut seen = Seen::default();
+    let (mut seen, names) = (Seen::default(), Names::default());
     for source in sources(image, &mut seen)? {
-        let members = members(&source, |tar| Ok(Some(tar))).await?;
+        let members = members(&source, &names, |tar| Ok(Some(without_attributes(tar)))).await?;
         seen.add(&source, &members);
     }
     seen.note_config(image, tag);
     Ok(ways.iter().map(|way| seen.judge(*way)).collect())
+}
+
+fn without_attributes(tar: &TarEntry) -> TarEntry {
+    let mut tar = tar.clone();
+    tar.entry.xattrs = None;
+    tar
 }
 
 fn sources(image: &Image, seen: &mut Seen) -> Result<Vec<Source>, PullError> {
@@ -124,7 +132,7 @@ impl Node {
 #[derive(Default)]
 struct Seen {
     nodes: BTreeMap<String, Node>,
-    /// Why files would not be unpacked.
+    /// Why files would not be unpacked, of the first ones.
     hostile: Vec<String>,
     /// Large files below `/models` in compressed layers, in bytes.
     compressed_bytes: u64,
@@ -174,11 +182,8 @@ impl Seen {
             };
             self.nodes.insert(path, node);
         }
-        for member in members {
-            if let Err(error) = source.scope.entry(member) {
-                self.hostile.push(error.to_string());
-            }
-        }
+        let hostile = members.iter().filter_map(|member| source.scope.entry(member).err());
+        self.hostile.extend(hostile.take(NAMES_MAX).map(|error| error.to_string()));
     }
 
     fn remove_below(&mut self, path: &str) {
