@@ -17,6 +17,7 @@ use super::{
     entry::{self, Names},
     index::members,
     source::{self, Source},
+    tree::remove_below,
 };
 
 /// The user that KServe runs a sidecar as, unless OpenShift chooses another one.
@@ -150,12 +151,12 @@ impl Seen {
         for (path, _) in &named {
             let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
             if name == entry::OPAQUE {
-                self.remove_below(parent);
+                remove_below(&mut self.nodes, parent);
             } else if let Some(removed) = name.strip_prefix(entry::WHITEOUT) {
                 let removed =
                     if parent.is_empty() { removed.to_owned() } else { format!("{parent}/{removed}") };
                 self.nodes.remove(&removed);
-                self.remove_below(&removed);
+                remove_below(&mut self.nodes, &removed);
             }
         }
         for (path, TarEntry { entry, .. }) in named {
@@ -176,7 +177,7 @@ impl Seen {
                 }
                 EntryKind::Directory => node,
                 _ => {
-                    self.remove_below(&path);
+                    remove_below(&mut self.nodes, &path);
                     node
                 }
             };
@@ -184,16 +185,6 @@ impl Seen {
         }
         let hostile = members.iter().filter_map(|member| source.scope.entry(member).err());
         self.hostile.extend(hostile.take(NAMES_MAX).map(|error| error.to_string()));
-    }
-
-    fn remove_below(&mut self, path: &str) {
-        if path.is_empty() {
-            return self.nodes.clear();
-        }
-        // `0` is what follows `/`. Images have tens of thousands of files, few of which had something below them.
-        let below = self.nodes.range(format!("{path}/")..format!("{path}0"));
-        let below: Vec<String> = below.map(|(path, _)| path.clone()).collect();
-        below.iter().for_each(|path| drop(self.nodes.remove(path)));
     }
 
     fn note_config(&mut self, image: &Image, tag: Option<&str>) {
