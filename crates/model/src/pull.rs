@@ -39,6 +39,7 @@ use ocib_image::{Digest, Events, Image, MediaType, Outcome, Progress, TaskId};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 pub use check::{Suitability, Way, check};
+pub(crate) use entry::WHITEOUT;
 pub use error::PullError;
 pub(crate) use image::Frame;
 pub use image::{InImage, LayerInImage, open_image};

@@ -17,7 +17,7 @@ pub(super) const MODELS: &str = "models";
 /// Names at the top of an image that are remembered, for messages.
 const TOPS_MAX: usize = 16;
 /// Marks of removed files in layers (image-spec, "whiteouts").
-pub(super) const WHITEOUT: &str = ".wh.";
+pub(crate) const WHITEOUT: &str = ".wh.";
 pub(super) const OPAQUE: &str = ".wh..wh..opq";
 
 /// One path of a layer, relative to what is pulled.
