@@ -103,14 +103,12 @@ pub(crate) fn sealer(shared: &Shared, compression: Compression) -> Result<Sealer
 /// and what each connection needs.
 pub(crate) fn distant_sealer(shared: &Shared, compression: Compression) -> Result<Sealer, Failure> {
     let ReadAhead { parts, part_bytes } = read_ahead(shared);
-    let taken = parts as u64 * (part_bytes + CONNECTION_BYTES) + UNOPTIMISED_BYTES;
+    let taken = parts as u64 * (part_bytes + CONNECTION_BYTES);
     let sealer = sealer_within(memory_bytes(shared).saturating_sub(taken), shared, compression)?;
     let budget = sealer.budget();
     Ok(Sealer::new(Budget { layers: budget.layers_of(DISTANT_LAYER_BYTES), ..budget }))
 }
 
-/// An unoptimised program has more pages of its own than a budget knows of: 29 MiB instead of 21 were seen.
-const UNOPTIMISED_BYTES: u64 = if cfg!(debug_assertions) { 6 << 20 } else { 0 };
 /// Two of hyper's largest buffers, of which a connection fills one while the other is emptied.
 const CONNECTION_BYTES: u64 = 800 << 10;
 /// What a layer takes whose file comes over a connection: 2 MiB as any plain layer, its connection, and what the

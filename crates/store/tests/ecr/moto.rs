@@ -1,7 +1,6 @@
 //! moto's server as another judge: it was written by others, from AWS's own descriptions of its APIs.
 
 use std::{
-    env,
     net::{TcpListener, TcpStream},
     process::{Child, Command, Stdio},
     thread,
@@ -9,6 +8,8 @@ use std::{
 };
 
 use ocib_testkit::checkout;
+
+use crate::cases;
 
 /// Python needs seconds to load it on a busy machine.
 const POLLS: usize = 1200;
@@ -46,11 +47,11 @@ impl Moto {
 
     /// What `case` says as somebody whom moto takes for `123456789012`'s own.
     fn run(&self, case: &str) -> Vec<String> {
-        let mut command = Command::new(env::current_exe().unwrap());
-        let test = format!("cases::{case}");
-        command.args(["--exact", &test, "--ignored", "--nocapture"]).env_clear().env("HOST", "registry.test");
+        let mut command = cases::process(case);
+        command
+            .env("HOST", "registry.test")
+            .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", self.port));
         command.env("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE").env("AWS_SECRET_ACCESS_KEY", "planted-7f3a");
-        command.env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", self.port));
         command.env("AWS_EC2_METADATA_DISABLED", "true").env("AWS_REGION", "eu-west-1");
         let output = command.output().unwrap();
         let printed = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
