@@ -106,6 +106,26 @@ fn a_directory_becomes_an_image_of_a_layer_for_each_shard() {
     }
 }
 
+#[test]
+fn more_layers_than_nodes_mount_are_warned_of_once() {
+    let copies = (0..121).map(|number| format!("COPY a /{number}\n"));
+    let site = Site::new(&format!("FROM scratch\n{}", copies.collect::<String>()));
+    site.file("context/a", "a");
+    site.built(&["--quiet", "-o", "type=oci,tar=false,dest=base"]);
+    write_model(&site, 3);
+    let arguments = ["model", "build", "model", "--base", "oci-layout://base"];
+    for (flags, advice) in [
+        (&[][..], "a --layer-size of several GB gives fewer"),
+        (&["--layer-size", "1MiB"], "a larger --layer-size, or none, gives fewer"),
+    ] {
+        let outputs = ["-o", "type=oci,tar=false,dest=one", "-o", "type=oci,tar=false,dest=two"];
+        let said = site.done(&[&arguments[..], flags, &outputs].concat()).stderr;
+        let warning =
+            format!("the image has 126 layers, of which not every node can mount more than 125; {advice}");
+        assert_eq!(said.matches(&warning).count(), 1, "{said}");
+    }
+}
+
 /// Compares two directories; files whose names begin with a dot are no part of a model.
 pub(crate) fn assert_same_files(expected: &Path, actual: &Path) {
     run_command(Command::new("diff").args(["-r", "--exclude=.*"]).args([expected, actual]));

@@ -1,6 +1,6 @@
 //! `ocib model build`: manifests of other kinds beside the image.
 
-use std::{fs, path::Path, process::Command};
+use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt, path::Path, process::Command};
 
 use ocib_testkit::{HubServer, Registry, RegistryOptions, checkout, require, run_command};
 use serde_json::{Value, json};
@@ -129,10 +129,26 @@ fn docker_model_runner_gets_gguf_and_nothing_else() {
     assert_eq!(config["config"]["format"], "gguf");
     assert_eq!(config["files"][1]["diffID"], model["layers"][1]["digest"]);
 
+    let before = manifest(&tag);
     write_model(&site, 1);
     fs::remove_file(site.path("model/model.Q4_K_M.gguf")).unwrap();
     let refused = ended(&mut site.ocib(&["model", "build", "model", "-t", &tag, "--push", "--docker-model"]));
     assert_eq!(refused.code(), Some(2));
     let expected = "the model cannot be described as a model for Docker Model Runner: its weights are safetensors, expected gguf";
     assert!(refused.stderr.contains(expected), "{}", refused.stderr);
+    assert_eq!(manifest(&tag), before, "the image is another one, without its artifact");
+}
+
+#[test]
+fn an_artifact_that_cannot_be_made_keeps_the_image_from_being_named() {
+    let site = Site::new("");
+    write_model(&site, 1);
+    fs::write(site.path("model").join(OsStr::from_bytes(b"b\xff")), "").unwrap();
+    let arguments = ["model", "build", "model", "-t", "h/m:1", "--modelpack=raw", "-o"];
+    let output = "type=oci,dest=out,tar=false";
+    let refused = ended(&mut site.ocib(&[&arguments[..], &[output]].concat()));
+    assert_eq!(refused.code(), Some(2));
+    assert!(refused.stderr.contains("has a name that is no UTF-8"), "{}", refused.stderr);
+    let index = fs::read_to_string(site.path("out/index.json")).unwrap_or_default();
+    assert!(!index.contains("h/m:1") && !index.contains("manifest.v1"), "{index}");
 }

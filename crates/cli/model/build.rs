@@ -6,7 +6,9 @@ use ocib_image::{
     ArchiveFormat, Config, Event, Events, Image, ImageName, ImageSource, PlaceErrorKind, Platform, Reference,
     Sink,
 };
-use ocib_model::{Artifact, Model, Options, Published, missing_shards, publish, publish_artifact};
+use ocib_model::{
+    Artifact, Model, Options, Published, check_artifact, missing_shards, publish, publish_artifact,
+};
 use ocib_net::Backoff;
 use ocib_store::Images;
 
@@ -99,6 +101,15 @@ async fn publish_all(
     jobs: &[Job],
     events: &Arc<dyn Events>,
 ) -> Result<Vec<(Option<Artifact>, Published)>, Failure> {
+    // Nothing gets a name if not all of it can be made.
+    for Job { artifact, sinks } in jobs {
+        for (artifact, sink) in
+            artifact.iter().flat_map(|artifact| sinks.iter().map(move |sink| (artifact, sink)))
+        {
+            let checked = check_artifact(model, *artifact, &**sink).await;
+            checked.map_err(|error| Failure::of_model(&error))?;
+        }
+    }
     let mut published = Vec::new();
     for Job { artifact, sinks } in jobs {
         for sink in sinks {

@@ -26,6 +26,18 @@ pub enum Artifact {
     DockerModel,
 }
 
+/// Fails if `model` cannot be described as `artifact`, or not in `sink`, as far as that is known without reading a file.
+/// [`publish_artifact`] looks, too; whoever names an image before it should not learn it then.
+///
+/// # Errors
+/// [`Error::NotSuited`], and what the sink refuses.
+pub async fn check_artifact(model: &Model, artifact: Artifact, sink: &dyn Sink) -> Result<(), Error> {
+    let raw = artifact.raw(model)?;
+    let layers = artifact.layers(model, &raw);
+    sink.check(&[expected(&layers)]).await?;
+    artifact.check_manifest(model, &layers)
+}
+
 /// Describes `model` as `artifact` in `sink`, which names it. Layers that another sink in the same place has
 /// of this model are not sent again.
 ///
@@ -36,17 +48,12 @@ pub async fn publish_artifact(
     sink: &dyn Sink,
     events: &Arc<dyn Events>,
 ) -> Result<Published, Error> {
+    check_artifact(model, artifact, sink).await?;
     let known = Known::read(model, sink).await?;
     let by_layer = model.facts_by_layer().await?;
     let facts = Facts::of_parts(&by_layer);
-    let raw: Vec<ModelLayer> =
-        artifact.files(model, &facts)?.into_iter().map(|number| model.raw(number)).collect();
-    let layers: Vec<&ModelLayer> = match artifact {
-        Artifact::ModelPackTar => model.layers.iter().collect(),
-        _ => raw.iter().collect(),
-    };
-    sink.check(&[expected(&layers)]).await?;
-    artifact.check_manifest(model, &layers)?;
+    let raw = artifact.raw(model)?;
+    let layers = artifact.layers(model, &raw);
     let packaging = Packaging { model, sink, events, known, facts: &facts, by_layer: &by_layer };
     let placed = packaging.put_layers(&layers).await?;
     let descriptor = |number: usize| artifact.descriptor(model, layers[number], &placed[number]);
@@ -89,8 +96,21 @@ const MANIFEST_BYTES_MAX: usize = (4 << 20) - (64 << 10);
 const FILEPATH: &str = "org.cncf.model.filepath";
 
 impl Artifact {
+    /// The layers that are files.
+    fn raw(self, model: &Model) -> Result<Vec<ModelLayer>, Error> {
+        Ok(self.files(model)?.into_iter().map(|number| model.raw(number)).collect())
+    }
+
+    /// All layers, of which `raw` are those that are files.
+    fn layers<'a>(self, model: &'a Model, raw: &'a [ModelLayer]) -> Vec<&'a ModelLayer> {
+        match self {
+            Self::ModelPackTar => model.layers.iter().collect(),
+            Self::ModelPackRaw | Self::DockerModel => raw.iter().collect(),
+        }
+    }
+
     /// The files that are layers of their own.
-    fn files(self, model: &Model, facts: &Facts) -> Result<Vec<usize>, Error> {
+    fn files(self, model: &Model) -> Result<Vec<usize>, Error> {
         let all = 0..model.files.len();
         match self {
             Self::ModelPackTar => Ok(Vec::new()),
@@ -104,14 +124,16 @@ impl Artifact {
                     None => Ok(all.collect()),
                 }
             }
-            Self::DockerModel if facts.format.as_deref() != Some("gguf") => {
-                let format = facts.format.as_deref().unwrap_or("of no known format");
-                let why = format!("its weights are {format}, expected gguf");
-                Err(Error::NotSuited { what: "a model for Docker Model Runner", why })
-            }
-            Self::DockerModel => {
-                Ok(all.filter(|number| docker_type(&model.files[*number].path).is_some()).collect())
-            }
+            Self::DockerModel => match model.format().as_deref() {
+                Some("gguf") => {
+                    Ok(all.filter(|number| docker_type(&model.files[*number].path).is_some()).collect())
+                }
+                other => {
+                    let format = other.unwrap_or("of no known format");
+                    let why = format!("its weights are {format}, expected gguf");
+                    Err(Error::NotSuited { what: "a model for Docker Model Runner", why })
+                }
+            },
         }
     }
 
@@ -292,7 +314,7 @@ mod tests {
         }
         let tree = Arc::new(Directory::open(dir.path()).unwrap());
         let model = Model::open(tree, Options::default()).await.unwrap();
-        let error = Artifact::ModelPackRaw.files(&model, &Facts::default()).unwrap_err().to_string();
+        let error = Artifact::ModelPackRaw.files(&model).unwrap_err().to_string();
         assert!(error.ends_with("has a name that is no UTF-8"), "{error}");
     }
 

@@ -177,23 +177,19 @@ impl Facts {
     fn learn(&mut self, tree: &dyn Tree, file: &File) -> Result<(), Error> {
         let path = String::from_utf8_lossy(&file.path).into_owned();
         let lower = path.to_lowercase();
-        if file.kind == FileKind::Weight
-            && file.bytes < POINTER_BYTES_MAX
-            && text(tree, file)?.starts_with(POINTER)
-        {
+        self.format = file.format(self.format.take());
+        if may_be_pointer(tree, file) && text(tree, file)?.starts_with(POINTER) {
             return Err(Error::Pointer { name: tree.display(&file.path) });
         }
         if lower.ends_with(".safetensors") {
             let read = |content: &mut Reading| safetensors::read(content, file.bytes);
             let header = header(tree, file, "safetensors", read)?;
-            self.format = Some("safetensors".into());
             self.count(
                 header.tensors,
                 header.elements.values().fold(0, |all, count| all.saturating_add(*count)),
             );
             add(&mut self.elements, header.elements);
         } else if lower.ends_with(".gguf") {
-            self.format = Some("gguf".into());
             if let Some(header) = header(tree, file, "GGUF", |content| gguf::read(content))? {
                 self.learn_gguf(header);
             }
@@ -203,8 +199,6 @@ impl Facts {
             card::learn(self, &text(tree, file)?);
         } else if self.license.is_none() && matches!(&*lower, "license" | "license.txt" | "license.md") {
             self.license = card::license_of(&text(tree, file)?).map(str::to_owned);
-        } else if self.format.is_none() && file.kind == FileKind::Weight {
-            self.format = lower.rsplit_once('.').map(|(_, end)| end.to_owned());
         }
         Ok(())
     }
@@ -223,6 +217,17 @@ impl Facts {
         self.tensors = Some(self.tensors.unwrap_or(0).saturating_add(tensors));
         self.parameters = Some(self.parameters.unwrap_or(0).saturating_add(parameters));
     }
+}
+
+/// Whether a clone without git LFS could have a pointer there. Tokenizers are large files, too; elsewhere than on a
+/// disk of this machine, a request for each small text would cost more than it tells.
+fn may_be_pointer(tree: &dyn Tree, file: &File) -> bool {
+    let is_told = match file.kind {
+        FileKind::Weight => true,
+        FileKind::Config => !tree.is_distant(),
+        FileKind::Doc | FileKind::Code | FileKind::Dataset => false,
+    };
+    is_told && file.bytes < POINTER_BYTES_MAX
 }
 
 /// Adds numbers of elements by type.
@@ -336,7 +341,7 @@ mod tests {
 
     /// A clone without git LFS: of most formats nobody else would tell before the model is loaded.
     #[test]
-    fn pointers_are_no_weights() {
+    fn pointers_are_no_files_of_a_model() {
         let dir = tempfile::tempdir().unwrap();
         let hex = "4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393";
         let pointer = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{hex}\nsize 12345\n");
@@ -345,7 +350,8 @@ mod tests {
                 "pytorch_model.bin",
                 Some("pytorch_model.bin is a pointer of git LFS, expected the file itself"),
             ),
-            ("notes.txt", None),
+            ("tokenizer.json", Some("tokenizer.json is a pointer of git LFS, expected the file itself")),
+            ("notes.md", None),
         ] {
             std::fs::write(dir.path().join(name), &pointer).unwrap();
             let tree = ocib_source::Directory::open(dir.path()).unwrap();

@@ -37,6 +37,18 @@ pub enum FileKind {
     Dataset,
 }
 
+impl File {
+    /// The format of the weights, with that of the files before it; the ending of a name says it.
+    pub(crate) fn format(&self, before: Option<String>) -> Option<String> {
+        let lower = String::from_utf8_lossy(&self.path).to_lowercase();
+        match lower.rsplit_once('.') {
+            Some((_, end @ ("safetensors" | "gguf"))) => Some(end.to_owned()),
+            Some((_, end)) if before.is_none() && self.kind == FileKind::Weight => Some(end.to_owned()),
+            _ => before,
+        }
+    }
+}
+
 impl FileKind {
     /// The kind in one word.
     pub fn as_str(self) -> &'static str {

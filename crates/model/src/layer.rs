@@ -12,14 +12,12 @@ use ocib_image::{
     segments_identity, write_segments,
 };
 
-use crate::File;
+use crate::{File, pull::WHITEOUT};
 
 /// As olot makes them: root's, writable by its group, which is every user's on OpenShift; readable by all,
 /// so that KServe's user 1010 can.
 const FILE_MODE: u32 = 0o664;
 const DIRECTORY_MODE: u32 = 0o775;
-/// image-spec, "Whiteouts".
-const WHITEOUT: &[u8] = b".wh.";
 
 /// A tar of files with the directories above them.
 #[derive(Debug)]
@@ -31,7 +29,7 @@ pub(crate) struct TarFiles {
 }
 
 impl TarFiles {
-    /// A tar of `files`, which are sorted, below the directory `prefix` (empty for none). A name that marks what is
+    /// A tar of `files`, which are sorted, below the directory `prefix` (empty for none). A file whose name marks what is
     /// removed has no place in a layer.
     pub(crate) fn new(
         tree: Arc<dyn Tree>,
@@ -52,7 +50,7 @@ impl TarFiles {
         let mut directories: BTreeSet<Vec<u8>> = BTreeSet::new();
         for file in files {
             let name = below(prefix, &file.path);
-            if name.split(|byte| *byte == b'/').any(|part| part.starts_with(WHITEOUT)) {
+            if file.path.split(|byte| *byte == b'/').any(|part| part.starts_with(WHITEOUT.as_bytes())) {
                 let (name, why) =
                     (tree.display(&file.path), "names that begin with .wh. mark what is removed");
                 return Err(LayerError::Unstorable { name, why });

@@ -28,7 +28,7 @@ mod publish;
 mod pull;
 mod shards;
 
-pub use artifact::{Artifact, publish_artifact};
+pub use artifact::{Artifact, check_artifact, publish_artifact};
 pub use error::Error;
 pub use facts::Facts;
 pub use files::{File, FileKind};

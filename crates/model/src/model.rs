@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, Once, PoisonError},
 };
 
 use ocib_image::{
@@ -16,7 +16,7 @@ use crate::{
     CONTENT_ANNOTATION, Error, Facts, File, FileKind, LayerInImage, TITLE_ANNOTATION, blocking, files,
     layer::{RawFile, TarFiles, below},
     layout::{self, Bundle},
-    pull::Frame,
+    pull::{Frame, WHITEOUT},
 };
 
 /// How a model is packaged.
@@ -89,6 +89,8 @@ pub struct Model {
     facts: Mutex<Vec<Option<Facts>>>,
     /// What layers turned out to be in the sinks so far, by their recipes, and the repositories that have them.
     made: Mutex<HashMap<String, (Placed, Vec<Reference>)>>,
+    /// Said once, however many sinks there are.
+    pub(crate) warned: Once,
 }
 
 /// One layer of a model.
@@ -124,7 +126,7 @@ impl Model {
         let layer = |bundle| ModelLayer::new(&tree, &files, bundle, &options);
         let layers: Vec<ModelLayer> = bundles.into_iter().map(layer).collect::<Result<_, _>>()?;
         let facts = Mutex::new(vec![None; layers.len()]);
-        Ok(Self { tree, options, files, layers, facts, made: Mutex::default() })
+        Ok(Self { tree, options, files, layers, facts, made: Mutex::default(), warned: Once::new() })
     }
 
     /// Its files, sorted by path.
@@ -135,6 +137,14 @@ impl Model {
     /// Its layers, in the order of the image.
     pub fn layers(&self) -> &[ModelLayer] {
         &self.layers
+    }
+
+    /// [`Facts::format`], which names alone tell.
+    pub(crate) fn format(&self) -> Option<String> {
+        let of_layer = |layer: &ModelLayer| {
+            layer.files.iter().fold(None, |format, number| self.files[*number].format(format))
+        };
+        self.layers.iter().rev().find_map(of_layer)
     }
 
     /// What the files say of the model. Their headers are read the first time.
@@ -317,8 +327,37 @@ fn check_prefix(prefix: &str) -> Result<(), Error> {
     if prefix.split('/').any(|name| matches!(name, "" | "." | "..")) {
         return bad("expected names with one slash between them");
     }
+    if prefix.split('/').any(|name| name.starts_with(WHITEOUT)) {
+        return bad("names that begin with .wh. mark what is removed");
+    }
     match prefix.contains('\0') {
         true => bad("a name cannot hold a zero byte"),
         false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn prefixes_that_are_no_directory_are_told_as_that() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a"), "").unwrap();
+        for (prefix, expected) in [
+            ("models", None),
+            ("a/.wh.p", Some("names that begin with .wh. mark what is removed")),
+            ("a//b", Some("expected names with one slash between them")),
+            ("a\0", Some("a name cannot hold a zero byte")),
+        ] {
+            let tree = Arc::new(ocib_source::Directory::open(dir.path()).unwrap());
+            let options = Options { prefix: prefix.to_owned(), ..Options::default() };
+            let why = match Model::open(tree, options).await {
+                Err(Error::BadPrefix { why, .. }) => Some(why),
+                Err(error) => panic!("{error}"),
+                Ok(_) => None,
+            };
+            assert_eq!(why, expected, "{prefix}");
+        }
     }
 }

@@ -61,7 +61,7 @@ pub async fn publish(model: &Model, sink: &dyn Sink, events: &Arc<dyn Events>) -
     let known = Known::read(model, sink).await?;
     // What does not fit is said before a byte of a file is read.
     sink.check(&expected(model, None)).await?;
-    warn_of_many_layers(model, events);
+    model.warned.call_once(|| warn_of_many_layers(model, events));
     let by_layer = model.facts_by_layer().await?;
     let facts = Facts::of_parts(&by_layer);
     let packaging = Packaging { model, sink, events, known, facts: &facts, by_layer: &by_layer };
@@ -99,9 +99,12 @@ fn warn_of_many_layers(model: &Model, events: &Arc<dyn Events>) {
     let below = model.options.bases.iter().map(|base| base.layers.len()).max().unwrap_or(0);
     let layers = below + model.layers.len();
     if layers > STACKED_MAX {
+        let advice = match model.options.layer_bytes {
+            Some(_) => "a larger --layer-size, or none, gives fewer",
+            None => "a --layer-size of several GB gives fewer",
+        };
         let text = format!(
-            "the image has {layers} layers, of which not every node can mount more than {STACKED_MAX}; a larger \
-             --layer-size, or none, gives fewer"
+            "the image has {layers} layers, of which not every node can mount more than {STACKED_MAX}; {advice}"
         );
         events.emit(Event::Warning(&text));
     }

@@ -39,13 +39,13 @@ use ocib_image::{Digest, Events, Image, MediaType, Outcome, Progress, TaskId};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 pub use check::{Suitability, Way, check};
-pub(crate) use entry::RESERVED;
+pub(crate) use entry::{RESERVED, WHITEOUT};
 pub use error::PullError;
 pub(crate) use image::Frame;
 pub use image::{InImage, LayerInImage, open_image};
 pub use index::{FileInImage, pull_index};
 
-use entry::Scope;
+use entry::{Names, Scope};
 use journal::{KnownLayer, Partial, Record};
 use place::Place;
 use present::{Present, Search};
@@ -149,7 +149,6 @@ struct Pull {
     limits: Limits,
     record: Arc<Record>,
     known: HashMap<Digest, KnownLayer>,
-    has_restarted: bool,
     verify: bool,
     options: PullOptions,
     tasks: usize,
@@ -171,13 +170,14 @@ struct Job {
     place: Arc<Place>,
     progress: Progress,
     limits: Limits,
+    names: Names,
 }
 
 impl Pull {
     fn open(place: Arc<Place>, sources: Vec<Source>, options: &PullOptions) -> Result<Self, PullError> {
         let record = Record::read(&place).unwrap_or_else(|| Record::new(""));
         let wanted: BTreeSet<Digest> = sources.iter().map(|source| source.scope.layer).collect();
-        let (journaled, has_restarted) = journal::open(&place)?;
+        let journaled = journal::open(&place)?;
         journal::tidy(&place, &wanted)?;
         let remembered = record.layers.iter().map(|layer| (layer.layer, layer.clone()));
         let mut known: HashMap<Digest, KnownLayer> = remembered.chain(journaled).collect();
@@ -190,23 +190,15 @@ impl Pull {
             count,
         };
         let (sources, record) = (Arc::new(sources), Arc::new(record));
-        Ok(Self {
-            place,
-            sources,
-            limits,
-            record,
-            known,
-            has_restarted,
-            verify: options.verify,
-            options: options.clone(),
-            tasks: 0,
-        })
+        let options = options.clone();
+        Ok(Self { place, sources, limits, record, known, verify: options.verify, options, tasks: 0 })
     }
 
     /// Fetches the layers of which nothing is known.
     async fn fetch(&mut self, events: &Arc<dyn Events>) -> Result<(), PullError> {
         let mut seen = BTreeSet::new();
         let mut jobs = Vec::new();
+        let names = Names::of(self.known.values().flat_map(|layer| &layer.entries));
         for source in self.sources.iter() {
             let layer = source.scope.layer;
             if self.known.contains_key(&layer) || !seen.insert(layer) {
@@ -215,7 +207,7 @@ impl Pull {
             let progress = Progress::new(Arc::clone(events), TaskId(self.tasks));
             self.tasks += 1;
             let (place, limits) = (Arc::clone(&self.place), self.limits.clone());
-            jobs.push(Job { source: source.clone(), place, progress, limits });
+            jobs.push(Job { source: source.clone(), place, progress, limits, names: names.clone() });
         }
         let fetched = iter(jobs.iter().map(Job::run)).buffer_unordered(self.limits.count);
         let fetched: Vec<KnownLayer> = fetched.try_collect().await?;
@@ -225,20 +217,26 @@ impl Pull {
 
     /// What is to be at each path, and which contents are here.
     async fn look(&mut self) -> Result<(Tree, Present), PullError> {
-        let known = std::mem::take(&mut self.known);
+        let mut known = std::mem::take(&mut self.known);
         let (place, record, sources) =
             (Arc::clone(&self.place), Arc::clone(&self.record), Arc::clone(&self.sources));
-        let (has_restarted, verify) = (self.has_restarted, self.verify);
         // Files that were read, or fetched, once in this pull need no second look.
-        (self.verify, self.has_restarted) = (false, false);
+        let verify = std::mem::replace(&mut self.verify, false);
         let looked = spawn_blocking(move || {
             let mut tree = Tree::new();
             for source in sources.iter() {
                 let scope = &source.scope;
                 tree::apply(&mut tree, scope, &source.entries(&known[&scope.layer].entries))?;
             }
-            let search = Search { place: &place, record: &record, known: &known, has_restarted, verify };
+            let search = Search { place: &place, record: &record, known: &known, verify };
             let present = search.run(&tree)?;
+            for (content, path) in &present.at {
+                if let Some(layer) = known.get_mut(&content.layer)
+                    && *path == journal::staged(content.layer, content.entry)
+                {
+                    layer.staged.extend(place.state(path)?.map(|state| (content.entry, state)));
+                }
+            }
             Ok::<_, PullError>((tree, present, known))
         });
         let (tree, present, known) = looked.await.map_err(|_| PullError::GivenUp)??;
@@ -258,7 +256,8 @@ impl Pull {
         let mut seen = BTreeSet::new();
         let layers = sources.iter().filter(|source| seen.insert(source.scope.layer));
         let layers = layers.filter_map(|source| known.get(&source.scope.layer));
-        after.layers = layers.map(KnownLayer::installed).collect();
+        let contents = after.contents();
+        after.layers = layers.map(|layer| layer.installed(&place, &contents)).collect::<Result<_, _>>()?;
         place.sync();
         after.write(&place)?;
         journal::close(&place)?;

@@ -1,10 +1,14 @@
 //! Images that claim more than there can be.
 #![allow(clippy::unwrap_used, reason = "it is how a test fails")]
 
-use std::sync::Arc;
+use std::{future::ready, sync::Arc};
 
-use ocib_image::{Annotations, Blob, Event, Events, Image, Manifest, MediaType, Platform};
-use ocib_model::{PullOptions, open_image, pull};
+use futures_util::future::BoxFuture;
+use ocib_image::{
+    Annotations, Blob, Descriptor, Digest, Document, Entry, EntryKind, Event, Events, Image, Manifest,
+    MediaType, Origin, PlaceError, Platform, TarWriter, Timestamp,
+};
+use ocib_model::{PullOptions, Way, check, open_image, pull, pull_index};
 
 struct Quiet;
 
@@ -36,6 +40,65 @@ async fn layers_of_more_bytes_than_there_are() {
             said.ends_with("it claims 4611686018427387904 bytes, more than any registry keeps"),
             "{said}"
         );
+    }
+}
+
+/// What asks for the layers of an image.
+#[derive(Debug)]
+struct Layers(Image);
+
+impl Origin for Layers {
+    fn name(&self) -> String {
+        self.0.pinned.clone()
+    }
+
+    fn pinned(&self, _: Digest) -> String {
+        self.name()
+    }
+
+    fn root(&self) -> BoxFuture<'_, Result<Document, PlaceError>> {
+        Box::pin(ready(Ok(Document::Manifest(self.0.manifest.clone()))))
+    }
+
+    fn document<'a>(&'a self, _: &'a Descriptor) -> BoxFuture<'a, Result<Document, PlaceError>> {
+        self.root()
+    }
+
+    fn blob(&self, descriptor: &Descriptor) -> Blob {
+        let is_it = |layer: &&Blob| layer.descriptor.digest == descriptor.digest;
+        self.0.layers.iter().find(is_it).unwrap().clone()
+    }
+}
+
+/// Compressed, such layers have next to no bytes. Neither of the two is too much by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_take_all_memory() {
+    let layer = |first: u32| {
+        let mut tar = TarWriter::new(Vec::new());
+        for number in first..first + 600 {
+            let name = format!("models/{number:060000}").into_bytes().into();
+            let (kind, mtime) = (EntryKind::File { size: 0 }, Timestamp::default());
+            let entry = Entry { name, kind, mode: 0o644, uid: 0, gid: 0, mtime, xattrs: None };
+            tar.file(&entry, &mut &b""[..], &String::new).unwrap();
+        }
+        Blob::in_memory(MediaType::LayerTar, tar.finish().unwrap().into())
+    };
+    let image = |layers: &[Blob]| {
+        let empty = Image::empty(&Platform::linux_amd64());
+        let descriptors = layers.iter().map(|layer| layer.descriptor.clone()).collect();
+        let manifest = Manifest::new(empty.manifest.config().clone(), descriptors, Annotations::new());
+        Image { manifest, layers: layers.to_vec(), ..empty }
+    };
+    let (one, both) = (layer(0), layer(600));
+    let files = image(std::slice::from_ref(&one));
+    let files = pull_index(&Layers(files.clone()), &files.manifest, "models").await.unwrap();
+    assert_eq!(files.len(), 600);
+    let both = image(&[one, both]);
+    let indexed = pull_index(&Layers(both.clone()), &both.manifest, "models").await;
+    let checked = check(&both, None, &Way::ALL).await;
+    let [pulled, opened] = refused(&both).await;
+    for said in [pulled, opened, indexed.unwrap_err().to_string(), checked.unwrap_err().to_string()] {
+        assert!(said.ends_with("with it the names of files take more than 67108864 bytes"), "{said}");
     }
 }
 

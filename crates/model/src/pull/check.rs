@@ -13,9 +13,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use ocib_image::{Config, EntryKind, Image, TarEntry};
 
 use super::{
-    PullError, entry,
+    PullError,
+    entry::{self, Names},
     index::members,
     source::{self, Source},
+    tree::remove_below,
 };
 
 /// The user that KServe runs a sidecar as, unless OpenShift chooses another one.
@@ -74,15 +76,22 @@ pub struct Suitability {
 /// within a runtime of tokio.
 ///
 /// # Errors
-/// [`PullError::Place`], [`PullError::Archive`] and [`PullError::WrongDigest`]: nothing is known then.
+/// [`PullError::Place`], [`PullError::Archive`], [`PullError::WrongDigest`], and [`PullError::Hostile`] if there are more
+/// names than memory should hold: nothing is known then.
 pub async fn check(image: &Image, tag: Option<&str>, ways: &[Way]) -> Result<Vec<Suitability>, PullError> {
-    let mut seen = Seen::default();
+    let (mut seen, names) = (Seen::default(), Names::default());
     for source in sources(image, &mut seen)? {
-        let members = members(&source, |tar| Ok(Some(tar))).await?;
+        let members = members(&source, &names, |tar| Ok(Some(without_attributes(tar)))).await?;
         seen.add(&source, &members);
     }
     seen.note_config(image, tag);
     Ok(ways.iter().map(|way| seen.judge(*way)).collect())
+}
+
+fn without_attributes(tar: &TarEntry) -> TarEntry {
+    let mut tar = tar.clone();
+    tar.entry.xattrs = None;
+    tar
 }
 
 fn sources(image: &Image, seen: &mut Seen) -> Result<Vec<Source>, PullError> {
@@ -124,7 +133,7 @@ impl Node {
 #[derive(Default)]
 struct Seen {
     nodes: BTreeMap<String, Node>,
-    /// Why files would not be unpacked.
+    /// Why files would not be unpacked, of the first ones.
     hostile: Vec<String>,
     /// Large files below `/models` in compressed layers, in bytes.
     compressed_bytes: u64,
@@ -142,12 +151,12 @@ impl Seen {
         for (path, _) in &named {
             let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
             if name == entry::OPAQUE {
-                self.remove_below(parent);
+                remove_below(&mut self.nodes, parent);
             } else if let Some(removed) = name.strip_prefix(entry::WHITEOUT) {
                 let removed =
                     if parent.is_empty() { removed.to_owned() } else { format!("{parent}/{removed}") };
                 self.nodes.remove(&removed);
-                self.remove_below(&removed);
+                remove_below(&mut self.nodes, &removed);
             }
         }
         for (path, TarEntry { entry, .. }) in named {
@@ -168,27 +177,14 @@ impl Seen {
                 }
                 EntryKind::Directory => node,
                 _ => {
-                    self.remove_below(&path);
+                    remove_below(&mut self.nodes, &path);
                     node
                 }
             };
             self.nodes.insert(path, node);
         }
-        for member in members {
-            if let Err(error) = source.scope.entry(member) {
-                self.hostile.push(error.to_string());
-            }
-        }
-    }
-
-    fn remove_below(&mut self, path: &str) {
-        if path.is_empty() {
-            return self.nodes.clear();
-        }
-        // `0` is what follows `/`. Images have tens of thousands of files, few of which had something below them.
-        let below = self.nodes.range(format!("{path}/")..format!("{path}0"));
-        let below: Vec<String> = below.map(|(path, _)| path.clone()).collect();
-        below.iter().for_each(|path| drop(self.nodes.remove(path)));
+        let hostile = members.iter().filter_map(|member| source.scope.entry(member).err());
+        self.hostile.extend(hostile.take(NAMES_MAX).map(|error| error.to_string()));
     }
 
     fn note_config(&mut self, image: &Image, tag: Option<&str>) {

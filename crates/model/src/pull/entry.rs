@@ -1,5 +1,10 @@
 //! What a layer says of one path, with names that are safe to use.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
 use ocib_image::{Digest, EntryKind, TarEntry};
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +17,7 @@ pub(super) const MODELS: &str = "models";
 /// Names at the top of an image that are remembered, for messages.
 const TOPS_MAX: usize = 16;
 /// Marks of removed files in layers (image-spec, "whiteouts").
-pub(super) const WHITEOUT: &str = ".wh.";
+pub(crate) const WHITEOUT: &str = ".wh.";
 pub(super) const OPAQUE: &str = ".wh..wh..opq";
 
 /// One path of a layer, relative to what is pulled.
@@ -51,6 +56,10 @@ impl Entry {
         let kind = Kind::File { bytes, digest: Some(digest) };
         Self { path: path.to_owned(), kind, mode: 0o644, mtime: (0, 0) }
     }
+
+    pub(super) fn is_file(&self) -> bool {
+        matches!(self.kind, Kind::File { .. })
+    }
 }
 
 /// Holes cost a layer nothing, so sparse files are the one way left to ask for endless content. As much as a layer may
@@ -75,6 +84,47 @@ impl Holes {
             }
         }
     }
+}
+
+/// A layer of a few megabytes may hold names of gigabytes. This is enough for half a million files with names as models
+/// have them.
+const NAMES_BYTES_MAX: u64 = 64 << 20;
+/// What an entry takes beside its texts, at least.
+const ENTRY_BYTES: u64 = 64;
+
+/// What the entries of an image that are kept take so far, for all layers together.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Names(Arc<AtomicU64>);
+
+impl Names {
+    /// Those beside which others are kept.
+    pub(super) fn of<'a>(known: impl Iterator<Item = &'a Entry>) -> Self {
+        let bytes = |entry: &Entry| match &entry.kind {
+            Kind::Symlink(target) | Kind::Hardlink(target) => [entry.path.len(), target.len()],
+            _ => [entry.path.len(), 0],
+        };
+        Self(Arc::new(AtomicU64::new(known.map(|entry| taken(bytes(entry))).sum())))
+    }
+
+    /// Counts an entry that is kept.
+    pub(super) fn count(&self, scope: &Scope, tar: &TarEntry) -> Result<(), PullError> {
+        let name = &tar.entry.name;
+        let bytes = taken(match &tar.entry.kind {
+            EntryKind::Symlink(target) | EntryKind::Hardlink(target) => [name.len(), target.len()],
+            _ => [name.len(), 0],
+        });
+        match self.0.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) <= NAMES_BYTES_MAX {
+            true => Ok(()),
+            false => {
+                let why = format!("with it the names of files take more than {NAMES_BYTES_MAX} bytes");
+                Err(scope.hostile(name, why))
+            }
+        }
+    }
+}
+
+fn taken(texts: [usize; 2]) -> u64 {
+    ENTRY_BYTES + texts.iter().map(|length| *length as u64).sum::<u64>()
 }
 
 /// Which entries of a layer are wanted.

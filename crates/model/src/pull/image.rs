@@ -32,7 +32,7 @@ pub(crate) use self::content::Frame;
 use self::content::{At, Kept, Proof, Running};
 use super::{
     PullError, Scope,
-    entry::{self, Entry, Holes, Kind},
+    entry::{self, Entry, Holes, Kind, Names},
     nothing_there,
     source::{self, Source},
     stream::{self, COPY_BYTES, Stored},
@@ -105,10 +105,10 @@ pub async fn open_image(image: &Image, path: &str, events: &Arc<dyn Events>) -> 
     let sources = source::of(&image.manifest, &image.layers, &wanted)?;
     let distinct: BTreeMap<Digest, &Source> =
         sources.iter().map(|source| (source.scope.layer, source)).collect();
-    let heads = Arc::new(AtomicUsize::new(HEADS_BYTES));
+    let room = Room { heads: Arc::new(AtomicUsize::new(HEADS_BYTES)), names: Names::default() };
     let looks = distinct.into_iter().enumerate().map(|(number, (layer, source))| {
-        let (progress, heads) = (Progress::new(Arc::clone(events), TaskId(number)), Arc::clone(&heads));
-        async move { Ok::<_, PullError>((layer, look(source, &progress, heads, events).await?)) }
+        let (progress, room) = (Progress::new(Arc::clone(events), TaskId(number)), room.clone());
+        async move { Ok::<_, PullError>((layer, look(source, &progress, room, events).await?)) }
     });
     let looked: HashMap<Digest, Looked> = iter(looks).buffer_unordered(LOOKS).try_collect().await?;
     let mut paths = Tree::new();
@@ -144,10 +144,18 @@ struct Looked {
     files: HashMap<usize, Kept>,
 }
 
+/// What is kept of all layers together.
+#[derive(Clone)]
+struct Room {
+    /// Bytes that are left for beginnings of files.
+    heads: Arc<AtomicUsize>,
+    names: Names,
+}
+
 async fn look(
     source: &Source,
     progress: &Progress,
-    heads: Arc<AtomicUsize>,
+    room: Room,
     events: &Arc<dyn Events>,
 ) -> Result<Looked, PullError> {
     let size = source.blob.descriptor.size;
@@ -174,7 +182,7 @@ async fn look(
     let looked = spawn_blocking(move || {
         let result = decode(&media_type, Box::new(stored.clone()))
             .map_err(|source| PullError::Archive { layer, source })
-            .and_then(|reader| Looked::of_bytes(&source, &media_type, reader, &heads));
+            .and_then(|reader| Looked::of_bytes(&source, &media_type, reader, &room));
         match result {
             Err(error @ PullError::Place(_)) => Err(error),
             // What breaks the reader may be that its bytes are wrong: then that is what matters.
@@ -214,7 +222,7 @@ impl Looked {
             source::Kind::Raw(_) => Proof::Digest(layer),
             source::Kind::Tar(_) => Proof::Layer(layer),
         };
-        let kept = Kept { blob: source.blob.clone(), bytes, at, proof, frame: Some(frame) };
+        let kept = Kept { blob: Arc::new(source.blob.clone()), bytes, at, proof, frame: Some(frame) };
         Ok(Some(Self { entries, tops, files: HashMap::from([(entry, kept)]) }))
     }
 
@@ -223,9 +231,10 @@ impl Looked {
         source: &Source,
         media_type: &MediaType,
         reader: Box<dyn Read + Send>,
-        heads: &AtomicUsize,
+        room: &Room,
     ) -> Result<Self, PullError> {
         let layer = source.scope.layer;
+        let blob = Arc::new(source.blob.clone());
         let mut tar = TarReader::new(BufReader::with_capacity(64 << 10, reader));
         let (mut looked, mut holes) = (Self::default(), Holes::default());
         let mut number = 0;
@@ -234,15 +243,16 @@ impl Looked {
             Scope::note_top(&found, &mut looked.tops);
             number += 1;
             let Some(mut entry) = source.scope.entry(&found)? else { continue };
+            room.names.count(&source.scope, &found)?;
             if let Kind::File { bytes, digest } = &mut entry.kind {
-                let read = digest_and_head(&mut tar.content(), *bytes, heads);
+                let read = digest_and_head(&mut tar.content(), *bytes, &room.heads);
                 let (actual, head) = read.map_err(|error| stream::read_error(layer, error))?;
                 *digest = Some(actual);
                 let at = match found.offset.filter(|_| *media_type == MediaType::LayerTar) {
                     Some(offset) => At::Offset(offset),
                     None => At::Entry { number, media_type: media_type.clone(), head },
                 };
-                let (blob, proof) = (source.blob.clone(), Proof::Digest(actual));
+                let (blob, proof) = (Arc::clone(&blob), Proof::Digest(actual));
                 let kept = Kept { blob, bytes: *bytes, at, proof, frame: None };
                 looked.files.insert(looked.entries.len(), kept);
             }

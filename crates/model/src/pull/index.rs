@@ -2,21 +2,18 @@
 
 use std::{collections::HashMap, io::BufReader};
 
-use ocib_image::{Blob, Error, Manifest, MediaType, Origin, Progress, TarEntry, TarReader, decode};
+use ocib_image::{Blob, Manifest, MediaType, Origin, Progress, TarEntry, TarReader, decode};
 use tokio::task::spawn_blocking;
 
 use super::{
     PullError,
-    entry::{self, Entry, Kind},
+    entry::{self, Entry, Kind, Names},
     nothing_there,
     source::{self, Source},
     stream::{self, Stored},
     survey::Headers,
     tree::{self, Content, Node, Tree},
 };
-
-/// More than any image has; each takes some hundred bytes of memory.
-const MEMBERS_MAX: usize = 1 << 20;
 
 /// A file of a model in an image.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -40,12 +37,12 @@ pub async fn pull_index(
 ) -> Result<Vec<FileInImage>, PullError> {
     let wanted = entry::clean(prefix.as_bytes()).map_err(|_| nothing_there(prefix, &[]))?;
     let layers: Vec<Blob> = manifest.layers().iter().map(|layer| origin.blob(layer)).collect();
-    let (mut tree, mut sizes) = (Tree::new(), HashMap::new());
+    let (mut tree, mut sizes, names) = (Tree::new(), HashMap::new(), Names::default());
     for source in source::of(manifest, &layers, &wanted)? {
         let (layer, scope) = (source.scope.layer, source.scope.clone());
         let entries = match &source.kind {
             source::Kind::Raw(path) => vec![Entry::raw(path, source.blob.descriptor.size, layer)],
-            source::Kind::Tar(_) => members(&source, move |tar| scope.entry(&tar)).await?,
+            source::Kind::Tar(_) => members(&source, &names, move |tar| scope.entry(tar)).await?,
         };
         tree::apply(&mut tree, &source.scope, &entries)?;
         for (entry, found) in entries.into_iter().enumerate() {
@@ -61,29 +58,28 @@ pub async fn pull_index(
     Ok(tree.into_iter().filter_map(file).collect())
 }
 
-/// What `keep` makes of the entries of a layer.
+/// What `keep` makes of the entries of a layer, of which it takes no more than their texts. `names` are those of all layers.
 pub(super) async fn members<T: Send + 'static>(
     source: &Source,
-    keep: impl Fn(TarEntry) -> Result<Option<T>, PullError> + Send + 'static,
+    names: &Names,
+    keep: impl Fn(&TarEntry) -> Result<Option<T>, PullError> + Send + 'static,
 ) -> Result<Vec<T>, PullError> {
     let source::Kind::Tar(media_type) = &source.kind else { return Ok(Vec::new()) };
     let layer = source.scope.layer;
-    let take = move |members: &mut Vec<T>, tar| {
-        members.extend(keep(tar)?);
-        match members.len() > MEMBERS_MAX {
-            true => {
-                let (what, limit) = ("the entries of a layer", MEMBERS_MAX as u64);
-                Err(PullError::Archive { layer, source: Error::ArchiveLimit { offset: 0, what, limit } })
-            }
-            false => Ok(()),
+    let (names, scope) = (names.clone(), source.scope.clone());
+    let take = move |members: &mut Vec<T>, tar: &TarEntry| {
+        if let Some(kept) = keep(tar)? {
+            names.count(&scope, tar)?;
+            members.push(kept);
         }
+        Ok::<_, PullError>(())
     };
     if *media_type == MediaType::LayerTar {
         let mut headers = Headers::new(&source.blob);
         let mut members = Vec::new();
         while headers.is_cheap() {
             match headers.next(&source.scope).await? {
-                Some(found) => take(&mut members, found.tar)?,
+                Some(found) => take(&mut members, &found.tar)?,
                 None if headers.is_cheap() => return Ok(members),
                 None => {}
             }
@@ -98,7 +94,7 @@ pub(super) async fn members<T: Send + 'static>(
         let mut tar = TarReader::new(BufReader::with_capacity(64 << 10, reader));
         let mut members = Vec::new();
         while let Some(found) = tar.next_entry().map_err(|error| stream::archive_error(layer, error))? {
-            take(&mut members, found)?;
+            take(&mut members, &found)?;
         }
         stored.verify(layer)?;
         Ok(members)

@@ -6,8 +6,8 @@ use ocib_image::Digest;
 
 use super::{
     PullError,
-    journal::{Placed, Record, TEMPORARY, staged},
-    place::{Place, State, There},
+    journal::{Placed, Record, Stale, TEMPORARY, staged},
+    place::Place,
     present::Present,
     tree::{Content, Node, Tree},
 };
@@ -45,14 +45,9 @@ pub(super) fn install(install: Install<'_>, present: Present) -> Result<(Install
     let mut at = present.at;
     move_aside(place, tree, &mut at)?;
     let mut record = Record::new(&before.image);
-    let is_stale = |path: &String| !tree.contains_key(path);
-    let stale_files =
-        before.all_files().filter(|(path, _)| is_stale(path)).map(|(path, state)| (path.clone(), state));
-    record.stale_files = stale_files.collect();
-    record.stale = before.others().filter(|path| is_stale(path)).cloned().collect();
+    record.stale = before.stale(|path| !tree.contains_key(path));
     if delete {
-        let (files, others) = (std::mem::take(&mut record.stale_files), std::mem::take(&mut record.stale));
-        done.removed = remove(place, files, others)?;
+        done.removed = remove(place, std::mem::take(&mut record.stale))?;
     }
     for (path, node) in tree {
         if let Node::Directory { mode } = node {
@@ -76,7 +71,7 @@ pub(super) fn install(install: Install<'_>, present: Present) -> Result<(Install
                 if place.target(path).as_ref() != Some(target) {
                     place.symlink(target, TEMPORARY, path)?;
                 }
-                record.links.insert(path.clone());
+                record.links.insert(path.clone(), target.clone());
             }
             Node::File(Content { layer, entry }) => {
                 let state = place.state(path)?.ok_or(PullError::GivenUp)?;
@@ -154,30 +149,23 @@ impl Install<'_> {
     }
 }
 
-/// Removes what earlier pulls put here: files unless somebody wrote to them or put others in their place, directories
-/// only if nothing else is in them.
-fn remove(
-    place: &Place,
-    files: BTreeMap<String, State>,
-    others: BTreeSet<String>,
-) -> Result<usize, PullError> {
+/// Removes what earlier pulls put here: files and links unless somebody wrote to them or put others in their place,
+/// directories only if nothing else is in them.
+fn remove(place: &Place, stale: Stale) -> Result<usize, PullError> {
     let mut removed = 0;
-    for (path, state) in files {
+    for (path, state) in stale.files {
         if place.state(&path)?.is_some_and(|now| now.is_same_content(&state)) {
             place.remove(&path)?;
             removed += 1;
         }
     }
-    // What is in a directory comes before it.
-    for path in others.into_iter().rev() {
-        removed += usize::from(match place.there(&path)? {
-            Some(There::Directory) => place.remove_empty(&path),
-            Some(There::Other) if place.target(&path).is_some() => {
-                place.remove(&path)?;
-                true
-            }
-            _ => false,
-        });
+    for (path, target) in stale.links {
+        if place.target(&path).is_some_and(|now| now == target) {
+            place.remove(&path)?;
+            removed += 1;
+        }
     }
-    Ok(removed)
+    // What is in a directory comes before it.
+    let removable = stale.directories.iter().rev().filter(|path| place.remove_empty(path));
+    Ok(removed + removable.count())
 }

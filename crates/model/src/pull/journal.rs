@@ -22,9 +22,11 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
     PullError, Scope,
-    entry::{self, Entry},
+    entry::{self, Entry, Kind},
     place::{Place, State},
+    stream,
     survey::{Layout, Segment},
+    tree::Content,
 };
 
 /// The directory of a pull that is not complete.
@@ -61,9 +63,28 @@ impl KnownLayer {
         Self { layer, prefix, takes_all, entries, tops, segments, staged }
     }
 
-    /// The same without contents that wait.
-    pub(super) fn installed(&self) -> Self {
-        Self { staged: BTreeMap::new(), ..self.clone() }
+    /// The same once its files are in their places. If not all of them are anywhere, as an upper layer hides some, the
+    /// layer's digest cannot be computed from the others, and they get digests of their own.
+    pub(super) fn installed(
+        &self,
+        place: &Place,
+        contents: &BTreeMap<Content, &String>,
+    ) -> Result<Self, PullError> {
+        let mut installed = Self { staged: BTreeMap::new(), ..self.clone() };
+        let path = |entry| contents.get(&Content { layer: self.layer, entry });
+        let mut files = self.entries.iter().enumerate().filter(|(_, entry)| entry.is_file());
+        if self.segments.is_none() || files.all(|(number, _)| path(number).is_some()) {
+            return Ok(installed);
+        }
+        installed.segments = None;
+        for (number, entry) in installed.entries.iter_mut().enumerate() {
+            if let (Kind::File { bytes, digest: digest @ None }, Some(path)) = (&mut entry.kind, path(number))
+            {
+                let read = stream::file_digest(&place.read(path)?, *bytes);
+                *digest = Some(read.map_err(|error| place.failed("read", path, error))?);
+            }
+        }
+        Ok(installed)
     }
 
     /// Whether it was read for the same paths.
@@ -80,13 +101,19 @@ pub(super) struct Record {
     pub(super) image: String,
     pub(super) layers: Vec<KnownLayer>,
     pub(super) files: BTreeMap<String, Placed>,
-    pub(super) links: BTreeSet<String>,
+    /// With their targets.
+    pub(super) links: BTreeMap<String, String>,
     pub(super) directories: BTreeSet<String>,
-    /// Links and directories that earlier pulls put here and the image has no more.
-    pub(super) stale: BTreeSet<String>,
-    /// The same of files, as they were left.
-    #[serde(default)]
-    pub(super) stale_files: BTreeMap<String, State>,
+    /// What earlier pulls put here and the image has no more.
+    pub(super) stale: Stale,
+}
+
+/// Files, links and directories that are not wanted any more, as they were left.
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+pub(super) struct Stale {
+    pub(super) files: BTreeMap<String, State>,
+    pub(super) links: BTreeMap<String, String>,
+    pub(super) directories: BTreeSet<String>,
 }
 
 /// A file in its place.
@@ -98,7 +125,7 @@ pub(super) struct Placed {
 }
 
 impl Record {
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     pub(super) fn new(image: &str) -> Self {
         Self { version: Self::VERSION, image: image.to_owned(), ..Self::default() }
@@ -114,18 +141,27 @@ impl Record {
 
     /// All paths that pulls put here.
     fn paths(&self) -> impl Iterator<Item = &String> {
-        self.files.keys().chain(self.stale_files.keys()).chain(self.others())
+        let Stale { files, links, directories } = &self.stale;
+        let stale = files.keys().chain(links.keys()).chain(directories);
+        self.files.keys().chain(self.links.keys()).chain(&self.directories).chain(stale)
     }
 
-    /// Files of all pulls so far, as they were left.
-    pub(super) fn all_files(&self) -> impl Iterator<Item = (&String, State)> {
-        let placed = self.files.iter().map(|(path, placed)| (path, placed.state));
-        placed.chain(self.stale_files.iter().map(|(path, state)| (path, *state)))
+    /// A path of each content.
+    pub(super) fn contents(&self) -> BTreeMap<Content, &String> {
+        let content = |placed: &Placed| Content { layer: placed.layer, entry: placed.entry };
+        self.files.iter().map(|(path, placed)| (content(placed), path)).collect()
     }
 
-    /// Links and directories of all pulls so far.
-    pub(super) fn others(&self) -> impl Iterator<Item = &String> {
-        self.links.iter().chain(&self.directories).chain(&self.stale)
+    /// What all pulls so far put here and `is_stale`.
+    pub(super) fn stale(&self, is_stale: impl Fn(&String) -> bool) -> Stale {
+        let Stale { mut files, mut links, mut directories } = self.stale.clone();
+        files.extend(self.files.iter().map(|(path, placed)| (path.clone(), placed.state)));
+        links.extend(self.links.clone());
+        directories.extend(self.directories.clone());
+        files.retain(|path, _| is_stale(path));
+        links.retain(|path, _| is_stale(path));
+        directories.retain(&is_stale);
+        Stale { files, links, directories }
     }
 
     /// Writes it down in one step.
@@ -143,16 +179,25 @@ pub(super) fn staged(layer: Digest, entry: usize) -> String {
     format!("{JOURNAL}/{}.{entry}", layer.hex())
 }
 
-/// Opens the journal; layers in it that were verified. Whether the machine started since then is said, too.
-pub(super) fn open(place: &Place) -> Result<(HashMap<Digest, KnownLayer>, bool), PullError> {
+/// Opens the journal; layers in it that were verified. Unless it is certain that the machine did not start since, the
+/// states of their files are forgotten: a crash may keep what is known of a file, and lose what is in it.
+pub(super) fn open(place: &Place) -> Result<HashMap<Digest, KnownLayer>, PullError> {
     place.directory(JOURNAL, Some(0o700))?;
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let has_restarted = read::<String>(place, BOOT).is_some_and(|before| before != boot);
-    write(place, BOOT, &boot)?;
-    let names = place.names(JOURNAL)?;
-    let layers = names.iter().filter(|name| name.ends_with(".json"));
-    let layers = layers.filter_map(|name| read::<KnownLayer>(place, &format!("{JOURNAL}/{name}")));
-    Ok((layers.map(|layer| (layer.layer, layer)).collect(), has_restarted))
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+    let is_same_boot = boot.is_some() && read(place, BOOT) == boot;
+    let mut layers = HashMap::new();
+    for name in place.names(JOURNAL)?.iter().filter(|name| name.ends_with(".json")) {
+        let name = format!("{JOURNAL}/{name}");
+        let Some(mut layer) = read::<KnownLayer>(place, &name) else { continue };
+        if !is_same_boot {
+            layer.staged.clear();
+            write(place, &name, &layer)?;
+        }
+        layers.insert(layer.layer, layer);
+    }
+    // Last: a pull that ends before must not let the next one believe what is left.
+    write(place, BOOT, &boot.unwrap_or_default())?;
+    Ok(layers)
 }
 
 /// Writes down that a layer was verified.

@@ -25,8 +25,6 @@ pub(super) struct Search<'a> {
     pub(super) place: &'a Place,
     pub(super) record: &'a Record,
     pub(super) known: &'a HashMap<Digest, KnownLayer>,
-    /// Whether states of the journal say nothing, as the machine may have lost what was written.
-    pub(super) has_restarted: bool,
     /// Whether no state is believed.
     pub(super) verify: bool,
 }
@@ -68,7 +66,7 @@ impl Search<'_> {
         let name = staged(content.layer, content.entry);
         let remembered = |path: &str| -> Option<State> {
             if path == name {
-                return known.staged.get(&content.entry).copied().filter(|_| !self.has_restarted);
+                return known.staged.get(&content.entry).copied();
             }
             let placed = self.record.files.get(path)?;
             ((placed.layer, placed.entry) == (content.layer, content.entry)).then_some(placed.state)

@@ -29,7 +29,6 @@ use tokio::{
 
 use super::{
     Job, PullError,
-    entry::Kind,
     journal::{KnownLayer, Partial, staged},
     place::Place,
     stream::{self, COPY_BYTES},
@@ -300,8 +299,7 @@ fn index(bytes: u64) -> usize {
 /// no path is to have may be left under their temporary names.
 pub(super) fn is_whole(place: &Place, known: &KnownLayer, whereabouts: &BTreeMap<usize, String>) -> bool {
     let Some(all) = &known.segments else { return false };
-    let opened =
-        known.entries.iter().enumerate().filter(|(_, entry)| matches!(entry.kind, Kind::File { .. }));
+    let opened = known.entries.iter().enumerate().filter(|(_, entry)| entry.is_file());
     let opened = opened.map(|(number, _)| {
         let name = whereabouts.get(&number).cloned().unwrap_or_else(|| staged(known.layer, number));
         Some((number, place.read(&name).ok()?))

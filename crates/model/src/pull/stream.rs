@@ -137,6 +137,7 @@ fn untar(job: &Job, reader: Box<dyn Read + Send>) -> Result<Layout, PullError> {
         holes.count(&job.source.scope, &found)?;
         Scope::note_top(&found, &mut layout.tops);
         let Some(mut entry) = job.source.scope.entry(&found)? else { continue };
+        job.names.count(&job.source.scope, &found)?;
         if let Kind::File { bytes, digest } = &mut entry.kind {
             let name = staged(layer, layout.entries.len());
             let (place, bytes) = (&job.place, *bytes);

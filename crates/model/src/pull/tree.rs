@@ -36,7 +36,6 @@ pub(super) fn apply(tree: &mut Tree, scope: &Scope, entries: &[Entry]) -> Result
     for entry in entries {
         match entry.kind {
             Kind::Whiteout => remove(tree, &entry.path),
-            Kind::Opaque if entry.path.is_empty() => tree.clear(),
             Kind::Opaque => remove_below(tree, &entry.path),
             _ => {}
         }
@@ -86,7 +85,11 @@ fn remove(tree: &mut Tree, path: &str) {
     }
 }
 
-fn remove_below(tree: &mut Tree, path: &str) {
+/// Removes what is below `path`, which is all if that is the top.
+pub(super) fn remove_below<T>(tree: &mut BTreeMap<String, T>, path: &str) {
+    if path.is_empty() {
+        return tree.clear();
+    }
     // `0` is what follows `/`, so this is all that begins with `path/`.
     let below: Vec<String> =
         tree.range(format!("{path}/")..format!("{path}0")).map(|(path, _)| path.clone()).collect();

@@ -26,7 +26,7 @@ const LOOK_BYTES: u64 = 128 << 10;
 /// A file of a layer, and where its bytes are.
 #[derive(Debug)]
 pub(super) struct Kept {
-    pub(super) blob: Blob,
+    pub(super) blob: Arc<Blob>,
     pub(super) bytes: u64,
     pub(super) at: At,
     pub(super) proof: Proof,
@@ -98,7 +98,7 @@ pub(super) fn open(
             let (from, end) = (start + from, start + kept.bytes);
             let middle = end.min(from + LOOK_BYTES);
             let part =
-                |range| Part { blob: kept.blob.clone(), range, runtime: runtime.clone(), pieces: None };
+                |range| Part { blob: Arc::clone(&kept.blob), range, runtime: runtime.clone(), pieces: None };
             Box::new(part(from..middle).chain(part(middle..end)))
         }
         At::Entry { .. } => Box::new(InTar {
@@ -118,7 +118,7 @@ pub(super) fn open(
 
 /// A part of the stored bytes, which is asked for when it is read.
 struct Part {
-    blob: Blob,
+    blob: Arc<Blob>,
     range: Range<u64>,
     runtime: Handle,
     pieces: Option<Pieces>,
