@@ -1,14 +1,9 @@
 //! What is said when something is wrong, word for word where it is always the same, and the exit
 //! codes that scripts rely on.
 
-use std::{
-    fs,
-    io::Write,
-    net::{Ipv4Addr, TcpListener},
-    path::Path,
-};
+use std::{fs, io::Write, path::Path};
 
-use ocib_testkit::{FaultProxy, Noise, Registry, RegistryOptions};
+use ocib_testkit::{FaultProxy, Noise, Registry, RegistryOptions, closed_host};
 
 use crate::program::{Ended, Site, ended, started, tag_digest, until, uploaded_bytes, wait};
 
@@ -218,9 +213,7 @@ fn a_context_that_is_not_there() {
 
 #[test]
 fn a_registry_that_cannot_be_reached() {
-    let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let host = closed.local_addr().unwrap().to_string();
-    drop(closed);
+    let host = closed_host();
     let help = "help: check the host name, the port and the proxy; nothing was published, and the same command can be \
                 run again\n";
     let push = site("FROM scratch\nCOPY model /models/\n");

@@ -6,7 +6,7 @@ mod setup;
 use std::{
     fs,
     io::{Read, Write},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{Mutex, PoisonError},
@@ -19,7 +19,10 @@ use tempfile::TempDir;
 pub use log::{Request, Served};
 pub(crate) use setup::certificates;
 
-use crate::process::{require, run_command};
+use crate::{
+    port::{free_port, listens},
+    process::{require, run_command},
+};
 
 /// How a registry is set up. The default: plain HTTP, open to all, storage in a directory.
 #[derive(Clone, Debug, Default)]
@@ -153,7 +156,7 @@ impl Registry {
             if child.try_wait().expect("a child of ours can be waited for").is_some() {
                 return false;
             }
-            if TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok() {
+            if listens(child.id(), self.port) {
                 return true;
             }
             thread::sleep(Duration::from_millis(20));
@@ -184,11 +187,6 @@ impl Drop for Registry {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
-    listener.local_addr().expect("a bound socket has an address").port()
 }
 
 #[cfg(test)]
