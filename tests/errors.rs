@@ -3,7 +3,7 @@
 
 use std::{fs, io::Write, path::Path};
 
-use ocib_testkit::{FaultProxy, Noise, Registry, RegistryOptions, closed_host};
+use ocib_testkit::{FaultProxy, Noise, Registry, RegistryOptions, RequestKind, closed_host};
 
 use crate::program::{Ended, Site, ended, started, tag_digest, until, uploaded_bytes, wait};
 
@@ -266,12 +266,11 @@ fn a_base_that_wants_a_login() {
 /// later was not read yet when the first bytes arrive.
 const AHEAD: usize = 32 << 20;
 
-/// Pushes a directory slowly, does something to it as soon as the first bytes have arrived, and lets
-/// the rest pass.
+/// Pushes a directory, does something to it when the first bytes have arrived, and lets the rest pass then.
 fn changed_meanwhile(change: impl Fn(&Path)) -> Ended {
     let registry = Registry::start(RegistryOptions::default());
     let proxy = FaultProxy::start(&registry.host());
-    proxy.throttle(1 << 20);
+    proxy.pause_after(&[RequestKind::UploadPatch, RequestKind::UploadPut], 1 << 20);
     let site = Site::new("FROM scratch\nCOPY files /files/\n");
     site.file("context/files/first", Noise::bytes(1, AHEAD));
     site.file("context/files/second", Noise::bytes(2, 1 << 20));
@@ -280,7 +279,7 @@ fn changed_meanwhile(change: impl Fn(&Path)) -> Ended {
     // More than the mark that a push began.
     until(&mut child, "bytes arrive", || uploaded_bytes(&registry, "a") > 1000);
     change(&site.path("context/files"));
-    proxy.throttle(u64::MAX);
+    proxy.resume();
     let ended = wait(child);
     assert_eq!(tag_digest(&registry, "a", "1"), None, "{ended:?}");
     let stored = registry.requests().uploads().iter().filter(|request| request.status == 201).count();

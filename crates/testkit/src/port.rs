@@ -35,21 +35,34 @@ pub fn closed_host() -> String {
 /// Whether the process `pid` itself listens on a loopback port: to connect would also find others, and could find
 /// itself.
 pub(crate) fn listens(pid: u32, port: u16) -> bool {
-    // proc(5), /proc/net/tcp: the local address as it lies in memory, and state 0A.
-    let local = format!("{:08X}:{port:04X}", u32::from(Ipv4Addr::LOCALHOST).to_be());
-    let sockets = fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap_or_default();
-    let listening = sockets.lines().filter_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        (fields.get(1) == Some(&&*local) && fields.get(3) == Some(&"0A")).then(|| fields.get(9).copied())?
-    });
-    let links: Vec<String> = listening.map(|inode| format!("socket:[{inode}]")).collect();
+    const LISTEN: &str = "0A";
+    let inodes = sockets(port, LISTEN).into_iter();
+    let links: Vec<String> = inodes.map(|inode| format!("socket:[{inode}]")).collect();
     let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     let mut targets = open.filter_map(|file| fs::read_link(file.path()).ok());
     targets.any(|target| links.iter().any(|link| target.as_os_str() == link.as_str()))
 }
 
+/// Whether somebody has closed a connection to a loopback port that its server is not done with.
+pub(crate) fn is_left(port: u16) -> bool {
+    const CLOSE_WAIT: &str = "08";
+    !sockets(port, CLOSE_WAIT).is_empty()
+}
+
+/// Inodes of the sockets of a loopback port that are in this state (proc(5), `/proc/net/tcp`).
+fn sockets(port: u16, state: &str) -> Vec<String> {
+    // As it lies in memory.
+    let local = format!("{:08X}:{port:04X}", u32::from(Ipv4Addr::LOCALHOST).to_be());
+    let text = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let meant = lines.filter(|fields| fields.get(1) == Some(&&*local) && fields.get(3) == Some(&state));
+    meant.filter_map(|fields| fields.get(9).map(|inode| (*inode).to_owned())).collect()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::net::TcpStream;
+
     use super::*;
 
     #[test]
@@ -63,7 +76,12 @@ mod tests {
         assert!(!listens(here, two));
         // It is another's.
         assert!(!listens(1, one));
-        drop(listener);
-        assert!(!listens(here, one));
+        let client = TcpStream::connect((Ipv4Addr::LOCALHOST, one)).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        assert!(!is_left(one));
+        drop(client);
+        assert!(is_left(one));
+        drop((server, listener));
+        assert!(!is_left(one) && !listens(here, one));
     }
 }

@@ -20,7 +20,7 @@ pub use log::{Request, Served};
 pub(crate) use setup::certificates;
 
 use crate::{
-    port::{free_port, listens},
+    port::{free_port, is_left, listens},
     process::{require, run_command},
 };
 
@@ -50,6 +50,8 @@ pub struct Registry {
 const PORT_ATTEMPTS: usize = 5;
 /// A registry is ready within 100 ms; a busy machine gets this many times 20 ms.
 const READY_POLLS: usize = 1500;
+/// What a registry still does for a client that went away may take so many times 5 ms.
+const LEFT_POLLS: usize = 2000;
 /// The query of the kit's own requests, which it keeps out of [`Registry::requests`].
 const MARK: &str = "ocib-testkit-mark";
 
@@ -164,9 +166,15 @@ impl Registry {
         panic!("docker-registry does not listen:\n{}", self.read("stderr"))
     }
 
-    /// A long answer may reach its reader before its line is in the log. One more request, whose
-    /// line is written before its answer, makes sure that earlier lines are there.
+    /// A long answer may reach its reader before its line is in the log: clients that have ended are waited for. One
+    /// more request, whose line is written before its answer, makes it likely for those that have not.
     fn mark(&self) {
+        for _ in 0..LEFT_POLLS {
+            if !is_left(self.port) {
+                break;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
         if !self.options.tls
             && let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))
         {
