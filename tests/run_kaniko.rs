@@ -255,7 +255,7 @@ fn credentials_are_shared_only_when_told() {
 
 #[test]
 fn a_command_that_fails_shows_its_line_and_its_last_words() {
-    let dockerfile = "FROM @BASE@\nRUN true\nRUN echo the reason; \\\n    exit 42\n";
+    let dockerfile = "FROM @BASE@\nRUN true\nRUN echo the \\\n  reason; sleep 1; exit 42\n";
     let cluster = KubeFake::start(KubeOptions::default(), |_| executed());
     let runs = Runs::new(dockerfile, RegistryOptions::default(), cluster);
     let said = ended(&mut runs.build(&[])).failed(1);

@@ -80,7 +80,7 @@ fn secrets_are_there_for_their_command_alone() {
          RUN --mount=type=secret,id=file,target=/root/cred,mode=0440,uid=5,gid=6 \\\n\
              --mount=type=secret,id=variable,required --mount=type=secret,source=alone --mount=type=secret,id=absent \\\n\
              cat /root/cred /run/secrets/variable /run/secrets/alone && ls -ln /root /run/secrets && \\\n\
-             wc -c < /root/cred > /bytes\n\
+             wc -c < /root/cred > /bytes && sleep 1\n\
          RUN ! test -s /root/cred && ! test -s /run/secrets/variable && ! test -e /run/secrets/absent\n",
     );
     let secrets = ["of-a-file-4711", "of-a-variable-4712", "of-a-name-4713"];

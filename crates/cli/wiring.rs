@@ -96,7 +96,11 @@ async fn interrupted() -> &'static str {
 
 /// What makes layers within the budget that the flags give.
 pub(crate) fn sealer(shared: &Shared, compression: Compression) -> Result<Sealer, Failure> {
-    sealer_within(memory_bytes(shared), shared, compression)
+    let memory_bytes = memory_bytes(shared);
+    let budget = budget(memory_bytes, shared, compression)?;
+    // As far as an unoptimised program has the choice.
+    let less = self::budget(memory_bytes.saturating_sub(UNOPTIMISED_BYTES), shared, compression);
+    Ok(Sealer::new(less.map_or(budget, |less| Budget { memory_bytes, ..less })))
 }
 
 /// The same for layers whose files come over the network and take memory on their way too: what is read ahead,
@@ -104,8 +108,7 @@ pub(crate) fn sealer(shared: &Shared, compression: Compression) -> Result<Sealer
 pub(crate) fn distant_sealer(shared: &Shared, compression: Compression) -> Result<Sealer, Failure> {
     let ReadAhead { parts, part_bytes } = read_ahead(shared);
     let taken = parts as u64 * (part_bytes + CONNECTION_BYTES) + UNOPTIMISED_BYTES;
-    let sealer = sealer_within(memory_bytes(shared).saturating_sub(taken), shared, compression)?;
-    let budget = sealer.budget();
+    let budget = budget(memory_bytes(shared).saturating_sub(taken), shared, compression)?;
     Ok(Sealer::new(Budget { layers: budget.layers_of(DISTANT_LAYER_BYTES), ..budget }))
 }
 
@@ -129,7 +132,7 @@ fn memory_bytes(shared: &Shared) -> u64 {
     shared.memory.map_or_else(environment::default_memory_bytes, |memory| memory.as_u64())
 }
 
-fn sealer_within(memory_bytes: u64, shared: &Shared, compression: Compression) -> Result<Sealer, Failure> {
+fn budget(memory_bytes: u64, shared: &Shared, compression: Compression) -> Result<Budget, Failure> {
     // `auto` may choose gzip for any layer.
     let codec = match compression {
         Compression::Auto => Codec::GZIP,
@@ -137,10 +140,9 @@ fn sealer_within(memory_bytes: u64, shared: &Shared, compression: Compression) -
     };
     let jobs = shared.jobs.map_or(0, Into::into);
     let limits = Limits { memory_bytes, jobs, cores: environment::cores() };
-    let budget = Budget::new(limits, codec).map_err(|error| {
+    Budget::new(limits, codec).map_err(|error| {
         Failure::usage(error.to_string()).help("give more with --memory, or a cheaper --compression")
-    })?;
-    Ok(Sealer::new(budget))
+    })
 }
 
 /// How HTTP is spoken, as the flags and the environment's proxies say.

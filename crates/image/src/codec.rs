@@ -54,7 +54,7 @@ impl Codec {
             Self::Plain => 0,
             // The state of DEFLATE and of what judges noise, made for each block, and what the allocator keeps of them:
             // measured with 16 workers.
-            Self::Gzip { .. } => 3 << 20,
+            Self::Gzip { .. } => 4 << 20,
             Self::Zstd { level: 0..=6 } => 4 << 20,
             Self::Zstd { level: 7..=12 } => 8 << 20,
             Self::Zstd { .. } => 20 << 20,

@@ -32,7 +32,7 @@ use crate::{
     pod::{Names, Owner, architecture, pod},
     state::{Observed, State},
     verdict::verdict,
-    watch::watch,
+    watch::{Ask, watch},
 };
 
 /// How often a job is given to a pod, where the first one came to nothing by no fault of the job.
@@ -182,14 +182,15 @@ impl Kaniko {
         let patience = &self.options.patience;
         let (sender, observed) = watch::channel(Observed::nothing());
         let log = Log::new(progress, self.secrets());
+        let (ask, asked) = Ask::new();
         let life = async {
-            self.start(&names.name, observed.clone(), progress).await?;
+            self.start(&names.name, observed.clone(), ask, progress).await?;
             let context = job.context.as_ref().filter(|_| *context == ContextAt::Input);
             self.work(context, &pods, &names.name, observed.clone(), &log, progress).await
         };
         let result = tokio::select! {
             result = life => result,
-            error = watch(&pods, &names.name, uid, &sender, patience) => Err(error),
+            error = watch(&pods, (&names.name, uid), &sender, asked, patience) => Err(error),
         };
         result.map_err(|error| {
             let mut error = error.with_log(log.tail());
@@ -204,6 +205,7 @@ impl Kaniko {
         &self,
         name: &str,
         mut observed: Receiver<Observed>,
+        ask: Ask,
         progress: &Progress,
     ) -> Result<(), RunError> {
         let patience = &self.options.patience;
@@ -255,8 +257,10 @@ impl Kaniko {
                     }
                 }
             };
-            // Whether something changed or time passed, the state is judged again.
-            let _ = tokio::time::timeout_at(deadline, observed.changed()).await;
+            // Whether something changed or time passed, the state is judged again; after a silence what is there.
+            if tokio::time::timeout_at(deadline, observed.changed()).await.is_err() {
+                ask.look().await;
+            }
         }
     }
 

@@ -1,6 +1,10 @@
 //! Where the cluster is, who asks, and what its refusals mean.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
 
 use k8s_openapi::api::core::v1::{Event, Pod, Secret};
 use kube::{
@@ -17,6 +21,10 @@ pub(crate) const REQUEST: Duration = Duration::from_secs(20);
 
 /// Of what an exec plugin says last of its failure.
 const PLUGIN_WORDS_MAX: usize = 300;
+
+/// What is said of a token that cannot be sent.
+const NO_TOKEN: &str = "the token of the kubeconfig or its exec plugin has a line end or another character that no \
+                        header can hold";
 
 /// How a cluster is found.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -51,11 +59,15 @@ impl Cluster {
         let (mut config, is_inside) = config(access).await?;
         // It retries for minutes, creations included; what is retried here is said and bounded.
         config.default_retry = false;
-        let server = config.cluster_url.to_string();
+        let url = &config.cluster_url;
+        let server = plain_url(url.scheme_str(), url.host(), url.port_u16(), url.path());
         let namespace = config.default_namespace.clone();
-        let client = Client::try_from(config).map_err(|error| match error {
+        // A token that no header can hold, the kubeconfig's or a plugin's, makes kube panic.
+        let made = catch_unwind(AssertUnwindSafe(|| Client::try_from(config)))
+            .map_err(|_| End::Unauthenticated.error(NO_TOKEN))?;
+        let client = made.map_err(|error| match error {
             kube::Error::Auth(error) => End::Unauthenticated.error(unauthenticated(&error)),
-            error => End::Kubeconfig.error(chain(&error)),
+            error => End::Kubeconfig.error(unconnectable(&error)),
         })?;
         Ok(Self { client, namespace, server, is_inside })
     }
@@ -70,7 +82,7 @@ impl Cluster {
         &self.namespace
     }
 
-    /// The URL of the API server.
+    /// The URL of the API server, without a password.
     pub fn server(&self) -> &str {
         &self.server
     }
@@ -114,6 +126,26 @@ fn unusable(error: &KubeconfigError) -> String {
         }
         error => chain(error),
     }
+}
+
+/// Why no connection can be made, without the password of a proxy.
+fn unconnectable(error: &kube::Error) -> String {
+    use kube::Error::{ProxyProtocolDisabled, ProxyProtocolUnsupported};
+    match error {
+        ProxyProtocolUnsupported { proxy_url: url } | ProxyProtocolDisabled { proxy_url: url, .. } => {
+            let url = plain_url(url.scheme_str(), url.host(), url.port_u16(), "");
+            format!(
+                "the proxy {url} (proxy-url of the kubeconfig, or HTTPS_PROXY) is none for http:// or https://"
+            )
+        }
+        error => chain(error),
+    }
+}
+
+/// A URL without user and password.
+fn plain_url(scheme: Option<&str>, host: Option<&str>, port: Option<u16>, path: &str) -> String {
+    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}://{}{port}{path}", scheme.unwrap_or("https"), host.unwrap_or_default())
 }
 
 /// Waits for an answer no longer than `limit`.
@@ -171,12 +203,17 @@ impl Refused {
     }
 
     /// The end that it means, and what was said.
-    pub(crate) fn error(&self) -> RunError {
+    pub(crate) fn end(&self) -> (End, &str) {
         match self {
-            Self::Passing(said) => End::Unreachable.error(said),
-            Self::Auth(said) => End::Unauthenticated.error(said),
-            Self::Status { code, message, .. } => refusal(*code, message).error(message),
+            Self::Passing(said) => (End::Unreachable, said),
+            Self::Auth(said) => (End::Unauthenticated, said),
+            Self::Status { code, message } => (refusal(*code, message), message),
         }
+    }
+
+    pub(crate) fn error(&self) -> RunError {
+        let (end, said) = self.end();
+        end.error(said)
     }
 }
 
@@ -201,11 +238,13 @@ fn unauthenticated(error: &AuthError) -> String {
 }
 
 /// Signs in the messages of refusals. A webhook may answer with any status.
-const SIGNS: [(&[&str], End); 12] = [
+const SIGNS: [(&[&str], End); 13] = [
     (&["admission webhook"], End::Admission),
     (&["ValidatingAdmissionPolicy"], End::Admission),
     (&["exceeded quota"], End::Quota),
     (&["failed quota"], End::Quota),
+    // 409: somebody else counts at the same time.
+    (&["cannot be fulfilled on resourcequotas"], End::Quota),
     (&["violates PodSecurity"], End::PodSecurity),
     (&["security context constraint"], End::PodSecurity),
     (&["PodSecurityPolicy"], End::PodSecurity),
@@ -255,6 +294,49 @@ mod tests {
         assert!(error.message.contains("line 5") && !error.message.contains("planted"), "{error}");
     }
 
+    fn kubeconfig(cluster: &serde_json::Value, user: &serde_json::Value) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let kubeconfig = serde_json::json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "c",
+            "contexts": [{ "name": "c", "context": { "cluster": "k", "user": "u" } }],
+            "clusters": [{ "name": "k", "cluster": cluster }],
+            "users": [{ "name": "u", "user": user }],
+        });
+        std::io::Write::write_all(&mut file, kubeconfig.to_string().as_bytes()).unwrap();
+        file
+    }
+
+    async fn connect(file: &tempfile::NamedTempFile) -> Result<Cluster, RunError> {
+        Cluster::connect(&Access { kubeconfig: Some(file.path().to_owned()), context: None }).await
+    }
+
+    #[tokio::test]
+    async fn tokens_that_no_header_holds() {
+        let server = serde_json::json!({ "server": "http://127.0.0.1:1" });
+        let error =
+            connect(&kubeconfig(&server, &serde_json::json!({ "token": "planted\n" }))).await.unwrap_err();
+        assert_eq!(error.cause, End::Unauthenticated.cause(), "{error}");
+        assert!(error.message.contains("has a line end"), "{error}");
+        assert!(!format!("{error:?}").contains("planted"), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn passwords_in_urls_are_not_told() {
+        let user = serde_json::json!({});
+        for proxy in ["socks5://u:planted@127.0.0.1:1", "ftp://u:planted@127.0.0.1:1"] {
+            let cluster = serde_json::json!({ "server": "https://127.0.0.1:1", "proxy-url": proxy });
+            let error = connect(&kubeconfig(&cluster, &user)).await.unwrap_err();
+            assert_eq!(error.cause, End::Kubeconfig.cause(), "{error}");
+            let all = format!("{error:?}");
+            assert!(all.contains("://127.0.0.1:1 ") && !all.contains("planted"), "{all}");
+        }
+        let cluster = serde_json::json!({ "server": "https://u:planted@127.0.0.1:1/k8s" });
+        let cluster = connect(&kubeconfig(&cluster, &user)).await.unwrap();
+        assert_eq!(cluster.server(), "https://127.0.0.1:1/k8s");
+    }
+
     /// A token that a plugin prints is nobody's business, whatever stands around it.
     #[tokio::test]
     async fn plugins_that_fail() {
@@ -262,25 +344,20 @@ mod tests {
             ("echo 'a warning'; echo planted-token", "printed something else than an ExecCredential"),
             ("echo planted-token; echo why >&2; echo >&2; exit 3", "ended with exit status: 3: why"),
             ("echo {}", "did not contain a status"),
+            (
+                r#"printf %s '{"kind":"ExecCredential","apiVersion":"client.authentication.k8s.io/v1","status":{"token":"planted\n"}}'"#,
+                "has a line end",
+            ),
         ] {
-            let mut file = tempfile::NamedTempFile::new().unwrap();
-            let kubeconfig = serde_json::json!({
-                "apiVersion": "v1",
-                "kind": "Config",
-                "current-context": "c",
-                "contexts": [{ "name": "c", "context": { "cluster": "k", "user": "u" } }],
-                "clusters": [{ "name": "k", "cluster": { "server": "http://127.0.0.1:1" } }],
-                "users": [{ "name": "u", "user": { "exec": {
-                    "apiVersion": "client.authentication.k8s.io/v1",
-                    "interactiveMode": "Never",
-                    "command": "sh",
-                    "args": ["-c", script],
-                    "env": [{ "name": "KEY", "value": "planted-key" }],
-                } } }],
-            });
-            std::io::Write::write_all(&mut file, kubeconfig.to_string().as_bytes()).unwrap();
-            let access = Access { kubeconfig: Some(file.path().to_owned()), context: None };
-            let error = Cluster::connect(&access).await.unwrap_err();
+            let user = serde_json::json!({ "exec": {
+                "apiVersion": "client.authentication.k8s.io/v1",
+                "interactiveMode": "Never",
+                "command": "sh",
+                "args": ["-c", script],
+                "env": [{ "name": "KEY", "value": "planted-key" }],
+            } });
+            let file = kubeconfig(&serde_json::json!({ "server": "http://127.0.0.1:1" }), &user);
+            let error = connect(&file).await.unwrap_err();
             assert_eq!(error.cause, End::Unauthenticated.cause(), "{error}");
             assert!(error.message.contains(said), "{error}");
             let all = format!("{error:?}");

@@ -55,7 +55,8 @@ impl Creation<'_> {
                 Err(refused) if may_pass(&refused) || refused.is_conflict() => refused,
                 Err(refused) => return Err(not_created(refused.error(), may_be_there)),
             };
-            may_be_there = true;
+            // One that was refused was not made.
+            may_be_there |= refused.is_passing();
             match timed(REQUEST, cluster.pods(&names.namespace).get_opt(&names.name)).await {
                 Ok(Some(pod)) if is_ours(&pod, names) => return Ok(pod.metadata.uid.unwrap_or_default()),
                 Ok(Some(_)) => return Err(not_created(End::NameTaken.error(&names.name), may_be_there)),
@@ -65,11 +66,7 @@ impl Creation<'_> {
                 Err(refused) => return Err(not_created(refused.error(), may_be_there)),
             }
             if begun.elapsed() > self.patience.api {
-                let error = match refused {
-                    Refused::Status { message, code: 409 } => End::Unreachable.error(message),
-                    refused => refused.error(),
-                };
-                return Err(not_created(error, may_be_there));
+                return Err(not_created(refused.error(), may_be_there));
             }
             tokio::time::sleep(PAUSE).await;
         }

@@ -41,7 +41,8 @@ const SILENCE: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub(crate) struct Log<'a> {
     progress: &'a Progress,
-    secrets: &'a [Secret],
+    /// What is not told: secrets, and how the executor writes them within quotes.
+    hidden: Vec<Secret>,
     seen: Mutex<Seen>,
 }
 
@@ -55,8 +56,13 @@ struct Seen {
 }
 
 impl<'a> Log<'a> {
-    pub(crate) fn new(progress: &'a Progress, secrets: &'a [Secret]) -> Self {
-        Self { progress, secrets, seen: Mutex::default() }
+    pub(crate) fn new(progress: &'a Progress, secrets: &[Secret]) -> Self {
+        let secrets = secrets.iter().filter(|secret| !secret.reveal().is_empty());
+        let hidden = secrets.flat_map(|secret| {
+            let quoted = secret.reveal().replace('\\', r"\\").replace('"', "\\\"");
+            [secret.clone(), Secret::new(quoted)]
+        });
+        Self { progress, hidden: hidden.collect(), seen: Mutex::default() }
     }
 
     /// The last lines.
@@ -79,10 +85,13 @@ impl<'a> Log<'a> {
     }
 
     /// Tells the line, which came at `time`.
-    fn take(&self, time: Timestamp, line: &str) {
+    fn take(&self, time: Timestamp, line: &str, is_cut: bool) {
         let line = line.trim_end_matches(['\n', '\r']);
         let own = message(line);
-        let line = self.veiled(own.as_deref().unwrap_or(line));
+        let mut line = self.veiled(own.as_deref().unwrap_or(line));
+        if is_cut {
+            line.truncate(self.unbegun(&line).len());
+        }
         self.progress.log(&line);
         let mut seen = self.seen();
         // Only the executor's own lines count: a RUN may print anything.
@@ -102,8 +111,17 @@ impl<'a> Log<'a> {
     /// `text` without what must not show up in any output.
     pub(crate) fn veiled(&self, text: &str) -> String {
         let hide = |text: String, secret: &Secret| text.replace(secret.reveal(), "[secret]");
-        let secrets = self.secrets.iter().filter(|secret| !secret.reveal().is_empty());
-        secrets.fold(text.to_owned(), hide)
+        self.hidden.iter().fold(text.to_owned(), hide)
+    }
+
+    /// A line that was cut, without a secret that begins at its end.
+    fn unbegun<'l>(&self, line: &'l str) -> &'l str {
+        let begun = |secret: &Secret| {
+            let secret = secret.reveal();
+            let mut ends = (1..secret.len()).rev().filter(|end| secret.is_char_boundary(*end));
+            ends.find(|end| line.ends_with(&secret[..*end])).unwrap_or(0)
+        };
+        &line[..line.len() - self.hidden.iter().map(begun).max().unwrap_or(0)]
     }
 }
 
@@ -162,7 +180,7 @@ async fn read(stream: impl AsyncBufRead, log: &Log<'_>) {
         let Some((time, text)) = line.split_once(' ') else { continue };
         let Ok(time) = Timestamp::from_str(time) else { continue };
         if again.is_new(time) {
-            log.take(time, text);
+            log.take(time, text, line.len() >= LINE_BYTES_MAX);
         }
     }
 }
@@ -285,6 +303,23 @@ mod tests {
         let log = Log::new(&progress, &secrets);
         read(&br#"2026-01-01T00:00:01Z time="x" level=info msg="my to\"ken\\ is""#[..], &log).await;
         assert_eq!(log.tail(), ["my [secret] is"]);
+        // It has an escape that is Go's alone.
+        read(&br#"2026-01-01T00:00:02Z time="x" level=info msg="\x1b[0m my to\"ken\\ is""#[..], &log).await;
+        assert_eq!(log.tail()[1], r#""\x1b[0m my [secret] is""#);
+        // It is where a line is cut.
+        let secrets = [Secret::new("planted-secret-p")];
+        let log = Log::new(&progress, &secrets);
+        for (before, told) in [(21 + 8, ""), (21 + 16, "[secret]")] {
+            let filler = "x".repeat(LINE_BYTES_MAX - before);
+            let text = format!("2026-01-01T00:00:{before}Z {filler}planted-secret-planted-secret-p\n");
+            read(text.as_bytes(), &log).await;
+            let last = log.tail().pop().unwrap();
+            assert!(
+                !last.contains("planted") && last.ends_with(&format!("x{told}")),
+                "{}",
+                &last[last.len() - 40..]
+            );
+        }
     }
 
     #[tokio::test]

@@ -106,8 +106,8 @@ fn unknown(what: impl Into<String>, why: impl Into<String>) -> Finding {
 }
 
 fn bad_of(what: String, refused: &Refused) -> Finding {
-    let error = refused.error();
-    bad(what, End::named(error.cause).unwrap_or(End::Unreachable), error.message)
+    let (end, said) = refused.end();
+    bad(what, end, said)
 }
 
 async fn rights(cluster: &Cluster, options: &Options, namespace: &str) -> Vec<Finding> {

@@ -9,7 +9,7 @@ use kube::{
     api::{ListParams, WatchEvent, WatchParams},
 };
 use ocib_image::RunError;
-use tokio::sync::watch::Sender;
+use tokio::sync::{mpsc, oneshot, watch::Sender};
 
 use crate::{
     cluster::{REQUEST, Refused, timed},
@@ -21,24 +21,56 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Servers end watches after five minutes or so by themselves; at 295 s at most (kube).
 const WATCH_SECONDS: u32 = 240;
 
+/// Asks whoever watches to look at the pod anew, as a watch may be silent without anybody's knowledge.
+#[derive(Debug)]
+pub(crate) struct Ask(mpsc::Sender<oneshot::Sender<()>>);
+
+/// Who asked.
+#[derive(Debug)]
+pub(crate) struct Asked(mpsc::Receiver<oneshot::Sender<()>>);
+
+impl Ask {
+    pub(crate) fn new() -> (Self, Asked) {
+        let (ask, asked) = mpsc::channel(1);
+        (Self(ask), Asked(asked))
+    }
+
+    /// Waits until the pod was looked at, or as long as a request may take.
+    pub(crate) async fn look(&self) {
+        let (answer, looked) = oneshot::channel();
+        if self.0.send(answer).await.is_ok() {
+            let _ = tokio::time::timeout(REQUEST, looked).await;
+        }
+    }
+}
+
 /// Tells `observed` all that happens to the pod `name`, whose uid is `uid`. Ends only with an error: that the
 /// cluster cannot be asked any more.
 pub(crate) async fn watch(
     pods: &Api<Pod>,
-    name: &str,
-    uid: &str,
+    (name, uid): (&str, &str),
     observed: &Sender<Observed>,
+    mut asked: Asked,
     patience: &Patience,
 ) -> RunError {
     let selector = format!("metadata.name={name}");
     let (mut worked, mut failing) = (false, None::<Instant>);
+    let mut answer = None::<oneshot::Sender<()>>;
     loop {
         let refused = match list(pods, &selector).await {
             Ok((pod, version)) => {
                 failing = None;
                 tell(observed, pod.as_ref(), uid);
+                // Who asked may have stopped waiting.
+                let _ = answer.take().map(|answer| answer.send(()));
                 // Without a refusal the watch ended, as they do, or its past is gone: the list comes next.
-                follow(pods, &selector, version, observed, (uid, patience), &mut worked).await
+                tokio::select! {
+                    refused = follow(pods, &selector, version, observed, (uid, patience), &mut worked) => refused,
+                    Some(again) = asked.0.recv() => {
+                        answer = Some(again);
+                        continue;
+                    }
+                }
             }
             Err(refused) => Some(refused),
         };

@@ -55,7 +55,7 @@ impl Ended {
 
     /// It failed before the command that it was to begin, by what passes by itself.
     pub(crate) fn is_passing(&self) -> bool {
-        !self.is_done() && said(&self.log, &[&SEAL_BUSY]).is_some()
+        !self.is_done() && could_not_seal(&self.log)
     }
 }
 
@@ -128,6 +128,16 @@ fn said(log: &[String], those: &[&'static Cause]) -> Option<&'static Cause> {
     last(log).find_map(of_line)
 }
 
+/// Whether buildah or podman could not seal the copy of itself that holds a command. A command may print their words,
+/// but after one they say how it ended.
+fn could_not_seal(log: &[String]) -> bool {
+    let says_so = |line: &String| {
+        let begins = line.split_once(" sealing memfd copy: ").is_some_and(|(who, _)| !who.contains(' '));
+        begins && Cause::of_line(line).is_some_and(|cause| cause.id == SEAL_BUSY.id)
+    };
+    last(log).any(says_so) && !log.iter().any(|line| line.starts_with("subprocess exited "))
+}
+
 /// What became of a build.
 pub(crate) fn of_build(job: &RunJob, ended: Ended) -> Result<(), RunError> {
     if ended.is_done() {
@@ -151,7 +161,10 @@ pub(crate) fn of_build(job: &RunJob, ended: Ended) -> Result<(), RunError> {
 
 /// Why a command did not end well, or was not even started.
 fn of_command(job: &RunJob, log: &[String], code: Option<i32>) -> RunError {
-    match said(log, &[&SEAL_BUSY, &NO_COMMAND, &EXEC_FORMAT, &USER_NAMESPACE, &ISOLATION]) {
+    if could_not_seal(log) {
+        return SEAL_BUSY.error(SEAL_BUSY.title);
+    }
+    match said(log, &[&NO_COMMAND, &EXEC_FORMAT, &USER_NAMESPACE, &ISOLATION]) {
         Some(cause) if cause.id == EXEC_FORMAT.id => {
             cause.error(format!("this host cannot run programs for {}", job.platform))
         }

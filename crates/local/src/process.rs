@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::{
     outcome::{Ended, Tail},
-    veil::Veil,
+    veil::{Piece, Veil},
 };
 
 /// A line that is longer than this is told in pieces, so that no output fills the memory.
@@ -80,7 +80,6 @@ impl Output<'_> {
                 else => return Ok(()),
             };
             if let Some(line) = line {
-                let line = self.veil.drawn_over(line);
                 self.progress.log(&line);
                 self.tail.push(line);
             }
@@ -94,14 +93,16 @@ struct Lines<R> {
     pipe: Option<BufReader<R>>,
     /// The line so far.
     line: Vec<u8>,
+    /// Bytes at the beginning of it that are hidden.
+    veiled: usize,
 }
 
 impl<R: AsyncRead + Unpin> Lines<R> {
     fn new(pipe: Option<R>) -> Self {
-        Self { pipe: pipe.map(BufReader::new), line: Vec::new() }
+        Self { pipe: pipe.map(BufReader::new), line: Vec::new(), veiled: 0 }
     }
 
-    /// The next line, or a piece of a long one, which never ends within what `veil` hides; `None` at the end.
+    /// The next line, or a piece of a long one, without what `veil` hides; `None` at the end.
     async fn next(&mut self, veil: &Veil) -> io::Result<Option<String>> {
         while let Some(pipe) = &mut self.pipe {
             let buffer = pipe.fill_buf().await?;
@@ -115,21 +116,20 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             self.line.extend_from_slice(&buffer[..piece]);
             pipe.consume(piece + usize::from(end.is_some()));
             if end.is_some() {
-                return Ok(Some(self.take()));
+                return Ok(Some(self.take(veil)));
             }
             if self.line.len() == LINE_BYTES_MAX {
-                let rest = self.line.split_off(LINE_BYTES_MAX - veil.begun_at_end(&self.line));
-                let piece = self.take();
-                self.line = rest;
-                return Ok(Some(piece));
+                let Piece { told, rest, veiled } = veil.piece(&self.line, self.veiled);
+                (self.line, self.veiled) = (rest, veiled);
+                return Ok(Some(told));
             }
         }
-        Ok((!self.line.is_empty()).then(|| self.take()))
+        Ok((!self.line.is_empty()).then(|| self.take(veil)))
     }
 
-    fn take(&mut self) -> String {
-        let line = std::mem::take(&mut self.line);
-        String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned()
+    fn take(&mut self, veil: &Veil) -> String {
+        let (line, veiled) = (std::mem::take(&mut self.line), std::mem::take(&mut self.veiled));
+        veil.line(&line, veiled).trim_end_matches('\r').to_owned()
     }
 }
 
@@ -164,7 +164,7 @@ impl Drop for Group {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::Step;
+    use crate::{outcome::Step, veil::tests::veil};
 
     fn run_script(script: &str) -> Ended {
         run_veiled(script, &Veil::default())
@@ -191,13 +191,25 @@ mod tests {
     }
 
     #[test]
-    fn no_piece_of_a_long_line_ends_within_a_secret() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(&file, "planted-secret").unwrap();
-        let source = ocib_image::RunSecretSource::File(file.path().to_owned());
-        let veil = Veil::over(&[ocib_image::RunSecret { id: "a".to_owned(), source }]);
-        let ended = run_veiled("head -c 4090 /dev/zero | tr '\\0' x; echo planted-secret; echo end", &veil);
-        assert_eq!(ended.log, [&*"x".repeat(4090), "*******", "end"]);
+    fn no_piece_of_a_long_line_tells_of_a_secret() {
+        let long: String = (0..1000).map(|number| format!("{number:05}")).collect();
+        for (secret, before, after) in [
+            ("planted-secret", 4090, ""),
+            // It ends as it begins, and at the end of a piece.
+            ("planted-secret-p", 4080, "yyy"),
+            ("planted-secret-planted", 4074, "yyy"),
+            (&*long, 4000, "yyy"),
+        ] {
+            let script = format!("head -c {before} /dev/zero | tr '\\0' x; echo {secret}{after}; echo end");
+            let ended = run_veiled(&script, &veil(secret));
+            let said = ended.log.concat();
+            assert!(
+                said.starts_with(&"x".repeat(before)) && said.ends_with(&format!("{after}end")),
+                "{said}"
+            );
+            let between = said.trim_start_matches('x').strip_suffix(&format!("{after}end")).unwrap_or("?");
+            assert!(!between.is_empty() && between.chars().all(|letter| letter == '*'), "{between}");
+        }
     }
 
     #[test]

@@ -179,6 +179,23 @@ async fn other_ends() {
     assert_eq!(left(&fake).await, Vec::<String>::new());
 }
 
+/// A pod that the server refused, again and again, was not made: it is not said to be kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_was_refused_is_not_there() {
+    let counted = |request: &KubeRequest| {
+        let said = "Operation cannot be fulfilled on resourcequotas \"q\": the object has been modified";
+        let status = json!({ "kind": "Status", "code": 409, "reason": "Conflict", "message": said });
+        (request.method == "POST").then(|| KubeFault::Answer(409, status.to_string()))
+    };
+    let fake = KubeFake::faulty(KubeOptions::default(), |_| Vec::new(), counted);
+    let access = Access { kubeconfig: Some(fake.kubeconfig()), context: None };
+    let backend = Kaniko::new(Cluster::connect(&access).await.unwrap(), Options { keep: true, ..options() });
+    let (heard, progress) = Heard::new();
+    let error = backend.run(&some_job(None), &progress).await.unwrap_err();
+    assert_eq!(error.cause, End::Quota.cause(), "{error}");
+    assert!(!heard.has("is kept"), "{:?}", heard.lines());
+}
+
 /// What is given to a second pod, and what is not.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_what_is_safe_is_tried_again() {

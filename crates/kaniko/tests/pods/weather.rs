@@ -174,6 +174,19 @@ async fn the_clock_of_the_node_is_set_back() {
     assert_eq!(lines, told);
 }
 
+/// A pod that nobody hears of is looked at before it is said that no node takes it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_watch_is_no_word_of_the_scheduler() {
+    let silent = |request: &KubeRequest| request.query.contains("watch=").then_some(KubeFault::Stall);
+    let steps = vec![KubeStep::Pause(300), KubeStep::Schedule, KubeStep::Running, good()];
+    let fake = KubeFake::faulty(KubeOptions::default(), move |_| steps.clone(), silent);
+    let patience = Patience { schedule: Duration::from_secs(5), ..options().patience };
+    let backend = backend(&fake, Options { patience, ..options() }).await;
+    let (_, progress) = Heard::new();
+    backend.run(&job("FROM base\nRUN true\n", "127.0.0.1:1/app:run"), &progress).await.unwrap();
+    assert_eq!(left(&fake).await, Vec::<String>::new());
+}
+
 /// It ended before anybody saw it run; its log is read all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_is_faster_than_its_watch() {
