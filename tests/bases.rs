@@ -346,3 +346,16 @@ fn links_and_scratch_fetch_no_base_layer() {
         assert!(served.fetched().iter().any(|hex| base_layers.contains(hex)), "{instruction}: {served:?}");
     }
 }
+
+/// As where BuildKit finds them, which writes them into an empty root first.
+#[test]
+fn heredocs_are_files_of_their_names() {
+    let site = Site::new(
+        "FROM scratch\nCOPY <<a <</b <<c/ <<../d <<e/../f /x/\n1\na\n2\n/b\n3\nc/\n4\n../d\n5\ne/../f\n",
+    );
+    site.built(&["--output", "type=oci,dest=out,tar=false"]);
+    let files = rootfs(&site.path("out"), "linux/amd64");
+    let found: Vec<String> = files.iter().map(|(path, file)| format!("{path} {file}")).collect();
+    let file = |name| format!("x/{name} f 0644 0:0 2");
+    assert_eq!(found[1..], ["a", "b", "c", "d", "f"].map(file));
+}

@@ -293,7 +293,8 @@ fn a_build_takes_no_check_options_that_do_not_exist() {
         let site = Site::new(&format!("# check={skipped}skp=StageNameCasing\nFROM scratch\n"));
         for command in ["build", "plan"] {
             let said = ended(&mut site.ocib(&[command, "context"])).failed(3);
-            let error = format!("error: failed to parse check options: {unknown}\n");
+            let error =
+                format!("error: failed to parse check options: {unknown}\n --> context/Dockerfile:1:");
             assert!(said.contains(&error), "{command}: {said}");
         }
         assert_eq!(check(&site, &[]).0, Some(0));

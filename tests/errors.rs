@@ -10,7 +10,7 @@ use crate::program::{Ended, Site, ended, started, tag_digest, until, uploaded_by
 /// A Dockerfile, further arguments, the exit code and all of stderr.
 type Case = (&'static str, &'static [&'static str], i32, &'static str);
 
-const CASES: [Case; 13] = [
+const CASES: [Case; 14] = [
     (
         "FROM scratch\nCOPY modle /models/\n",
         &[],
@@ -114,8 +114,17 @@ help: this stage would be delegated from its first RUN to its last, as `ocib pla
 ",
     ),
     (
-        "FROM scratch\nCOPY --from=later model /\nFROM scratch AS later\n",
+        "FROM scratch AS files\nFROM scratch AS final\n",
         &["--target", "0"],
+        3,
+        "error: target stage \"0\" could not be found
+ |
+help: the stages are files, final
+",
+    ),
+    (
+        "FROM scratch AS first\nCOPY --from=later model /\nFROM scratch AS later\n",
+        &["--target", "first"],
         3,
         "error: cannot copy from stage \"later\", it needs to be defined before the current stage
  --> context/Dockerfile:2:13
@@ -193,7 +202,8 @@ fn flags_that_do_not_exist_are_usage_errors() {
         (&["-t", "a.example/UPPER"], "error: invalid value 'a.example/UPPER' for '--tag <REF>'"),
         (
             &["--source-date-epoch", "tomorrow"],
-            "error: invalid value 'tomorrow' for '--source-date-epoch <SECONDS>'",
+            "error: invalid value 'tomorrow' for '--source-date-epoch <SECONDS>': expected seconds since 1970, of a \
+             year up to 9999\n",
         ),
     ] {
         let said = site.refused(2, &[&["--quiet"], arguments].concat());

@@ -11,18 +11,21 @@
 //! | extended headers that claim or hold too much | [`header_bombs_are_refused`] |
 //! | a few bytes that become gigabytes, in each codec | [`decompression_bombs_are_refused`] |
 //! | streams that ask for memory | [`decoders_that_want_memory_are_refused`] |
-//! | files that are all holes | [`sparse_bombs_are_refused`] |
+//! | files that are all holes | [`sparse_bombs_are_refused`], [`sparse_files_of_pax_archives_have_their_holes`] |
+//! | files of types that others do not know | [`files_of_other_types_are_refused`] |
 //! | broken and cut archives | [`broken_archives_are_refused`] |
 
 use std::{
     fs,
     io::Write,
+    os::unix::fs::FileExt as _,
     process::{Command, Stdio},
 };
 
-use ocib_testkit::{require, rootfs, run_command, skopeo};
+use ocib_image::Digest;
+use ocib_testkit::{require, rootfs, run_command, skopeo, sparse_file};
 
-use crate::program::{Site, layers, names};
+use crate::program::{Site, layers, names, set_mode};
 
 const BLOCK: usize = 512;
 
@@ -69,6 +72,13 @@ fn sealed(mut block: Vec<u8>) -> Vec<u8> {
     let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
     block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
     block
+}
+
+/// A record of a PAX header, which begins with its own length.
+fn record(key: &str, value: &str) -> String {
+    let rest = format!(" {key}={value}\n");
+    let length = (1..).find(|length: &usize| *length == rest.len() + length.to_string().len());
+    format!("{}{rest}", length.unwrap())
 }
 
 fn archive(members: &[Vec<u8>]) -> Vec<u8> {
@@ -179,6 +189,10 @@ fn roots_are_passed_over_and_links_share_their_mode() {
         Header { name: "d", flag: b'2', link: "a", mode: 0o777, ..FILE }.block(),
         link("e", "d", 0o600),
         root("d/.."),
+        Header { name: "r", ..FILE }.with(b"e\n"),
+        link("s", "r", 0o600),
+        Header { name: "r", ..FILE }.with(b"new\n"),
+        link("t", "s", 0o640),
     ];
     let expected = [
         "x d 0755 0:0 0",
@@ -187,6 +201,9 @@ fn roots_are_passed_over_and_links_share_their_mode() {
         "x/c f 4750 0:0 2 -> x/a",
         "x/d l 0777 0:0 0 -> a",
         "x/e l 0777 0:0 0 -> x/d",
+        "x/r f 0644 0:0 4",
+        "x/s f 0640 0:0 2",
+        "x/t f 0640 0:0 2 -> x/s",
     ];
     assert_eq!(held(&site(&archive(&members))), expected);
 }
@@ -279,16 +296,54 @@ fn decoders_that_want_memory_are_refused() {
 
 #[test]
 fn sparse_bombs_are_refused() {
-    // GNU's old format: a map without pieces, and the size of the file behind it.
+    // A map without pieces, and the size of the file.
     let sparse = |name: &str, gib: u64| {
-        let mut block = Header { name, flag: b'S', ..FILE }.block();
-        block[483..495].copy_from_slice(&[&[0x80, 0, 0, 0][..], &(gib << 30).to_be_bytes()].concat());
-        block[148..156].fill(b' ');
-        sealed(block)
+        let size = (gib << 30).to_string();
+        let records = [("major", "1"), ("minor", "0"), ("realsize", &size)];
+        let records = records.map(|(key, value)| record(&format!("GNU.sparse.{key}"), value)).concat();
+        let extended = Header { name, flag: b'x', ..FILE }.with(records.as_bytes());
+        [extended, Header { name, ..FILE }.with(&[&b"0\n"[..], &[0; BLOCK - 2]].concat())].concat()
     };
     let message = "cannot read context/a.tar: its sparse files are larger than 68719476736 bytes";
     refused(&archive(&[sparse("one", 65)]), message);
     refused(&archive(&[sparse("one", 40), sparse("two", 25)]), message);
+}
+
+/// As by BuildKit and containerd, which know no other type of files than 0.
+#[test]
+fn files_of_other_types_are_refused() {
+    let old = |flag| Header { name: "holes", flag, ..FILE }.block();
+    let mut sparse = old(b'S');
+    // GNU's old format: the size of the file behind a map without pieces.
+    sparse[483..495].copy_from_slice(b"00000000007\0");
+    sparse[148..156].fill(b' ');
+    for (flag, member) in [('S', sealed(sparse)), ('7', old(b'7'))] {
+        let message = format!(
+            "cannot read context/a.tar: \"holes\" in the archive is of type '{flag}', which no builder unpacks (GNU \
+             tar: --format=posix writes sparse files as others read them)"
+        );
+        refused(&archive(&[FILE.with(b"e\n"), member]), &message);
+    }
+}
+
+/// Written as users write them.
+#[test]
+fn sparse_files_of_pax_archives_have_their_holes() {
+    let site = Site::new(ADD);
+    let path = site.path("holes");
+    sparse_file(&path, 3 << 20);
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all_at(b"middle", 1 << 20).unwrap();
+    set_mode(&path, 0o644);
+    let mut tar = Command::new(require("tar", "tar"));
+    tar.args(["--sparse", "--format=posix", "--owner=0", "--group=0", "-cf", "context/a.tar", "holes"]);
+    run_command(tar.current_dir(site.path("")));
+    assert!(fs::metadata(site.path("context/a.tar")).unwrap().len() < 1 << 20, "it is packed sparse");
+    site.file("outside/secret", "secret\n");
+    assert_eq!(held(&site), ["x d 0755 0:0 0", "x/holes f 0644 0:0 3145728"]);
+    let files = rootfs(&site.path("out"), "linux/amd64");
+    let expected = Digest::of(&fs::read(&path).unwrap()).to_string();
+    assert_eq!(files["x/holes"].sha256.as_ref().map(|hex| format!("sha256:{hex}")), Some(expected));
 }
 
 #[test]

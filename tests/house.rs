@@ -389,6 +389,29 @@ fn files_are_short() {
     }
 }
 
+/// A test that is left out says nothing. What needs a process of its own is started again by a test
+/// (`crates/store/tests/ecr/cases.rs`).
+#[test]
+fn no_test_is_left_out() {
+    let attribute = concat!("#[ign", "ore");
+    for path in files().into_iter().filter(|path| path.extension().is_some_and(|end| end == "rs")) {
+        let text = fs::read_to_string(&path).expect("sources are UTF-8");
+        assert!(!text.contains(attribute), "{} has a test that is ignored", path.display());
+    }
+}
+
+/// What is tested is what users have, whatever it was compiled for.
+#[test]
+fn the_program_is_the_same_in_every_profile() {
+    let name = concat!("debug_", "assertions");
+    let is_tested = |path: &PathBuf| path.starts_with(root().join("crates"));
+    for path in files().into_iter().filter(is_tested) {
+        let content = fs::read(&path).expect("a file can be read");
+        let is_named = String::from_utf8_lossy(&content).contains(name);
+        assert!(!is_named, "{} does something else in some profiles", path.display());
+    }
+}
+
 #[test]
 fn files_name_no_place_of_one_machine() {
     for path in files() {

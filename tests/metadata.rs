@@ -5,7 +5,7 @@ use std::{fs, process::Command};
 use ocib_testkit::{require, rootfs, run_command, verify_layout};
 use serde_json::{Value, json};
 
-use crate::program::{Site, config};
+use crate::program::{Site, config, ended};
 
 /// Builds into a fresh layout and gives its config.
 fn built(site: &Site, arguments: &[&str]) -> Value {
@@ -49,6 +49,31 @@ fn the_epoch_is_in_config_history_and_files() {
         let files = rootfs(&site.path("out"), "linux/amd64");
         let times: Vec<_> = files.iter().map(|(path, file)| (&**path, file.mtime.to_string())).collect();
         assert_eq!(times, [("file", epoch.to_owned()), ("made", epoch.to_owned())]);
+    }
+}
+
+/// buildx hands the environment's on as a build argument; empty ones are none to it and to BuildKit.
+#[test]
+fn an_arg_sees_the_epoch_however_it_is_given() {
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    let site = Site::new("FROM scratch\nARG SOURCE_DATE_EPOCH\nLABEL epoch=${SOURCE_DATE_EPOCH:-none}\n");
+    let given = |flags: &[&str], environment: Option<&str>| {
+        let mut build = site.build(&[&["--quiet", "-o", "type=oci,dest=out.tar"], flags].concat());
+        ended(build.envs(environment.map(|seconds| (NAME, seconds)))).done();
+        let config = config(&format!("oci-archive:{}", site.name("out.tar")));
+        [&config["config"]["Labels"]["epoch"], &config["created"]]
+            .map(|value| value.as_str().unwrap().to_owned())
+    };
+    let (zero, five) = ("1970-01-01T00:00:00Z", "1970-01-01T00:00:05Z");
+    for (flags, environment, expected) in [
+        (&[][..], None, ["none", zero]),
+        (&[], Some("5"), ["5", five]),
+        (&[], Some(""), ["none", zero]),
+        (&["--source-date-epoch", "5"], Some("7"), ["5", five]),
+        (&["--build-arg", "SOURCE_DATE_EPOCH=5"], Some("7"), ["5", five]),
+        (&["--build-arg", "SOURCE_DATE_EPOCH="], Some("7"), ["none", zero]),
+    ] {
+        assert_eq!(given(flags, environment), expected, "{flags:?} {environment:?}");
     }
 }
 

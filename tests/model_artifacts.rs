@@ -64,7 +64,13 @@ fn raw_layers_are_the_files_themselves_and_are_asked_for_before_they_are_read() 
     write_model(&site, 2);
     publish(&server, &hub_model(&site));
     let tag = format!("{}/model:1", registry.host());
-    let arguments = ["hf://org/model", "-t", &tag, "--push", "--modelpack=raw", "--modelpack-tag", "raw"];
+    // Two tags in one repository share the name beside them.
+    let stable = format!("{}/model:stable", registry.host());
+    let arguments = [
+        &["hf://org/model", "-t", &tag, "-t", &stable, "-t", &tag][..],
+        &["--push", "--modelpack=raw", "--modelpack-tag", "raw"],
+    ]
+    .concat();
     built(&site, Some(&server), &arguments);
     let pack = manifest(&format!("{}/model:raw", registry.host()));
     let layers = layers_of(&pack);

@@ -10,7 +10,7 @@ use ocib_testkit::{
 use serde_json::Value;
 
 use crate::{
-    memory::{BYTES_WRITTEN_MAX, PEAK_KIB_MAX, measured},
+    memory::{BYTES_WRITTEN_MAX, DISTANT_BUDGET, PEAK_KIB_MAX, measured},
     model::{SHARD_BYTES, assert_same_files, built, digests, ways, write_model},
     model_artifacts::layers_of,
     model_layers::{CONFIG, Part, TAR, hostile, layout},
@@ -332,7 +332,7 @@ fn a_large_image_passes_through_in_little_memory_and_no_disk() {
         let [old, new] = ["old", "new"].map(|name| format!("{}/{name}:{codec}", registry.host()));
         site.built(&["--quiet", "--compression", codec, "--push", "-t", &old]);
         set_mode(site.path("context"), 0o555);
-        let arguments = ["model", "build", &format!("oci://{old}"), "--push", "-t", &new];
+        let arguments = ["model", "build", &format!("oci://{old}"), DISTANT_BUDGET, "--push", "-t", &new];
         let used = measured(&site, &site.path("context"), &arguments, &[]);
         set_mode(site.path("context"), 0o755);
         assert_eq!(tag_digest(&registry, "new", codec).as_deref(), Some(used.ended.digest()));

@@ -10,7 +10,7 @@ use ocib_testkit::{
 
 use crate::{
     large::{self, largest_blob, listed},
-    memory::{BYTES_WRITTEN_MAX, PEAK_KIB_MAX, measured},
+    memory::{BYTES_WRITTEN_MAX, DISTANT_BUDGET, PEAK_KIB_MAX, measured},
     model::{CONFIG, built, digests, publish, ways},
     program::{Site, ended, layers, manifest, set_mode, stored_blob, tag_digest},
 };
@@ -28,7 +28,17 @@ fn a_large_model_passes_through_in_little_memory_and_no_disk() {
     let site = Site::new("");
     set_mode(site.path("context"), 0o555);
     let (tag, endpoint) = (format!("{}/model:large", registry.host()), server.endpoint());
-    let arguments = ["model", "build", "hf://org/model", "--platform", "linux/amd64", "--push", "-t", &tag];
+    let arguments = [
+        "model",
+        "build",
+        "hf://org/model",
+        "--platform",
+        "linux/amd64",
+        DISTANT_BUDGET,
+        "--push",
+        "-t",
+        &tag,
+    ];
     let used = measured(&site, &site.path("context"), &arguments, &[("HF_ENDPOINT", &endpoint)]);
     assert_eq!(tag_digest(&registry, "model", "large").as_deref(), Some(used.ended.digest()));
     println!(

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use ocib_testkit::{Registry, RegistryOptions, closed_host};
+use ocib_testkit::{Registry, RegistryOptions, closed_host, sparse_file};
 use serde_json::{Value, json};
 
 use crate::program::{Ended, Site, ended, layers, manifest, tag_digest};
@@ -374,6 +374,22 @@ fn errors_are_those_of_a_build() {
     site.file("context/model/a", "a\n");
     let said = ended(&mut plan(&site, &[])).failed(3);
     assert!(said.starts_with("error: /modle: not found\n --> context/Dockerfile:3:6\n"), "{said}");
+}
+
+/// What is smaller is told by nothing but its headers.
+#[test]
+fn of_a_large_layer_it_is_known_how_it_is_stored() {
+    let site = Site::new("FROM scratch\nCOPY small /\nCOPY large /\n");
+    sparse_file(&site.path("context/small"), 1 << 30);
+    sparse_file(&site.path("context/large"), 9 << 30);
+    let codecs = |compression| {
+        let plan = object(&site, &["--compression", compression]);
+        let layers = plan["targets"][0]["layers"].as_array().unwrap().iter();
+        layers.map(|layer| layer["codec"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let gzip = codecs("gzip").remove(0);
+    assert_eq!(codecs("auto"), ["auto", &gzip]);
+    assert_eq!(codecs("none"), ["none", "none"]);
 }
 
 #[test]

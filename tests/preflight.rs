@@ -141,10 +141,14 @@ fn a_layer_that_compression_will_not_make_smaller_is_too_large() {
         ended(preflight(&site, &[&["--json"], &flags[..]].concat()).envs(emulator.environment(&key)));
     assert!(findings(&looked).contains(&"limits problem".to_owned()), "{:?}", findings(&looked));
     assert!(text(&looked).contains("\"cause\": \"layer-too-large\""), "{}", text(&looked));
+    let mut planned = site.ocib(&[&["plan", "context", "--push"], &flags[..]].concat());
+    let planned = ended(planned.envs(emulator.environment(&key))).failed(5);
     let tried = emulator.sessions().len();
     let mut build = site.build(&[&["--push"], &flags[..]].concat());
     let said = ended(build.envs(emulator.environment(&key))).failed(5);
-    assert!(said.contains("error[layer-too-large]: COPY weights /, a layer for "), "{said}");
+    for said in [said, planned] {
+        assert!(said.contains("error[layer-too-large]: COPY weights /, a layer for "), "{said}");
+    }
     assert_eq!((emulator.sessions().len(), emulator.bytes_received()), (tried, 0));
 }
 

@@ -8,7 +8,7 @@ use ocib_testkit::checkout;
 use crate::program::Site;
 
 /// Variant, Dockerfile, message, and the text that is pointed at.
-const CASES: [(&str, &str, &str, &str); 34] = [
+const CASES: [(&str, &str, &str, &str); 36] = [
     (
         "Expand",
         "FROM scratch\nCOPY f ${X:?nowhere}\n",
@@ -84,6 +84,18 @@ const CASES: [(&str, &str, &str, &str); 34] = [
         "FROM scratch\nADD --checksum=sha256:0 f /x\n",
         "checksum requires HTTP(S) or Git sources",
         "sha256:0",
+    ),
+    (
+        "HeredocName",
+        "FROM scratch\nCOPY <<a/b /\na/b\n",
+        "the heredoc <<a/b cannot become a file: open /a/b: no such file or directory",
+        "<<a/b",
+    ),
+    (
+        "HeredocName",
+        "FROM scratch\nADD f <<'../' /x/\n../\n",
+        "the heredoc <<../ cannot become a file: open /: is a directory",
+        "<<'../'",
     ),
     (
         "CopiedUrl",
@@ -167,12 +179,18 @@ const CASES: [(&str, &str, &str, &str); 34] = [
 ];
 
 /// Variants whose cases need more than a Dockerfile: the file and the name of their test.
-const ELSEWHERE: [(&str, &str, &str); 15] = [
+const ELSEWHERE: [(&str, &str, &str); 17] = [
     ("LongLine", "tests/run_failures.rs", "a_line_that_no_parser_takes_is_refused"),
     ("Backend", "tests/run_failures.rs", "a_command_that_fails_is_shown_at_its_line_with_its_last_words"),
     ("BadResult", "tests/run_failures.rs", "a_result_that_is_something_else_is_refused"),
     ("Unsupported", "tests/run_failures.rs", "what_a_backend_lacks_is_refused_at_its_line"),
     ("UnwritableName", "tests/run_failures.rs", "a_value_that_no_line_can_hold_is_refused_between_runs"),
+    ("UnwritableVariable", "tests/run_failures.rs", "a_value_that_no_line_can_hold_is_refused_between_runs"),
+    (
+        "PatternMounted",
+        "tests/run_mounts.rs",
+        "what_looks_like_a_wildcard_is_refused_as_the_source_of_a_bind",
+    ),
     ("Unwritable", "tests/run_failures.rs", "a_value_that_no_line_can_hold_is_refused_between_runs"),
     ("Base", "tests/errors.rs", "a_registry_that_cannot_be_reached"),
     ("Fetch", "tests/errors.rs", "a_url_that_is_not_fetched"),

@@ -67,6 +67,9 @@ fn a_value_that_no_line_can_hold_is_refused_between_runs() {
     let said = ended(&mut runs.build(&["--quiet", "--build-arg", "LATE=a\nb"])).failed(3);
     assert!(said.starts_with("error: the value of LATE cannot be handed to a backend: "), "{said}");
     assert!(said.contains("Dockerfile:4:1"), "{said}");
+    let variable = Runs::new("FROM @BASE@\nRUN true > /a\nENV é=1\nRUN false\n");
+    let said = ended(&mut variable.build(&["--quiet"])).failed(3);
+    assert!(said.starts_with("error: a variable called \"é\" cannot be handed to a backend\n"), "{said}");
     let named = Runs::new("FROM @BASE@\nRUN true\nCOPY a?b /x\nRUN true\n");
     named.site.file("context/a[b", "");
     let said = ended(&mut named.build(&["--quiet"])).failed(3);

@@ -8,7 +8,7 @@ use ocib_testkit::{
 };
 
 use crate::{
-    memory::{BYTES_WRITTEN_MAX, PEAK_KIB_MAX, measured},
+    memory::{BYTES_WRITTEN_MAX, DISTANT_BUDGET, PEAK_KIB_MAX, measured},
     program::{Ended, Site, ended, set_mode, tag_digest},
 };
 
@@ -212,7 +212,7 @@ fn large_models_pass_through_in_little_memory() {
     set_mode(site.path("context"), 0o755);
     let tag = format!("{}/model:large", registry.host());
     let endpoint = server.endpoint();
-    let arguments = ["build", ".", "--jobs", "16", "--push", "-t", &tag];
+    let arguments = ["build", ".", "--jobs", "16", DISTANT_BUDGET, "--push", "-t", &tag];
     let used = measured(&site, &site.path("context"), &arguments, &[("HF_ENDPOINT", &endpoint)]);
     assert_eq!(tag_digest(&registry, "model", "large").as_deref(), Some(used.ended.digest()));
     println!("{} shards of {bytes} bytes: a peak of {} KiB", shards.len(), used.peak_kib);

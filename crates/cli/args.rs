@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ocib_image::{Compression, Platform};
 
-pub(crate) use image::{EPOCHS, ImageFlags};
+pub(crate) use image::{Epoch, ImageFlags};
 pub(crate) use images::{Copy, Inspect, Tag, Verify};
 
 /// Builds OCI images as a stream: no daemon, no root, no scratch disk.

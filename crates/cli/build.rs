@@ -18,7 +18,7 @@ use ocib_store::Images;
 use tokio::runtime::Runtime;
 
 use crate::{
-    args,
+    args::{self, Epoch},
     diagnostic::{self, Failure},
     dockerfile::{self, Inputs, Places},
     environment, git,
@@ -205,6 +205,7 @@ fn remark(
     warn(dockerfile, name, events, &found.collect::<Vec<_>>())?;
     if let Some(bad) = ocib_dockerfile::bad_check_option(dockerfile) {
         return Err(Failure::input(format!("failed to parse check options: {}", bad.message))
+            .at(name, &dockerfile.text, bad.span)
             .help("mend the line # check=… at the beginning of the Dockerfile"));
     }
     if build.image.platforms.is_empty() {
@@ -217,26 +218,26 @@ fn remark(
     Ok(())
 }
 
-/// The time of everything. BuildKit knows it by this build arg only, so scripts give it so.
-fn epoch(build: &args::Build, build_args: &BTreeMap<String, String>) -> Result<i64, Failure> {
+/// The time of everything. BuildKit knows it by this build arg only, so scripts give it so, and buildx hands the
+/// environment's on: an ARG of that name sees it, however it was given.
+fn epoch(build: &args::Build, build_args: &mut BTreeMap<String, String>) -> Result<i64, Failure> {
     const NAME: &str = "SOURCE_DATE_EPOCH";
-    let Some(given) = build_args.get(NAME).filter(|given| !given.is_empty()) else {
-        return Ok(build.image.source_date_epoch);
+    let Epoch(seconds) = match build_args.remove(NAME) {
+        None => build.image.source_date_epoch,
+        Some(given) => {
+            given.parse().map_err(|why| Failure::usage(format!("--build-arg {NAME}={given}: {why}")))?
+        }
     };
-    let seconds = given.parse().ok().filter(|seconds| args::EPOCHS.contains(seconds));
-    seconds.ok_or_else(|| {
-        Failure::usage(format!(
-            "--build-arg {NAME}={given}: expected seconds since 1970, of a year up to 9999"
-        ))
-    })
+    build_args.extend(seconds.map(|seconds| (NAME.to_owned(), seconds.to_string())));
+    Ok(seconds.unwrap_or_default())
 }
 
 fn request(build: &args::Build, inputs: Inputs, places: &Places<'_>) -> Result<Request, Failure> {
     let Inputs { source, tree, ignored } = inputs;
     let dockerfile =
         source.parse().map_err(|error| Failure::of_build(&error.into(), &source.name, &source.text()))?;
-    let build_args = dockerfile::build_args(&build.build_args)?;
-    let epoch = epoch(build, &build_args)?;
+    let mut build_args = dockerfile::build_args(&build.build_args)?;
+    let epoch = epoch(build, &mut build_args)?;
     let mut request = Request::new(dockerfile);
     request.context = tree;
     request.ignored = ignored;

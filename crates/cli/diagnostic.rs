@@ -96,6 +96,12 @@ impl Failure {
         self
     }
 
+    /// Shows the place in the Dockerfile `name` that reads `text`.
+    pub(crate) fn at(mut self, name: &str, text: &str, span: Span) -> Self {
+        self.source = Some(Box::new(Excerpt { name: name.to_owned(), text: text.to_owned(), span }));
+        self
+    }
+
     /// An error of a build, placed in the Dockerfile `name` that reads `text`.
     pub(crate) fn of_build(error: &ocib_build::Error, name: &str, text: &str) -> Self {
         let excerpt = |span| Box::new(Excerpt { name: name.to_owned(), text: text.to_owned(), span });

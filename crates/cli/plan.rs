@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ocib_build::{DelegatedOutline, Outline, PartOutline, Request, TargetOutline, outline};
 use ocib_dockerfile::{Command, Instruction, Span};
-use ocib_image::ContainerConfig;
+use ocib_image::{Compression, ContainerConfig};
 use ocib_net::Backoff;
 use serde_json::Value;
 
@@ -87,13 +87,13 @@ impl Shown {
     fn is_buildable(&self) -> bool {
         self.has_backend || self.outline.targets.iter().all(|target| delegated(target).next().is_none())
     }
+}
 
-    /// The codec that is asked for, as `--compression` takes it.
-    fn codec(&self) -> String {
-        match self.outline.compression {
-            ocib_image::Compression::Auto => "auto".to_owned(),
-            ocib_image::Compression::Fixed(codec) => codec.to_string(),
-        }
+/// As `--compression` takes it.
+fn codec(compression: Compression) -> String {
+    match compression {
+        Compression::Auto => "auto".to_owned(),
+        Compression::Fixed(codec) => codec.to_string(),
     }
 }
 

@@ -96,24 +96,19 @@ async fn interrupted() -> &'static str {
 
 /// What makes layers within the budget that the flags give.
 pub(crate) fn sealer(shared: &Shared, compression: Compression) -> Result<Sealer, Failure> {
-    let memory_bytes = memory_bytes(shared);
-    let budget = budget(memory_bytes, shared, compression)?;
-    // As far as an unoptimised program has the choice.
-    let less = self::budget(memory_bytes.saturating_sub(UNOPTIMISED_BYTES), shared, compression);
-    Ok(Sealer::new(less.map_or(budget, |less| Budget { memory_bytes, ..less })))
+    sealer_within(memory_bytes(shared), shared, compression)
 }
 
 /// The same for layers whose files come over the network and take memory on their way too: what is read ahead,
 /// and what each connection needs.
 pub(crate) fn distant_sealer(shared: &Shared, compression: Compression) -> Result<Sealer, Failure> {
     let ReadAhead { parts, part_bytes } = read_ahead(shared);
-    let taken = parts as u64 * (part_bytes + CONNECTION_BYTES) + UNOPTIMISED_BYTES;
-    let budget = budget(memory_bytes(shared).saturating_sub(taken), shared, compression)?;
+    let taken = parts as u64 * (part_bytes + CONNECTION_BYTES);
+    let sealer = sealer_within(memory_bytes(shared).saturating_sub(taken), shared, compression)?;
+    let budget = sealer.budget();
     Ok(Sealer::new(Budget { layers: budget.layers_of(DISTANT_LAYER_BYTES), ..budget }))
 }
 
-/// An unoptimised program has more pages of its own than a budget knows of: 29 MiB instead of 21 were seen.
-const UNOPTIMISED_BYTES: u64 = if cfg!(debug_assertions) { 6 << 20 } else { 0 };
 /// Two of hyper's largest buffers, of which a connection fills one while the other is emptied.
 const CONNECTION_BYTES: u64 = 800 << 10;
 /// What a layer takes whose file comes over a connection: 2 MiB as any plain layer, its connection, and what the
@@ -132,7 +127,7 @@ fn memory_bytes(shared: &Shared) -> u64 {
     shared.memory.map_or_else(environment::default_memory_bytes, |memory| memory.as_u64())
 }
 
-fn budget(memory_bytes: u64, shared: &Shared, compression: Compression) -> Result<Budget, Failure> {
+fn sealer_within(memory_bytes: u64, shared: &Shared, compression: Compression) -> Result<Sealer, Failure> {
     // `auto` may choose gzip for any layer.
     let codec = match compression {
         Compression::Auto => Codec::GZIP,
@@ -140,9 +135,10 @@ fn budget(memory_bytes: u64, shared: &Shared, compression: Compression) -> Resul
     };
     let jobs = shared.jobs.map_or(0, Into::into);
     let limits = Limits { memory_bytes, jobs, cores: environment::cores() };
-    Budget::new(limits, codec).map_err(|error| {
+    let budget = Budget::new(limits, codec).map_err(|error| {
         Failure::usage(error.to_string()).help("give more with --memory, or a cheaper --compression")
-    })
+    })?;
+    Ok(Sealer::new(budget))
 }
 
 /// How HTTP is spoken, as the flags and the environment's proxies say.

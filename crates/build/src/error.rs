@@ -152,6 +152,18 @@ pub enum Problem {
         /// How many are taken.
         most: usize,
     },
+    /// A variable between RUNs with a name that no line of a Dockerfile can hold.
+    #[error("a variable called {name:?} cannot be handed to a backend")]
+    UnwritableVariable {
+        /// Its name.
+        name: String,
+    },
+    /// What a bind mount shows would be taken for a pattern where it is sent.
+    #[error("what is called {name:?} cannot be mounted: as a file to send that is a pattern")]
+    PatternMounted {
+        /// Its path.
+        name: String,
+    },
     /// A file with a name between RUNs that backends would take for a pattern.
     #[error("a file called {name:?} cannot be handed to a backend by itself")]
     UnwritableName {
@@ -187,6 +199,16 @@ pub enum Problem {
     /// ADD of a URL, but nothing is there that could fetch it.
     #[error("there is nothing here that could fetch a URL or repository")]
     NoFetch,
+    /// A heredoc of COPY or ADD whose name is no name of a file.
+    #[error("the heredoc <<{name} cannot become a file: open /{path}: {why}")]
+    HeredocName {
+        /// The delimiter.
+        name: String,
+        /// Where it leads, from the root that BuildKit writes it into.
+        path: String,
+        /// What is in its way there.
+        why: &'static str,
+    },
     /// COPY of a URL.
     #[error("source can't be a URL for COPY")]
     CopiedUrl,
@@ -326,6 +348,12 @@ impl Problem {
             Self::UnwritableName { .. } => Some(
                 "end the destination with a slash, or copy the file before the first RUN or after the last".to_owned(),
             ),
+            Self::UnwritableVariable { .. } => {
+                Some("give it a name of letters of ASCII, digits and underscores, or set it after the last RUN".to_owned())
+            }
+            Self::PatternMounted { .. } => {
+                Some("mount its directory, give it another name, or COPY it before the RUN".to_owned())
+            }
             Self::Script => Some(
                 "COPY the script before the RUN, or leave out the #! line to have the shell run it; sh, bash, dash, ash, \
                  ksh, zsh, python, python3 and perl are known"
@@ -334,6 +362,9 @@ impl Problem {
             Self::Unwritable { .. } => Some(
                 "set it before the first RUN of the stage, or give it a value without line breaks".to_owned(),
             ),
+            Self::HeredocName { .. } => {
+                Some("a heredoc is a file of that name; say in the destination which directory it is for".to_owned())
+            }
             Self::CopiedUrl => Some("ADD fetches it".to_owned()),
             Self::CopiedGit => {
                 Some("ADD fetches it; if it is a file, begin its name with ./".to_owned())

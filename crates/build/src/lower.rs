@@ -112,12 +112,13 @@ impl std::io::Write for Hashing {
     }
 }
 
-/// What is known of a layer before it is made.
+/// A layer, and what is known of it before it is made.
 struct Recalled {
-    keys: Keys,
+    layer: Unsealed,
+    same_files: Digest,
+    inputs: Option<Inputs>,
     /// What its inputs became the last time.
     remembered: Option<Layer>,
-    foreknown: Foreknown,
 }
 
 /// Why a plan was not lowered.
@@ -253,34 +254,31 @@ impl Lowering {
         Rootfs::of(Arc::clone(self.bases.entry(key.clone()).or_insert_with(base)))
     }
 
-    /// What is known of a layer before it is made.
-    fn recall(&self, layer: &FilesLayer) -> Result<Recalled, Error> {
-        let keys = layer.keys(self.request.compression, self.memory.as_ref())?;
-        let remembered = self.memory.as_ref().and_then(|memory| keys.inputs.as_ref()?.recall(memory));
+    /// What is known of a layer before it is made; of a large one also how it will be stored.
+    fn recall(&self, files: &Arc<FilesLayer>) -> Result<Recalled, Error> {
+        let compression = self.request.compression;
+        let Keys { same_files, recipe, inputs } = files.keys(compression, self.memory.as_ref())?;
+        let remembered = self.memory.as_ref().and_then(|memory| inputs.as_ref()?.recall(memory));
         let foreknown = Foreknown {
-            recipe: Some(keys.recipe),
+            recipe: Some(recipe),
             layer: remembered.clone().filter(|_| !self.request.verify_reuse),
             repositories: Vec::new(),
         };
-        Ok(Recalled { keys, remembered, foreknown })
-    }
-
-    fn part(&self, step: &Step, layer: Arc<FilesLayer>) -> Result<Part, Error> {
-        let Recalled { keys, remembered, foreknown } = self.recall(&layer)?;
-        let Keys { same_files, recipe, inputs } = keys;
-        let title = step.title().to_owned();
-        let compression = self.request.compression;
-        let files = Arc::clone(&layer);
-        let annotations = recipe_annotation(recipe);
-        let mut layer = Unsealed { source: layer, compression, annotations, foreknown };
+        let (source, annotations) = (Arc::<FilesLayer>::clone(files), recipe_annotation(recipe));
+        let mut layer = Unsealed { source, compression, annotations, foreknown };
         if layer.foreknown.layer.is_none()
             && layer.source.bytes().is_some_and(|bytes| bytes >= LIMITED_BYTES_MIN)
         {
             // What cannot be read now fails at its instruction when it is made.
             let _ = layer.settle();
         }
+        Ok(Recalled { layer, same_files, inputs, remembered })
+    }
+
+    fn part(&self, step: &Step, files: Arc<FilesLayer>) -> Result<Part, Error> {
+        let Recalled { layer, same_files, inputs, remembered } = self.recall(&files)?;
         Ok(Part::Made(Arc::new(Make {
-            title,
+            title: step.title().to_owned(),
             key: same_files,
             layer,
             files,

@@ -90,6 +90,8 @@ pub struct StepOutline {
     pub sources: Vec<FilesFrom>,
     /// How much it is.
     pub size: StepSize,
+    /// How its layer would be stored: as was asked for, or for a layer of more than 8 GiB as its content decides.
+    pub compression: Compression,
     /// What is known of the layer before it is made, if its size is.
     pub foreknown: Option<Box<Foreknown>>,
 }

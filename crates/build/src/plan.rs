@@ -121,6 +121,16 @@ pub(crate) enum Action {
     Run(Box<SimpleRun>),
 }
 
+/// A heredoc of COPY or ADD.
+#[derive(Clone, Debug)]
+pub(crate) struct Inline {
+    /// As it was written.
+    pub(crate) name: String,
+    /// The file's name.
+    pub(crate) file: String,
+    pub(crate) content: String,
+}
+
 /// A COPY or ADD with all its words expanded.
 #[derive(Clone, Debug)]
 pub(crate) struct CopyPlan {
@@ -131,8 +141,8 @@ pub(crate) struct CopyPlan {
     /// Whether fetched ones are too.
     pub(crate) unpack_remote: bool,
     pub(crate) sources: Vec<Source>,
-    /// Files that stand in the Dockerfile: names and contents.
-    pub(crate) inline: Vec<(String, String)>,
+    /// Files that stand in the Dockerfile.
+    pub(crate) inline: Vec<Inline>,
     /// Absolute, ending in a slash if it must be a directory.
     pub(crate) destination: String,
     pub(crate) chown: Option<Spanned<String>>,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use ocib_dockerfile::{Dockerfile, Patterns};
-use ocib_image::{Annotations, Compression, ImageName, Platform, RunSecret, Tree};
+use ocib_image::{Annotations, Compression, ImageName, Platform, RunSecret, Secret, Tree};
 
 use crate::Timestamps;
 
@@ -100,10 +100,10 @@ impl Request {
 
     /// What every RUN that needs a container finds of proxies, declared or not, in both spellings of their names
     /// (BuildKit, `proxyEnvFromBuildArgs`).
-    pub(crate) fn proxies(&self) -> BTreeMap<String, String> {
+    pub(crate) fn proxies(&self) -> BTreeMap<String, Secret> {
         let given = self.build_args.iter().filter(|(name, value)| is_proxy(name) && !value.is_empty());
         let both = |name: &str| [name.to_ascii_uppercase(), name.to_ascii_lowercase()];
-        given.flat_map(|(name, value)| both(name).map(|name| (name, value.clone()))).collect()
+        given.flat_map(|(name, value)| both(name).map(|name| (name, Secret::new(&**value)))).collect()
     }
 
     /// Build args that no ARG of the Dockerfile declares.

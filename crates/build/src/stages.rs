@@ -64,22 +64,21 @@ impl<'a> Stages<'a> {
     /// something, and that no stages wait for each other.
     fn check_order(&self) -> Result<(), Error> {
         let mut waiting = BTreeMap::new();
+        let mut waited_for = vec![Vec::new(); self.dockerfile().stages.len()];
         for stage in &self.dockerfile().stages {
-            waiting.insert(stage.index, self.copied_stages(stage)?);
+            let from = self.copied_stages(stage)?;
+            from.iter().for_each(|(other, _)| waited_for[*other].push(stage.index));
+            waiting.insert(stage.index, from);
         }
-        // Most stages wait for earlier ones alone, so this goes round once or twice.
-        loop {
-            let before = waiting.len();
-            let mut todo = std::mem::take(&mut waiting);
-            while let Some((index, from)) = todo.pop_first() {
-                let is_open =
-                    |other| index == other || todo.contains_key(&other) || waiting.contains_key(&other);
-                if from.iter().any(|(other, _)| is_open(*other)) {
-                    waiting.insert(index, from);
+        let mut open: Vec<usize> = waiting.values().map(Vec::len).collect();
+        let mut ready: Vec<usize> = (0..open.len()).filter(|index| open[*index] == 0).collect();
+        while let Some(index) = ready.pop() {
+            waiting.remove(&index);
+            for waits in std::mem::take(&mut waited_for[index]) {
+                open[waits] -= 1;
+                if open[waits] == 0 {
+                    ready.push(waits);
                 }
-            }
-            if waiting.len() == before {
-                break;
             }
         }
         let is_circle = |index: &usize, other: &usize| index <= other && waiting.contains_key(other);

@@ -1,14 +1,29 @@
 //! Flags of commands that make an image: what it is called, where it goes, what may be known of it.
 
-use std::{ops::RangeInclusive, path::PathBuf};
+use std::{ops::RangeInclusive, path::PathBuf, str::FromStr};
 
 use clap::Args;
 use ocib_image::{Platform, Reference};
 
 use super::{HashFirst, distinct};
 
-/// Seconds since 1970 that a date of four digits for the year can say.
-pub(crate) const EPOCHS: RangeInclusive<i64> = 0..=253_402_300_799;
+/// The time of an image in seconds since 1970, if any is given: nothing is none, as for buildx and BuildKit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Epoch(pub(crate) Option<i64>);
+
+impl FromStr for Epoch {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // What a date of four digits for the year can say.
+        const SECONDS: RangeInclusive<i64> = 0..=253_402_300_799;
+        match text.parse() {
+            _ if text.is_empty() => Ok(Self(None)),
+            Ok(seconds) if SECONDS.contains(&seconds) => Ok(Self(Some(seconds))),
+            _ => Err("expected seconds since 1970, of a year up to 9999"),
+        }
+    }
+}
 
 #[derive(Args, Debug)]
 pub(crate) struct ImageFlags {
@@ -56,16 +71,16 @@ pub(crate) struct ImageFlags {
     #[arg(long)]
     pub(crate) verify_reuse: bool,
 
-    /// The time of config, history and files, in seconds since 1970.
+    /// The time of config, history and files, in seconds since 1970 [default: 0].
     #[arg(
         long,
         value_name = "SECONDS",
         env = "SOURCE_DATE_EPOCH",
-        default_value_t = 0,
-        allow_negative_numbers = true,
-        value_parser = clap::value_parser!(i64).range(EPOCHS)
+        default_value = "",
+        hide_default_value = true,
+        allow_negative_numbers = true
     )]
-    pub(crate) source_date_epoch: i64,
+    pub(crate) source_date_epoch: Epoch,
 
     /// Send layers to ECR through its own API in parts: slower, but an upload that was cut off goes on in
     /// the next run at its last part. Layers of up to 41 GiB.

@@ -138,7 +138,10 @@ fn artifacts(build: &Build) -> Result<Vec<(Artifact, Vec<Reference>)>, Failure> 
             let renamed = format!("{}:{tag}", reference.name()).parse();
             renamed.map_err(|error: ocib_image::Error| Failure::usage(error.to_string()))
         });
-        artifacts.push((artifact, tags.collect::<Result<_, _>>()?));
+        // Several tags in one repository may give it one name.
+        let tags: Vec<Reference> = tags.collect::<Result<_, _>>()?;
+        let mut seen = BTreeSet::new();
+        artifacts.push((artifact, tags.into_iter().filter(|tag| seen.insert(tag.to_string())).collect()));
     }
     check_tags(build, &artifacts)?;
     Ok(artifacts)
@@ -248,7 +251,7 @@ fn options(build: &Build, outputs: &[Output]) -> Result<Options, Failure> {
         compression: build.compression,
         labels: pairs("--label", &image.labels)?,
         annotations: pairs("--annotation", &image.annotations)?,
-        epoch: image.source_date_epoch,
+        epoch: image.source_date_epoch.0.unwrap_or_default(),
         cache: environment::cache_directory().filter(|_| !build.no_cache),
         verify_reuse: image.verify_reuse,
         ..Options::default()

@@ -95,14 +95,13 @@ struct Before<'a> {
 }
 
 async fn check_limits(outline: &Outline, push: &PushOptions, means: &Means) -> Result<(), Failure> {
-    let expected: Vec<Expected> =
-        outline.targets.iter().map(|target| expected(target, outline.compression)).collect();
+    let expected: Vec<Expected> = outline.targets.iter().map(expected).collect();
     let checked = means.limits(push.clone()).check(&expected).await;
     checked.map_err(|error| Failure::of_place(&error))
 }
 
 /// As much as is known of an image.
-fn expected(target: &TargetOutline, compression: Compression) -> Expected {
+fn expected(target: &TargetOutline) -> Expected {
     let layers = target.layers.iter().filter_map(|layer| match layer {
         LayerOutline::Base(blob, _) => Some(ExpectedLayer {
             what: format!("base layer {}", blob.descriptor.digest),
@@ -111,7 +110,7 @@ fn expected(target: &TargetOutline, compression: Compression) -> Expected {
         }),
         LayerOutline::Made(_, step) => Some(ExpectedLayer {
             what: step.text.clone(),
-            stored_bytes: match (compression, step.size) {
+            stored_bytes: match (step.compression, step.size) {
                 (Compression::Fixed(Codec::Plain), StepSize::Known(size)) => Some(size.tar_bytes),
                 _ => remembered(step).map(|layer| layer.descriptor.size),
             },

@@ -9,7 +9,7 @@ use ocib_image::ArchiveFormat;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Shown,
+    Shown, codec,
     fate::{At, LayerFate, Parts, Place},
     runtime_config, shown_value,
 };
@@ -22,7 +22,7 @@ pub(super) fn object(shown: &Shown) -> String {
         "schemaVersion": SCHEMA_VERSION,
         "dockerfile": shown.name,
         "buildable": shown.is_buildable(),
-        "compression": shown.codec(),
+        "compression": codec(shown.outline.compression),
         "targets": shown.outline.targets.iter().map(|one| target(shown, one)).collect::<Value>(),
         "outputs": shown.places.iter().map(|place| output(shown, place)).collect::<Value>(),
     });
@@ -130,7 +130,7 @@ fn layer(shown: &Shown, layer: &LayerOutline) -> Value {
             "stage": stage,
             "line": shown.lines(step.span).0,
             "text": step.text,
-            "codec": shown.codec(),
+            "codec": codec(step.compression),
             "size": size(step.size),
         }),
         LayerOutline::Delegated(stage) => json!({"kind": "delegated", "stage": stage}),

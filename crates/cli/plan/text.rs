@@ -9,7 +9,7 @@ use ocib_build::{
 use ocib_image::ArchiveFormat;
 
 use super::{
-    Shown, delegated,
+    Shown, codec, delegated,
     fate::{At, LayerFate, Parts, Place},
     runtime_config, shown_value,
 };
@@ -130,7 +130,7 @@ fn layer(shown: &Shown, target: &TargetOutline, layer: &LayerOutline) -> String 
         }
         LayerOutline::Made(stage, step) => {
             let lines = place(shown.lines(step.span));
-            format!("made by stage {stage}, {lines}: {}, {}", size(step.size), shown.codec())
+            format!("made by stage {stage}, {lines}: {}, {}", size(step.size), codec(step.compression))
         }
         LayerOutline::Delegated(stage) => {
             let part = delegated(target).find(|(index, _)| index == stage);

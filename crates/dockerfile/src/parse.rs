@@ -26,13 +26,12 @@ pub struct Dockerfile {
 }
 
 impl Dockerfile {
-    /// The number of the stage that `wanted` names as a target: by name in any case, the last of
-    /// that name, else by number.
+    /// The number of the stage that `wanted` names as a target: by name in any case, the last of that name.
+    /// Numbers name none, as in BuildKit (`resolveTarget`).
     pub fn stage(&self, wanted: &str) -> Option<usize> {
-        let name = |stage: &Stage| stage.name.as_ref().map(|name| name.value.clone());
-        let lower = wanted.to_lowercase();
-        let named = self.stages.iter().rposition(|stage| name(stage).as_ref() == Some(&lower));
-        named.or_else(|| wanted.parse().ok().filter(|index| *index < self.stages.len()))
+        let wanted = wanted.to_lowercase();
+        let is_wanted = |stage: &Stage| stage.name.as_ref().is_some_and(|name| name.value == wanted);
+        self.stages.iter().rposition(is_wanted)
     }
 
     /// The names of stages, in order.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, error::Error as StdError, fmt, path::PathBuf, s
 
 use futures_core::future::BoxFuture;
 
-use crate::{Descriptor, Digest, LayerSource, Platform, Progress, Reference};
+use crate::{Descriptor, Digest, LayerSource, Platform, Progress, Reference, Secret};
 
 /// A self-contained build: nothing but what is in here and in the registry is needed for it.
 #[derive(Clone, Debug)]
@@ -27,8 +27,8 @@ pub struct RunJob {
     /// as for backends that want files [by the registry](RunFiles::Registry).
     pub context: Option<Arc<dyn LayerSource>>,
     /// What RUNs find in their environment besides, and what gets into no image: proxies, under each spelling of
-    /// their names. No part of the key.
-    pub proxies: BTreeMap<String, String>,
+    /// their names; they may hold passwords. No part of the key.
+    pub proxies: BTreeMap<String, Secret>,
     /// Whether nothing that the backend itself remembers of earlier builds may stand for it.
     pub is_fresh: bool,
     /// What its RUNs mount of what the user lends them. Nothing of it may get into a layer, a log or an error.

@@ -95,6 +95,8 @@ pub struct TarEntry {
     /// Where in the archive its content starts, in bytes, if it lies there in one piece: `None` for
     /// sparse files, which only [`TarReader::content`] can put together.
     pub offset: Option<u64>,
+    /// The type of a file whose type is not `0`: `7`, or `S`. containerd unpacks neither.
+    pub odd_type: Option<u8>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

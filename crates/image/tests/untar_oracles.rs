@@ -518,7 +518,7 @@ proptest! {
         let archive = writer.finish().unwrap();
         let mut reader = TarReader::new(Trickle(&archive));
         for (expected, expected_content) in entries {
-            let TarEntry { mut entry, offset } = reader.next_entry().unwrap().unwrap();
+            let TarEntry { mut entry, offset, .. } = reader.next_entry().unwrap().unwrap();
             if entry.kind == EntryKind::Directory {
                 entry.name = entry.name.strip_suffix(b"/").unwrap().into();
             }

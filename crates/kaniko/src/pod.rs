@@ -295,7 +295,7 @@ fn arguments(job: &RunJob, context: &ContextAt, options: &Options) -> Vec<String
     ];
     for (name, value) in &job.proxies {
         // Kubernetes takes `$(…)` for variables, and two dollars for one.
-        arguments.push(format!("--build-arg={name}={}", value.replace('$', "$$")));
+        arguments.push(format!("--build-arg={name}={}", value.reveal().replace('$', "$$")));
     }
     match options.cache.as_ref().filter(|_| !job.is_fresh) {
         Some(cache) => {

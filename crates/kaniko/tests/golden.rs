@@ -79,7 +79,7 @@ fn pods() {
     let with_context = |job: RunJob| RunJob { context: Some(Arc::clone(&source)), ..job };
     let arm = |job: RunJob| RunJob { platform: "linux/arm/v7".parse().unwrap(), ..with_context(job) };
     // With two dollars where Kubernetes would take one for the start of a variable, and without the cache.
-    let proxies = [("HTTP_PROXY".to_owned(), "http://ci:a$(b)$$@proxy".to_owned())].into();
+    let proxies = [("HTTP_PROXY".to_owned(), Secret::new("http://ci:a$(b)$$@proxy"))].into();
     let by_proxy = RunJob { proxies, is_fresh: true, ..job() };
     let volume = ContextAt::Volume { claim: "work".to_owned(), directory: "ci/ocib-0123".to_owned() };
     let bucket = ContextAt::Url(ContextUrl {

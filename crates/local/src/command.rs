@@ -84,7 +84,7 @@ impl<'a> Workspace<'a> {
             command.args(lent(secret));
         }
         for (name, value) in &self.job.proxies {
-            command.args(["--build-arg", &format!("{name}={value}")]);
+            command.args(["--build-arg", &format!("{name}={}", value.reveal())]);
         }
         command.args(["--platform", &self.job.platform.to_string()]);
         command.arg("--file").arg(self.path("Dockerfile"));
@@ -193,7 +193,7 @@ impl Workspace<'_> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use ocib_image::{Digest, Platform};
+    use ocib_image::{Digest, Platform, Secret};
 
     use super::*;
 
@@ -206,7 +206,7 @@ mod tests {
             platform: Platform::linux_amd64(),
             destination: "127.0.0.1:1/a:run".parse().unwrap(),
             context: None,
-            proxies: BTreeMap::from([("NO_PROXY".to_owned(), "a,b".to_owned())]),
+            proxies: BTreeMap::from([("NO_PROXY".to_owned(), Secret::new("a,b"))]),
             is_fresh,
             secrets: Vec::new(),
             disk_bytes: 0,

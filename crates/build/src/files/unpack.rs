@@ -2,7 +2,9 @@
 //!
 //! As BuildKit does it (containerd's `archive.Apply` in a root of its own): the destination is the
 //! root of the archive, so `..`, absolute names and links never lead out of it; later members
-//! replace earlier ones; `--chown` applies to members, and `--chmod` to nothing.
+//! replace earlier ones; `--chown` applies to members, and `--chmod` to nothing. Files of the types that it does not
+//! know are refused, though the layers of a base may have them: `7`, and `S`, GNU's old way to write sparse files.
+//! PAX's way has the type of a file.
 
 use std::{
     collections::HashMap,
@@ -65,6 +67,15 @@ impl Archive {
         Ok(Members { reader: TarReader::new(BufReader::with_capacity(READ_BYTES, bytes)), count: 0 })
     }
 
+    fn unhandled(&self, name: &[u8], flag: u8) -> LayerError {
+        let (name, flag) = (String::from_utf8_lossy(name), char::from(flag));
+        let why = format!(
+            "{name:?} in the archive is of type {flag:?}, which no builder unpacks (GNU tar: --format=posix writes \
+             sparse files as others read them)"
+        );
+        LayerError::Read { name: self.display(), source: std::io::Error::other(why) }
+    }
+
     fn broken(&self, error: Error) -> LayerError {
         let source = match error {
             Error::UnreadableArchive { source, .. } => source,
@@ -111,10 +122,14 @@ pub(crate) fn unpack(
 ) -> Result<(), CopyError> {
     let root = follow_in(into, &path::clean(destination.as_bytes()))?;
     into.make_directories(&root, &Mode::Keep, owner)?;
-    let mut unpacking = Unpacking { archive, into, root, owner, groups: HashMap::new() };
+    let (groups, said) = (HashMap::new(), HashMap::new());
+    let mut unpacking = Unpacking { archive, into, root, owner, groups, said };
     let mut members = archive.open()?;
     let mut sparse_bytes: u64 = 0;
     while let Some(member) = members.next(archive)? {
+        if let Some(flag) = member.odd_type {
+            return Err(archive.unhandled(&member.entry.name, flag).into());
+        }
         if member.offset.is_none() {
             sparse_bytes = sparse_bytes.saturating_add(member.entry.size());
         }
@@ -125,7 +140,7 @@ pub(crate) fn unpack(
         }
         unpacking.member(member, members.count - 1)?;
     }
-    Ok(())
+    unpacking.finish()
 }
 
 struct Unpacking<'a, 'b> {
@@ -136,6 +151,8 @@ struct Unpacking<'a, 'b> {
     owner: Option<Owner>,
     /// Hard links to come share the group of what they link to.
     groups: HashMap<Vec<u8>, Group>,
+    /// Mode, owner and time that the last link of a group said; its other names do not have them yet.
+    said: HashMap<Group, Node>,
 }
 
 impl Unpacking<'_, '_> {
@@ -197,22 +214,29 @@ impl Unpacking<'_, '_> {
         }
         let Attributes { mode, uid, gid, mtime, .. } = *attributes;
         let mode = if matches!(found.node.kind, NodeKind::Symlink(_)) { found.node.mode } else { mode };
-        let before = found.node.clone();
         found.node = Node { mode, uid, gid, mtime, ..found.node };
-        let is_new = !self.groups.contains_key(&target);
         let group = *self.groups.entry(target.clone()).or_insert_with(|| self.into.group());
-        if is_new {
-            self.into.put_found(&target, &found, Some(group));
-        } else if found.node != before {
-            // Names that something else has taken since are no longer among them.
-            let is_of_group =
-                |name: &[u8]| self.into.made.get(name).is_some_and(|entry| entry.group == Some(group));
-            let names: Vec<_> = self.groups.keys().filter(|name| is_of_group(name)).cloned().collect();
-            names.iter().for_each(|name| self.into.put_found(name, &found, Some(group)));
-        }
+        self.into.put_found(&target, &found, Some(group));
         self.into.remove(place);
         self.into.put_found(place, &found, Some(group));
         self.groups.insert(place.to_vec(), group);
+        self.said.insert(group, found.node);
+        Ok(())
+    }
+
+    /// Gives all names of a group what its last link said: once, as a group may have as many names as links.
+    fn finish(self) -> Result<(), CopyError> {
+        for (name, group) in self.groups {
+            // Names that something else has taken since are no longer among them.
+            let is_of_group = self.into.made.get(&*name).is_some_and(|entry| entry.group == Some(group));
+            if let (true, Some(said)) = (is_of_group, self.said.get(&group))
+                && let Some(mut found) = self.into.find(&name)?
+            {
+                let Node { mode, uid, gid, mtime, .. } = *said;
+                found.node = Node { mode, uid, gid, mtime, ..found.node };
+                self.into.put_found(&name, &found, Some(group));
+            }
+        }
         Ok(())
     }
 }

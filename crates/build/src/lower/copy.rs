@@ -14,7 +14,7 @@ use crate::{
         expand_wildcards, follow_in, unpack,
     },
     path,
-    plan::{CopyPlan, Source},
+    plan::{CopyPlan, Inline, Source},
     stages::Origin,
 };
 
@@ -82,7 +82,7 @@ impl Lowering {
                 Source::Remote(remote) => self.remote(&mut builder, remote, &request, plan)?,
             }
         }
-        for (name, content) in &plan.inline {
+        for Inline { file: name, content, .. } in &plan.inline {
             let file = InlineFile::new(name, content, fixed_time.unwrap_or_else(|| self.made_time()));
             let request = Copy {
                 destination: &plan.destination,

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use ocib_image::{Config, Foreknown, LayerSource as _};
+use ocib_image::{Config, LayerSource as _, Unsealed};
 
 use super::{Lowering, Part, Stages, Target, Unlowered};
 use crate::{
@@ -93,8 +93,7 @@ impl Lowering {
                             // What is in this layer is in every later one's way.
                             None => after = after.or(size.after()),
                         }
-                        let outline =
-                            step_outline(step, size, recalled.map(|recalled| Box::new(recalled.foreknown)));
+                        let outline = self.step_outline(step, size, recalled.map(|recalled| recalled.layer));
                         layers.push(LayerOutline::Made(stage.index, outline.clone()));
                         outlines.push(outline);
                     }
@@ -155,6 +154,17 @@ impl Lowering {
         }
     }
 
+    fn step_outline(&self, step: &Step, size: StepSize, layer: Option<Unsealed>) -> StepOutline {
+        StepOutline {
+            span: step.span,
+            text: step.title().to_owned(),
+            sources: sources(step),
+            size,
+            compression: layer.as_ref().map_or(self.request.compression, |layer| layer.compression),
+            foreknown: layer.map(|layer| Box::new(layer.foreknown)),
+        }
+    }
+
     /// Every image that the plan takes files from, once.
     fn bases_of(&self, plan: &Plan) -> Vec<BaseOutline> {
         let mut seen = BTreeSet::new();
@@ -205,10 +215,6 @@ fn origins_of(stage: &StagePlan) -> Vec<&Origin> {
         }
     }
     origins
-}
-
-fn step_outline(step: &Step, size: StepSize, foreknown: Option<Box<Foreknown>>) -> StepOutline {
-    StepOutline { span: step.span, text: step.title().to_owned(), sources: sources(step), size, foreknown }
 }
 
 fn delegated_outline(delegated: &Delegated, job: Option<JobOutline>) -> DelegatedOutline {
@@ -281,7 +287,7 @@ fn sources(step: &Step) -> Vec<FilesFrom> {
         Source::Path(_) => copy.from.as_ref().map_or(FilesFrom::Context, files_from),
         Source::Remote(_) => FilesFrom::Network,
     });
-    distinct(paths.chain(copy.inline.iter().map(|(name, _)| FilesFrom::Heredoc(name.clone()))))
+    distinct(paths.chain(copy.inline.iter().map(|inline| FilesFrom::Heredoc(inline.name.clone()))))
 }
 
 fn files_from(origin: &Origin) -> FilesFrom {

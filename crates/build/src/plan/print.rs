@@ -5,7 +5,8 @@ use std::fmt::{Display, Formatter, Result};
 use ocib_image::Remote;
 
 use super::{
-    Act, Action, CopyPlan, Delegated, MountSource, Plan, RunPlan, Source, StagePart, StagePlan, Start, Step,
+    Act, Action, CopyPlan, Delegated, Inline, MountSource, Plan, RunPlan, Source, StagePart, StagePlan,
+    Start, Step,
 };
 use crate::stages::Origin;
 
@@ -126,7 +127,7 @@ impl Display for CopyPlan {
                 }
             }
         }
-        for (name, content) in &self.inline {
+        for Inline { name, content, .. } in &self.inline {
             writeln!(f, "      {name} {content:?}")?;
         }
         let flags = [

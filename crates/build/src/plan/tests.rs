@@ -278,7 +278,7 @@ fn errors_say_what_and_where() {
     for (dockerfile, place, message) in [
         ("FROM scratch\nRUN --mount=type=nfs true\n", "type=nfs", "unsupported mount type \"nfs\""),
         (
-            "FROM scratch\nRUN --mount=from=late true\nFROM scratch AS late\n",
+            "FROM scratch AS wanted\nRUN --mount=from=late true\nFROM scratch AS late\n",
             "from=late",
             "cannot copy from stage \"late\", it needs to be defined before the current stage",
         ),
@@ -290,7 +290,7 @@ fn errors_say_what_and_where() {
              workaround",
         ),
         (
-            "FROM scratch\nCOPY --from=late a b\nFROM scratch AS late\nCOPY --from=0 a b\n",
+            "FROM scratch AS wanted\nCOPY --from=late a b\nFROM scratch AS late\nCOPY --from=0 a b\n",
             "late",
             "cannot copy from stage \"late\", it needs to be defined before the current stage",
         ),
@@ -335,8 +335,8 @@ fn errors_say_what_and_where() {
         ("FROM scratch\nCOPY https://h/a /x\n", "https://h/a", "source can't be a URL for COPY"),
         ("FROM scratch\nCOPY a host:b /x\n", "host:b", "source can't be a git ref for COPY"),
     ] {
-        // The first stage is what is wrong, so it is what is asked for.
-        let error = planned(dockerfile, |request| request.target = Some("0".into()), &[]).unwrap_err();
+        let target = dockerfile.contains(" AS wanted\n").then(|| "wanted".to_owned());
+        let error = planned(dockerfile, |request| request.target.clone_from(&target), &[]).unwrap_err();
         let span = error.span().unwrap();
         assert_eq!(
             (&dockerfile[span.start..span.end], error.to_string().as_str()),

@@ -4,7 +4,7 @@ use ocib_dockerfile::{Span, Spanned, Transfer};
 
 use ocib_image::{Digest, GitReference, Remote};
 
-use super::{Action, CopyPlan, Dispatcher, Source, Step};
+use super::{Action, CopyPlan, Dispatcher, Inline, Source, Step};
 use crate::{Error, Problem, files::Mode, path};
 
 impl Dispatcher<'_> {
@@ -41,7 +41,8 @@ impl Dispatcher<'_> {
                     .map_err(|error| Problem::Expand(error).at(heredoc.span))?,
                 false => heredoc.content.clone(),
             };
-            inline.push((heredoc.name.clone(), content));
+            let file = heredoc_file(&heredoc.name).map_err(|problem| problem.at(heredoc.span))?;
+            inline.push(Inline { name: heredoc.name.clone(), file, content });
         }
         let written = self.expand(&transfer.destination)?;
         let destination = path::absolute(&self.state.config.runtime.working_dir, &written);
@@ -57,8 +58,10 @@ impl Dispatcher<'_> {
         };
         created_by += &flag("chown", &chown);
         created_by += &flag("chmod", &chmod_text);
-        let words =
-            shown.into_iter().chain(inline.iter().map(|(name, _)| format!("<<{name}"))).chain([written]);
+        let words = shown
+            .into_iter()
+            .chain(inline.iter().map(|inline| format!("<<{}", inline.name)))
+            .chain([written]);
         words.for_each(|word| created_by += &format!(" {word}"));
         created_by += " # buildkit";
 
@@ -185,4 +188,16 @@ fn without_user(url: &str) -> String {
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (host, rest) = rest.split_at(end);
     format!("{scheme}://{}{rest}", host.rsplit('@').next().unwrap_or_default())
+}
+
+/// The file that a heredoc becomes. BuildKit writes it into an empty root and copies it from there
+/// (`dispatchCopy`), so its name may begin, end and turn around with slashes, but lead into no directory.
+fn heredoc_file(name: &str) -> Result<String, Problem> {
+    let path = String::from_utf8_lossy(&path::clean(name.as_bytes())).into_owned();
+    let why = match path.as_str() {
+        "" => "is a directory",
+        path if path.contains('/') => "no such file or directory",
+        _ => return Ok(path),
+    };
+    Err(Problem::HeredocName { name: name.to_owned(), path, why })
 }

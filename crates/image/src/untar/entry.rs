@@ -49,7 +49,8 @@ impl<R: Read> TarReader<R> {
         };
         let offset = self.body.sparse.is_none().then_some(self.position);
         let entry = entry(header, records, name, kind).map_err(|flaw| flaw.at(at))?;
-        Ok(TarEntry { entry, offset })
+        let odd_type = Some(header.type_flag()).filter(|flag| matches!(flag, b'7' | b'S'));
+        Ok(TarEntry { entry, offset, odd_type })
     }
 
     fn begin_old_sparse(&mut self, start: u64, at: u64, header: &Header) -> Result<(), Error> {

@@ -264,7 +264,7 @@ mod tests {
         let mtime = Timestamp::default();
         let entry =
             Tar { name: name.as_bytes().into(), kind, mode: 0o6755, uid: 1, gid: 2, mtime, xattrs: None };
-        match scope(prefix).entry(&TarEntry { entry, offset: Some(512) }) {
+        match scope(prefix).entry(&TarEntry { entry, offset: Some(512), odd_type: None }) {
             Ok(found) => Ok(found.map(|found| {
                 assert_eq!(found.mode, 0o755);
                 (found.path, found.kind)

@@ -20,10 +20,12 @@ const JWT: &str = "eyJplanted.eyJ3ZWI.aWRlbnRpdHk";
 const LEAVE: &str = "planted-leave-to-ask-0123456789";
 const CALLER: &str = "arn:aws:sts::123456789012:assumed-role/builder/ocib";
 
-/// Not a test but the process that the tests start: says who it is.
-#[test]
-#[ignore = "started by the tests"]
-fn child() {
+/// Set in the processes that [`says`] starts.
+const STARTED: &str = "OCIB_TEST_STARTED";
+
+/// Says who this process is.
+#[expect(clippy::print_stdout, reason = "its parent reads this")]
+fn say() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let aws = Aws::new(Arc::new(Http::new(HttpOptions::default())));
@@ -41,7 +43,7 @@ fn child() {
 /// What the child says in `environment`; whatever else it prints holds no secret.
 fn says(environment: &[(&str, &str)]) -> Vec<String> {
     let mut command = Command::new(env::current_exe().unwrap());
-    command.args(["--exact", "child", "--ignored", "--nocapture"]).env_clear();
+    command.args(["--exact", "nobody", "--nocapture"]).env_clear().env(STARTED, "1");
     let quiet = [("AWS_EC2_METADATA_DISABLED", "true"), ("HOME", "/nonexistent")];
     let output = command.envs(quiet).envs(environment.iter().copied()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -229,8 +231,12 @@ const NOT_SET: &str = "no identity for AWS was found: \
     environment variables: AWS_ACCESS_KEY_ID or AWS_SECRET_ACCESS_KEY is not set; \
     profile: it has no credentials in AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE or ~/.aws";
 
+/// Also what the other tests start: as a process of its own, it is whoever its environment makes it.
 #[test]
 fn nobody() {
+    if env::var_os(STARTED).is_some() {
+        return say();
+    }
     let expected = format!(
         "{NOT_SET}; web identity token: $AWS_WEB_IDENTITY_TOKEN_FILE was not set; \
          GitHub OIDC: AWS_ROLE_ARN is not set; \

@@ -1,6 +1,6 @@
 //! What the child processes do, each as its environment says, and with the emulator at `HOST`.
 
-use std::{collections::BTreeMap, env, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, env, process::Command, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use ocib_image::{
@@ -18,6 +18,37 @@ use crate::REPOSITORY;
 
 const LIFECYCLE: &str = r#"{"rules":[{"rulePriority":1,"selection":{"tagStatus":"untagged",
     "countType":"imageCountMoreThan","countNumber":9},"action":{"type":"expire"}}]}"#;
+
+/// Names the case in the processes that the tests start.
+const CASE: &str = "OCIB_TEST_CASE";
+
+/// `case` as a process without an environment: this test program again, with [`a_case_is_a_process`] alone.
+pub(crate) fn process(case: &str) -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["--exact", "cases::a_case_is_a_process", "--nocapture"]).env_clear().env(CASE, case);
+    command
+}
+
+/// Where a case is named, this is its process. A name of none must not pass for a case that has nothing to say.
+#[test]
+fn a_case_is_a_process() {
+    let Ok(case) = env::var(CASE) else {
+        let output = process("misspelt").output().unwrap();
+        let printed = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(!output.status.success() && printed.contains("no case is called misspelt"), "{printed}");
+        return;
+    };
+    match case.as_str() {
+        "push" => push(),
+        "repositories" => repositories(),
+        "create" => create(),
+        "judged" => judged(),
+        "unknown" => unknown(),
+        "parts" => parts(),
+        "public" => public(),
+        _ => panic!("no case is called {case}"),
+    }
+}
 
 #[expect(clippy::print_stdout, reason = "its parent reads this")]
 fn says(text: &str) {
@@ -52,8 +83,7 @@ fn denied(denial: &IamDenial) -> String {
     format!("{} to {}", denial.action, denial.identity.as_deref().unwrap_or("somebody"))
 }
 
-#[test]
-#[ignore = "started by the tests"]
+#[expect(clippy::print_stdout, reason = "its parent looks for secrets in it")]
 fn push() {
     let tell = |login: &Login| says(&format!("LOGIN {}", login.identity.clone().unwrap().name.unwrap()));
     let files = DockerAuth::from_environment(&|_| None);
@@ -94,8 +124,6 @@ async fn push_to(sink: &RegistrySink) -> Result<(), ocib_image::PlaceError> {
     sink.finish(&manifest).await.map(drop)
 }
 
-#[test]
-#[ignore = "started by the tests"]
 fn repositories() {
     wait(async {
         let api = api().await;
@@ -116,8 +144,6 @@ fn repositories() {
     });
 }
 
-#[test]
-#[ignore = "started by the tests"]
 fn create() {
     wait(async {
         let new = NewRepository { lifecycle_policy: Some(LIFECYCLE.to_owned()), ..NewRepository::default() };
@@ -130,8 +156,6 @@ fn create() {
 }
 
 /// What others' servers can judge, too.
-#[test]
-#[ignore = "started by the tests"]
 fn judged() {
     wait(async {
         let aws = Aws::new(http());
@@ -165,8 +189,6 @@ fn judged() {
     });
 }
 
-#[test]
-#[ignore = "started by the tests"]
 fn unknown() {
     wait(async {
         let api = api().await;
@@ -179,8 +201,6 @@ fn unknown() {
     });
 }
 
-#[test]
-#[ignore = "started by the tests"]
 fn parts() {
     wait(async {
         let api = api().await;
@@ -200,8 +220,6 @@ fn parts() {
     });
 }
 
-#[test]
-#[ignore = "started by the tests"]
 fn public() {
     let found = wait(async { auth().find(&"public.ecr.aws/a/b".parse().unwrap()).await });
     match found.unwrap() {

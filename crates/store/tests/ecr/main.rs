@@ -6,8 +6,6 @@
 mod cases;
 mod moto;
 
-use std::{env, process::Command};
-
 use ocib_store::{PolicyOptions, iam_policy};
 use ocib_testkit::{AccessKey, AwsAction, EcrEmulator, EcrFault, EcrOptions, Policy, Trust};
 
@@ -26,9 +24,8 @@ fn run(emulator: &EcrEmulator, key: &AccessKey, case: &str) -> Vec<String> {
 }
 
 fn run_in(emulator: &EcrEmulator, case: &str, environment: &[(&str, String)]) -> Vec<String> {
-    let mut command = Command::new(env::current_exe().unwrap());
-    let test = format!("cases::{case}");
-    command.args(["--exact", &test, "--ignored", "--nocapture"]).env_clear().env("HOST", emulator.host());
+    let mut command = cases::process(case);
+    command.env("HOST", emulator.host());
     let output = command.envs(environment.iter().map(|(name, value)| (*name, value))).output().unwrap();
     let printed = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     assert!(output.status.success(), "{printed}");

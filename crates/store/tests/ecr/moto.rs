@@ -1,8 +1,8 @@
 //! moto's server as another judge: it was written by others, from AWS's own descriptions of its APIs.
 
-use std::{env, process::Command};
-
 use ocib_testkit::MotoServer;
+
+use crate::cases;
 
 /// A server for the account of these tests.
 struct Moto(MotoServer);
@@ -14,11 +14,9 @@ impl Moto {
 
     /// What `case` says as somebody whom moto takes for `123456789012`'s own.
     fn run(&self, case: &str) -> Vec<String> {
-        let mut command = Command::new(env::current_exe().unwrap());
-        let test = format!("cases::{case}");
-        command.args(["--exact", &test, "--ignored", "--nocapture"]).env_clear().env("HOST", "registry.test");
+        let mut command = cases::process(case);
+        command.env("HOST", "registry.test").env("AWS_ENDPOINT_URL", self.0.endpoint());
         command.env("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE").env("AWS_SECRET_ACCESS_KEY", "planted-7f3a");
-        command.env("AWS_ENDPOINT_URL", self.0.endpoint());
         command.env("AWS_EC2_METADATA_DISABLED", "true").env("AWS_REGION", "eu-west-1");
         let output = command.output().unwrap();
         let printed = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();

@@ -74,7 +74,7 @@ impl Writer<'_> {
     ) -> Result<(Option<usize>, Option<String>), Error> {
         if has_wildcard(path) {
             // It would be one here, and is none to BuildKit.
-            return Err(unwritable("--mount").at(mount.span));
+            return Err(Problem::PatternMounted { name: path.to_owned() }.at(mount.span));
         }
         let plan = CopyPlan {
             from,

@@ -261,7 +261,10 @@ impl<'a> Writer<'a> {
         let known = std::mem::replace(&mut self.around.variables, variables.clone());
         let (mut text, mut shown) = (ENV.to_owned(), ENV.to_owned());
         for (name, value) in variables.iter().filter(|(name, value)| known.get(*name) != Some(value)) {
-            let pair = environment(name, value).ok_or_else(|| unwritable(name).at(span))?;
+            let pair = environment(name, value).ok_or_else(|| match environment(name, "") {
+                Some(_) => unwritable(name).at(span),
+                None => Problem::UnwritableVariable { name: name.clone() }.at(span),
+            })?;
             if text.len() + " ".len() + pair.len() > LINE_BYTES_MAX {
                 self.push_environment(span, std::mem::replace(&mut text, ENV.to_owned()), &mut shown);
             }
