@@ -18,6 +18,7 @@ mod ecr_layers;
 mod ecr_login;
 #[cfg(feature = "ecr")]
 mod ecr_public;
+mod ecr_resume;
 mod errors;
 mod examples;
 mod executor_image;

@@ -3,7 +3,10 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
-use sha2::{Digest as _, Sha256};
+use sha2::{
+    Digest as _, Sha256,
+    digest::common::hazmat::{SerializableState, SerializedState},
+};
 
 use crate::Error;
 
@@ -116,6 +119,18 @@ impl Digester {
         self.bytes
     }
 
+    /// All that it is, for another process: [`Digester::restore`] goes on from there.
+    pub fn state(&self) -> Vec<u8> {
+        [&self.bytes.to_le_bytes()[..], &self.state.serialize()].concat()
+    }
+
+    /// A digester in the state that [`Digester::state`] gave; `None` if that is none.
+    pub fn restore(state: &[u8]) -> Option<Self> {
+        let (bytes, state) = state.split_first_chunk()?;
+        let state: &SerializedState<Sha256> = state.try_into().ok()?;
+        Some(Self { state: Sha256::deserialize(state).ok()?, bytes: u64::from_le_bytes(*bytes) })
+    }
+
     /// The digest of all that was seen.
     pub fn finish(self) -> Digest {
         Digest(self.state.finalize().into())
@@ -136,6 +151,25 @@ mod tests {
         pieces.update(b"a");
         pieces.update(b"bc");
         assert_eq!((pieces.bytes(), pieces.finish()), (3, digest));
+    }
+
+    #[test]
+    fn a_digester_is_restored_at_any_byte() {
+        let content: Vec<u8> = (0..=255).collect();
+        for at in 0..content.len() {
+            let (before, after) = content.split_at(at);
+            let mut first = Digester::new();
+            first.update(before);
+            let state = first.state();
+            let mut second = Digester::restore(&state).unwrap();
+            assert_eq!(second.bytes(), at as u64);
+            second.update(after);
+            assert_eq!(second.finish(), Digest::of(&content), "byte {at}");
+            for length in 0..state.len() {
+                assert!(Digester::restore(&state[..length]).is_none(), "{length} bytes of a state");
+            }
+            assert!(Digester::restore(&[&state[..], &[0]].concat()).is_none());
+        }
     }
 
     #[test]

@@ -9,8 +9,11 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    Annotations, Budget, Codec, Compression, Descriptor, DiffId, Digest, Digester, LayerError, Reference,
-    codec::Encoder, pool::Pool,
+    Annotations, Budget, Checkpoint, Codec, Compression, Descriptor, DiffId, Digest, Digester, LayerError,
+    Reference, Resumable,
+    codec::Encoder,
+    pool::Pool,
+    resume::{Noting, no_way_in},
 };
 
 /// Where a layer's uncompressed tar comes from.
@@ -25,6 +28,12 @@ pub trait LayerSource: Send + Sync + fmt::Debug {
     /// Hands pieces of the content to `take`, enough to judge how well all of it compresses: about
     /// a MiB, chosen by position alone, so that the same content gives the same pieces.
     fn sample(&self, take: &mut dyn FnMut(&[u8])) -> Result<(), LayerError>;
+
+    /// The same source as one whose tar can be entered in its middle; `None` where nothing says without a reading
+    /// that all of it is as it was.
+    fn resumable(&self) -> Option<&dyn Resumable> {
+        None
+    }
 }
 
 /// A layer that is not made yet, so it has no digest: only a sink gives it one.
@@ -138,6 +147,36 @@ impl Unsealed {
         let annotations = self.annotations.clone();
         let descriptor = Descriptor { annotations, ..Descriptor::new(codec.media_type(), digest, size) };
         Ok(Layer { descriptor, diff_id: DiffId(diff_id) })
+    }
+
+    /// The layer's source, if what [`Unsealed::seal`] hands out can be gone on with by another process
+    /// ([`Unsealed::seal_from`]): it is the tar itself, and that can be entered.
+    pub fn resumable(&self) -> Option<&dyn Resumable> {
+        let is_plain = self.compression == Compression::Fixed(Codec::Plain);
+        self.source.resumable().filter(|_| is_plain)
+    }
+
+    /// The same as [`Unsealed::seal`], of a layer that is [`Unsealed::resumable`], from `checkpoint` on, which such a
+    /// call gave to its `note` for a source of the same identity. A checkpoint is noted about every MiB, when what is
+    /// before it was taken or is in the piece that comes next.
+    pub fn seal_from(
+        &self,
+        sealer: &Sealer,
+        checkpoint: Checkpoint,
+        take: &mut dyn FnMut(Bytes) -> io::Result<()>,
+        note: &mut dyn FnMut(Checkpoint),
+    ) -> Result<Layer, LayerError> {
+        let Some(source) = self.resumable() else { return self.seal(sealer, take) };
+        let mut pieces = Pieces { take, piece: Vec::new(), bytes: sealer.budget.piece_bytes };
+        let (digest, size) = Noting::write(source, checkpoint, &mut |bytes| pieces.push(bytes), note)?;
+        pieces.finish().map_err(LayerError::Output)?;
+        if self.source.bytes().is_some_and(|bytes| bytes != size) {
+            return Err(no_way_in("the layer"));
+        }
+        let annotations = self.annotations.clone();
+        let descriptor =
+            Descriptor { annotations, ..Descriptor::new(Codec::Plain.media_type(), digest, size) };
+        Ok(Layer { descriptor, diff_id: DiffId(digest) })
     }
 
     /// Decides how the layer is stored, if that is left to its content; reads a sample of it, and blocks. What is

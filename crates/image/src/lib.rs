@@ -34,6 +34,7 @@ mod place;
 mod platform;
 mod pool;
 mod reference;
+mod resume;
 mod run;
 mod tar;
 mod tree;
@@ -63,6 +64,10 @@ pub use place::{
 };
 pub use platform::Platform;
 pub use reference::Reference;
+pub use resume::{
+    Checkpoint, Content, Entered, Marked, Place, Resumable, Segment, is_lasting, segments, segments_identity,
+    write_segments,
+};
 pub use run::{
     RunBackend, RunDialect, RunError, RunErrorKind, RunFeatures, RunFiles, RunJob, RunSecret, RunSecretSource,
 };

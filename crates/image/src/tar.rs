@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 
 use crate::{Entry, EntryKind, LayerError, Timestamp};
 
-const BLOCK: usize = 512;
+pub(crate) const BLOCK: usize = 512;
 /// The largest number that the 11 octal digits of `size` and `mtime` hold.
 const OCTAL_11_MAX: u64 = 0o777_7777_7777;
 /// The largest number that the 7 octal digits of `uid`, `gid` and device numbers hold.
@@ -18,7 +18,7 @@ const NAME_BYTES: usize = 100;
 const PREFIX_BYTES: usize = 155;
 /// Files are copied in pieces of this size: large enough that system calls cost nothing, small
 /// enough to stay in the second-level cache between reading, hashing and sending.
-const COPY_BYTES: usize = 256 << 10;
+pub(crate) const COPY_BYTES: usize = 256 << 10;
 /// The longest path or link target that is written; Linux itself stops at 4,096.
 const PATH_MAX: usize = 1 << 16;
 
@@ -54,22 +54,10 @@ impl<W: Write> TarWriter<W> {
         self.write_header(entry)?;
         let size = entry.size();
         self.buffer.resize(COPY_BYTES, 0);
-        let mut left = size;
-        loop {
-            // One byte more than announced is asked for at the end, to notice a file that grew.
-            let wanted = usize::try_from(left).unwrap_or(usize::MAX).clamp(1, COPY_BYTES);
-            let got = read_some(content, &mut self.buffer[..wanted], display)?;
-            let changed = |what| Err(LayerError::Changed { name: display(), what });
-            match got {
-                0 if left == 0 => break,
-                0 => return changed(format!("it ended after {} of {size} bytes", size - left)),
-                _ if left == 0 => return changed(format!("it is longer than the {size} bytes it had")),
-                got => {
-                    self.out.write_all(&self.buffer[..got]).map_err(LayerError::Output)?;
-                    left -= got as u64;
-                }
-            }
-        }
+        let out = &mut self.out;
+        copy(content, (size, size), &mut self.buffer, display, |piece, _| {
+            out.write_all(piece).map_err(LayerError::Output)
+        })?;
         let padding = padding(size);
         self.out.write_all(&[0; BLOCK][..padding]).map_err(LayerError::Output)
     }
@@ -99,8 +87,34 @@ pub fn archive_bytes(entries: impl Iterator<Item = Entry>) -> Result<u64, LayerE
     Ok(total)
 }
 
-fn read_some(
-    content: &mut dyn Read,
+/// Hands the `left` bytes that `content` still has of `size` to `take`, which sees the reader where it is then. Its
+/// end must be there.
+pub(crate) fn copy<R: Read + ?Sized>(
+    content: &mut R,
+    (mut left, size): (u64, u64),
+    buffer: &mut [u8],
+    display: &dyn Fn() -> String,
+    mut take: impl FnMut(&[u8], &R) -> Result<(), LayerError>,
+) -> Result<(), LayerError> {
+    loop {
+        // One byte more than announced is asked for at the end, to notice a file that grew.
+        let wanted = usize::try_from(left).unwrap_or(usize::MAX).clamp(1, buffer.len());
+        let got = read_some(content, &mut buffer[..wanted], display)?;
+        let changed = |what| Err(LayerError::Changed { name: display(), what });
+        match got {
+            0 if left == 0 => return Ok(()),
+            0 => return changed(format!("it ended after {} of {size} bytes", size - left)),
+            _ if left == 0 => return changed(format!("it is longer than the {size} bytes it had")),
+            got => {
+                take(&buffer[..got], content)?;
+                left -= got as u64;
+            }
+        }
+    }
+}
+
+fn read_some<R: Read + ?Sized>(
+    content: &mut R,
     buffer: &mut [u8],
     display: &dyn Fn() -> String,
 ) -> Result<usize, LayerError> {
@@ -119,7 +133,7 @@ fn read_some(
     }
 }
 
-fn padding(size: u64) -> usize {
+pub(crate) fn padding(size: u64) -> usize {
     (BLOCK - (size % BLOCK as u64) as usize) % BLOCK
 }
 

@@ -3,7 +3,7 @@
 
 use std::{fmt, io::Read};
 
-use crate::{Digest, LayerError, Timestamp, Xattrs};
+use crate::{Digest, Entered, LayerError, Timestamp, Xattrs};
 
 /// A tree of files. Paths are bytes relative to the root, `a/b`, without `.`, `..`, a leading or a
 /// trailing slash; the root is the empty path. No call follows a symbolic link in any component:
@@ -34,6 +34,19 @@ pub trait Tree: Send + Sync + fmt::Debug {
     /// every reading from its start is checked against it; `None` where it shows only when it is read.
     fn digest(&self, path: &[u8]) -> Result<Option<Digest>, LayerError> {
         let _ = path;
+        Ok(None)
+    }
+
+    /// The same as [`Tree::open`], but what checks the content goes on from where it was when an earlier reader, maybe
+    /// another process's, said `check` at this very `offset` of a file of the same identity; nothing was said at 0.
+    /// `None` where no reader says that. Fails if `check` is not what one says.
+    fn enter(
+        &self,
+        path: &[u8],
+        offset: u64,
+        check: &[u8],
+    ) -> Result<Option<Box<dyn Entered + Send>>, LayerError> {
+        let _ = (path, offset, check);
         Ok(None)
     }
 

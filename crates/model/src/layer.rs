@@ -7,8 +7,9 @@ use std::{
 };
 
 use ocib_image::{
-    Compression, Digest, Digester, Entry, EntryKind, LayerError, LayerSource, TarWriter, Timestamp, Tree,
-    archive_bytes, encode_header,
+    Compression, Content, Digest, Digester, Entry, EntryKind, LayerError, LayerSource, Marked, Place,
+    Resumable, Segment, TarWriter, Timestamp, Tree, archive_bytes, encode_header, is_lasting, segments,
+    segments_identity, write_segments,
 };
 
 use crate::File;
@@ -120,6 +121,33 @@ impl LayerSource for TarFiles {
         let files = self.entries.iter().filter_map(|(entry, path)| Some((path.as_deref()?, entry.size())));
         sample(&*self.tree, files, take)
     }
+
+    fn resumable(&self) -> Option<&dyn Resumable> {
+        let mut paths = self.entries.iter().filter_map(|(_, path)| path.as_deref());
+        paths.all(|path| is_lasting(&*self.tree, path)).then_some(self)
+    }
+}
+
+impl TarFiles {
+    fn segments(&self) -> impl Iterator<Item = Result<Segment<'_>, LayerError>> {
+        segments(self.entries.iter().map(|(entry, path)| {
+            let content = match path {
+                Some(path) => Content::Tree(&*self.tree, path.to_vec()),
+                None => Content::Inline(&[]),
+            };
+            (entry.clone(), content)
+        }))
+    }
+}
+
+impl Resumable for TarFiles {
+    fn identity(&self) -> Result<Digest, LayerError> {
+        segments_identity(self.segments())
+    }
+
+    fn write_from(&self, place: &Place, out: &mut dyn Marked) -> Result<(), LayerError> {
+        write_segments(self.segments(), place, out)
+    }
 }
 
 /// One file, byte for byte.
@@ -159,6 +187,26 @@ impl LayerSource for RawFile {
 
     fn sample(&self, take: &mut dyn FnMut(&[u8])) -> Result<(), LayerError> {
         sample(&*self.tree, [(&*self.path, self.bytes)].into_iter(), take)
+    }
+
+    fn resumable(&self) -> Option<&dyn Resumable> {
+        is_lasting(&*self.tree, &self.path).then_some(self)
+    }
+}
+
+impl RawFile {
+    fn segment(&self) -> [Result<Segment<'_>, LayerError>; 1] {
+        [Ok(Segment::File { tree: &*self.tree, path: self.path.to_vec(), bytes: self.bytes })]
+    }
+}
+
+impl Resumable for RawFile {
+    fn identity(&self) -> Result<Digest, LayerError> {
+        segments_identity(self.segment().into_iter())
+    }
+
+    fn write_from(&self, place: &Place, out: &mut dyn Marked) -> Result<(), LayerError> {
+        write_segments(self.segment().into_iter(), place, out)
     }
 }
 

@@ -6,7 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use ocib_image::{Digest, Digester, Fetched, Identity, LayerError, Node, NodeKind, Timestamp, Tree, Xattrs};
+use ocib_image::{
+    Digest, Digester, Entered, Fetched, Identity, LayerError, Node, NodeKind, Timestamp, Tree, Xattrs,
+};
 use ocib_net::Backoff;
 use tokio::runtime::Handle;
 
@@ -111,6 +113,21 @@ impl Listed {
     }
 }
 
+impl Listed {
+    fn read(&self, path: &[u8], member: &Member, offset: u64, check: Option<Check>) -> Verified {
+        let from = offset.min(member.size);
+        let Transfers { backoff, ahead, runtime } = &self.transfers;
+        Verified {
+            content: read(Arc::clone(&member.stored), (from, member.size), *backoff, ahead, runtime),
+            name: self.display(path),
+            at: from,
+            size: member.size,
+            check,
+            is_given: matches!(member.expected, Some(Expected::Given(_))),
+        }
+    }
+}
+
 impl Tree for Listed {
     fn stat(&self, path: &[u8]) -> Result<Option<Node>, LayerError> {
         let node = |kind, mode, mtime| Node { kind, mode, uid: 0, gid: 0, mtime, link_group: None };
@@ -136,19 +153,26 @@ impl Tree for Listed {
 
     fn open(&self, path: &[u8], offset: u64) -> Result<Box<dyn Read + Send>, LayerError> {
         let member = self.file(path)?;
-        let from = offset.min(member.size);
-        let Transfers { backoff, ahead, runtime } = &self.transfers;
-        let content = read(Arc::clone(&member.stored), (from, member.size), *backoff, ahead, runtime);
-        let check = member.expected.filter(|_| from == 0).map(|expected| Check::new(expected, member.size));
-        let is_given = matches!(member.expected, Some(Expected::Given(_)));
-        Ok(Box::new(Verified {
-            content,
-            name: self.display(path),
-            at: from,
-            size: member.size,
-            check,
-            is_given,
-        }))
+        let check = member.expected.filter(|_| offset == 0).map(|expected| Check::new(expected, member.size));
+        Ok(Box::new(self.read(path, member, offset, check)))
+    }
+
+    fn enter(
+        &self,
+        path: &[u8],
+        offset: u64,
+        check: &[u8],
+    ) -> Result<Option<Box<dyn Entered + Send>>, LayerError> {
+        let member = self.file(path)?;
+        let restored = match (member.expected, offset) {
+            (Some(expected), 0) => Some(Check::new(expected, member.size)),
+            (Some(expected), _) => Some(Check::restore(expected, check).ok_or_else(|| Error::Changed {
+                name: self.display(path),
+                what: "what was noted of it is not its".to_owned(),
+            })?),
+            (None, _) => None,
+        };
+        Ok(Some(Box::new(self.read(path, member, offset, restored))))
     }
 
     fn xattrs(&self, _: &[u8]) -> Result<Xattrs, LayerError> {
@@ -206,6 +230,23 @@ impl Check {
         }
     }
 
+    /// A check in the state that [`Check::state`] gave; `None` if that is none of its kind.
+    fn restore(expected: Expected, state: &[u8]) -> Option<Self> {
+        Some(match expected {
+            Expected::Sha256(digest) | Expected::Given(digest) => {
+                Self::Sha256(Digester::restore(state)?, digest)
+            }
+            Expected::Blob(oid) => Self::Blob(Namer::restore(state)?, oid),
+        })
+    }
+
+    fn state(&self) -> Vec<u8> {
+        match self {
+            Self::Sha256(digester, _) => digester.state(),
+            Self::Blob(namer, _) => namer.state(),
+        }
+    }
+
     fn update(&mut self, content: &[u8]) {
         match self {
             Self::Sha256(digester, _) => digester.update(content),
@@ -227,6 +268,12 @@ impl Check {
 impl Read for Verified {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.next(buffer).map_err(|error| io::Error::other(LayerError::from(error)))
+    }
+}
+
+impl Entered for Verified {
+    fn check(&self) -> Vec<u8> {
+        self.check.as_ref().map(Check::state).unwrap_or_default()
     }
 }
 

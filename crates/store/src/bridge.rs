@@ -8,6 +8,8 @@ use std::{future::Future, io};
 
 use bytes::Bytes;
 use futures_util::stream;
+#[cfg(feature = "ecr")]
+use ocib_image::Checkpoint;
 use ocib_image::{ByteStream, Layer, LayerError, PlaceError, PlaceErrorKind, Progress, Sealer, Unsealed};
 use tokio::{sync::mpsc::channel, task::spawn_blocking};
 
@@ -21,11 +23,37 @@ pub(crate) fn seal(
     sealer: Sealer,
     progress: Progress,
 ) -> (ByteStream, impl Future<Output = Result<Layer, LayerError>> + Send) {
+    stream_of(sealer.budget().channel_pieces, progress, move |take| layer.seal(&sealer, take))
+}
+
+/// The same from `checkpoint` on, of a layer that is [`Unsealed::resumable`]; `note` gets checkpoints on the thread
+/// that makes it.
+#[cfg(feature = "ecr")]
+pub(crate) fn seal_from(
+    layer: Unsealed,
+    sealer: Sealer,
+    progress: Progress,
+    checkpoint: Checkpoint,
+    mut note: impl FnMut(Checkpoint) + Send + 'static,
+) -> (ByteStream, impl Future<Output = Result<Layer, LayerError>> + Send) {
+    progress.advanced(checkpoint.bytes());
+    stream_of(sealer.budget().channel_pieces, progress, move |take| {
+        layer.seal_from(&sealer, checkpoint, take, &mut note)
+    })
+}
+
+type Take<'a> = dyn FnMut(Bytes) -> io::Result<()> + 'a;
+
+fn stream_of(
+    channel_pieces: usize,
+    progress: Progress,
+    make: impl FnOnce(&mut Take<'_>) -> Result<Layer, LayerError> + Send + 'static,
+) -> (ByteStream, impl Future<Output = Result<Layer, LayerError>> + Send) {
     // The end is an item of its own: a channel that just closes is a thread that failed.
-    let (pieces, taken) = channel::<Option<Bytes>>(sealer.budget().channel_pieces);
+    let (pieces, taken) = channel::<Option<Bytes>>(channel_pieces);
     let thread = spawn_blocking(move || {
         let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "the upload broke off");
-        let layer = layer.seal(&sealer, &mut |piece| pieces.blocking_send(Some(piece)).map_err(gone))?;
+        let layer = make(&mut |piece| pieces.blocking_send(Some(piece)).map_err(gone))?;
         // Whoever was promised this many bytes need not look for an end.
         let _ = pieces.blocking_send(None);
         Ok(layer)

@@ -7,6 +7,7 @@
 mod api;
 mod auth;
 mod host;
+mod journal;
 mod layers;
 mod policy;
 mod public;

@@ -10,8 +10,9 @@ use std::{
 };
 
 use ocib_image::{
-    Compression, Digest, Digester, Entry, EntryKind, Inputs, LayerError, LayerSource, Memory, TarWriter,
-    archive_bytes, decode, encode_header,
+    Compression, Content as Stored, Digest, Digester, Entry, EntryKind, Inputs, LayerError, LayerSource,
+    Marked, Memory, Place, Resumable, Segment, TarWriter, archive_bytes, decode, encode_header, is_lasting,
+    segments, segments_identity, write_segments,
 };
 
 use super::{
@@ -259,11 +260,18 @@ fn write_file(
 
 impl LayerSource for FilesLayer {
     fn write(&self, out: &mut dyn Write) -> Result<(), LayerError> {
-        let result = self.write_all(out);
-        if result.as_ref().is_err_and(|error| !matches!(error, LayerError::Output(_))) {
-            self.has_failed.store(true, Ordering::Relaxed);
-        }
-        result
+        self.noting_failure(self.write_all(out))
+    }
+
+    /// What comes out of images and archives is unpacked from their start.
+    fn resumable(&self) -> Option<&dyn Resumable> {
+        let mut entries = self.entries.iter();
+        let is_resumable = entries.all(|(name, entry)| match &entry.content {
+            Content::Nothing | Content::Inline(_) => true,
+            Content::Tree(origin) => is_lasting(&*origin.tree, &origin.path(name)),
+            Content::Packed { .. } | Content::Archived { .. } => false,
+        });
+        is_resumable.then_some(self)
     }
 
     fn bytes(&self) -> Option<u64> {
@@ -301,6 +309,37 @@ impl LayerSource for FilesLayer {
             before = end;
         }
         Ok(())
+    }
+}
+
+impl Resumable for FilesLayer {
+    fn identity(&self) -> Result<Digest, LayerError> {
+        segments_identity(self.segments())
+    }
+
+    fn write_from(&self, place: &Place, out: &mut dyn Marked) -> Result<(), LayerError> {
+        self.noting_failure(write_segments(self.segments(), place, out))
+    }
+}
+
+impl FilesLayer {
+    /// Of a layer that is resumable.
+    fn segments(&self) -> impl Iterator<Item = Result<Segment<'_>, LayerError>> {
+        segments(self.in_order().map(|(name, entry)| {
+            let content = match &entry.content {
+                Content::Tree(origin) => Stored::Tree(&*origin.tree, origin.path(name)),
+                Content::Inline(bytes) => Stored::Inline(bytes),
+                Content::Nothing | Content::Packed { .. } | Content::Archived { .. } => Stored::Inline(&[]),
+            };
+            (entry.at(name), content)
+        }))
+    }
+
+    fn noting_failure(&self, result: Result<(), LayerError>) -> Result<(), LayerError> {
+        if result.as_ref().is_err_and(|error| !matches!(error, LayerError::Output(_))) {
+            self.has_failed.store(true, Ordering::Relaxed);
+        }
+        result
     }
 }
 

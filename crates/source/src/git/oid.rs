@@ -2,7 +2,10 @@
 
 use std::{fmt, io};
 
-use sha1::{Digest as _, Sha1};
+use sha1::{
+    Digest as _, Sha1,
+    digest::common::hazmat::{SerializableState, SerializedState},
+};
 
 /// The SHA-1 of an object's kind, size and content.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,6 +87,17 @@ impl Namer {
 
     pub(crate) fn update(&mut self, content: &[u8]) {
         self.0.update(content);
+    }
+
+    /// All that it is, for another process: [`Namer::restore`] goes on from there.
+    pub(crate) fn state(&self) -> Vec<u8> {
+        self.0.serialize().to_vec()
+    }
+
+    /// A namer in the state that [`Namer::state`] gave; `None` if that is none.
+    pub(crate) fn restore(state: &[u8]) -> Option<Self> {
+        let state: &SerializedState<Sha1> = state.try_into().ok()?;
+        Some(Self(Sha1::deserialize(state).ok()?))
     }
 
     pub(crate) fn finish(self) -> Oid {

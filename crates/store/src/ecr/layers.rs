@@ -1,29 +1,35 @@
 //! Layers through ECR's own upload API: what one process has sent the next one need not send again.
 //!
-//! A layer is made from its start whenever an upload goes on, and what ECR has of it is passed over:
+//! Most layers are made from their start whenever an upload goes on, and what ECR has of them is passed over:
 //! reading and digesting run at the speed of memory, and the digest that is given at the end is of
 //! what was read in this very run. If a file changed in between, ECR has parts of the old layer, says
 //! at the end that the digest is wrong, and the upload begins anew.
+//!
+//! A plain layer of files that servers keep would have to be downloaded for that. Its tar is entered where a
+//! [`Checkpoint`] says, if the journal has one of the same content. ECR compares the digest with the bytes that it has, so
+//! a checkpoint that is wrong ends there, and the upload begins anew, too.
 
 use std::{
-    fs,
-    io::Write,
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering},
+    collections::VecDeque,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
 };
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use ocib_image::{
-    ByteStream, Codec, Compression, Digest, ExpectedLayer, Layer, LayerError, Progress, Sealer, Unsealed,
+    ByteStream, Checkpoint, Codec, Compression, Digest, ExpectedLayer, Layer, LayerError, PlaceErrorKind,
+    Progress, Resumable, Sealer, Unsealed,
 };
 use ocib_net::aws::Aws;
-use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
-use super::{EcrHost, EcrRegistry, LayerUpload, Part, refused};
-use crate::{Error, bridge, registry::limited};
+use super::{
+    EcrHost, EcrRegistry, LayerUpload, Part,
+    journal::{self, Entry, Journal},
+    refused,
+};
+use crate::{Error, blocking::blocking, bridge, registry::limited};
 
 /// ECR, "Service quotas": smallest part but the last.
 const PART_BYTES_MIN: u64 = 5 << 20;
@@ -43,14 +49,6 @@ pub struct LayerApi {
     host: EcrHost,
     journal: Option<PathBuf>,
     registry: Arc<OnceCell<EcrRegistry>>,
-}
-
-/// How far an upload is, for the next process. Neither tokens nor content.
-#[derive(Serialize, Deserialize, Debug)]
-struct Entry {
-    upload: String,
-    part_bytes: u64,
-    received: u64,
 }
 
 impl LayerApi {
@@ -87,38 +85,35 @@ impl LayerApi {
         progress: &Progress,
     ) -> Result<Option<Layer>, Error> {
         let registry = self.registry().await;
-        let journal = self.journal_file(repository, layer);
-        let mut upload = match journal.as_deref().and_then(read) {
-            Some(Entry { upload, part_bytes, received }) => {
+        let journal = self.journal(repository, layer).await?;
+        let journal = journal.as_ref();
+        let forget = || journal.map(Journal::forget);
+        let noted = journal.and_then(Journal::read);
+        let mut left_off = noted.as_ref().and_then(Entry::checkpoint);
+        let mut upload = match noted {
+            Some(Entry { upload, part_bytes, received, .. }) => {
                 registry.resume_upload(repository, &upload, part_bytes, received)
             }
             None => registry.start_upload(repository).await?,
         };
         let (mut restarts, mut rewinds) = (0, 0);
         loop {
-            let sending = Sending { layer, sealer, progress, journal: journal.as_deref() };
+            let start = left_off.clone().filter(|checkpoint| checkpoint.bytes() <= upload.received());
+            let is_in_middle = start.is_some();
+            let notes = Notes(Arc::new(Mutex::new(start.into_iter().collect())));
+            let sending = Sending { layer, sealer, progress, journal, notes };
             let error = match sending.all(&mut upload).await {
                 Ok(Pass::Made(made)) => {
-                    let digest = made.descriptor.digest;
-                    let completed = match upload.clone().complete(digest).await {
-                        // The answer to a completion can get lost, and somebody else may have gone on with the same
-                        // upload: then it is gone, and the layer is there.
-                        Err(error) if is_lost(&error) => {
-                            let missing = registry.missing(repository, &[digest]).await?;
-                            if missing.is_empty() { Ok(()) } else { Err(error) }
-                        }
-                        completed => completed,
-                    };
-                    match completed {
+                    match completed(registry, repository, upload.clone(), made.descriptor.digest).await {
                         Ok(()) => {
-                            journal.as_deref().into_iter().for_each(forget);
+                            forget();
                             return Ok(Some(*made));
                         }
                         Err(error) => error,
                     }
                 }
                 Ok(Pass::TooLarge) => {
-                    journal.as_deref().into_iter().for_each(forget);
+                    forget();
                     return Ok(None);
                 }
                 // What is sent from there on is made again.
@@ -130,27 +125,82 @@ impl LayerApi {
                     let why = "it asks again and again for parts that it was sent";
                     return Err(refused("ecr:UploadLayerPart", "", why));
                 }
+                Err(error) if is_in_middle && is_lost(&error) => {
+                    if let Some(layer) = sending.found(registry, repository).await? {
+                        forget();
+                        return Ok(Some(layer));
+                    }
+                    error
+                }
                 Err(error) => error,
             };
-            if !is_lost(&error) || restarts == RESTARTS_MAX {
+            let is_over = is_lost(&error) || is_in_middle && is_unfit(&error);
+            if !is_over || restarts == RESTARTS_MAX {
                 return Err(error);
             }
             restarts += 1;
+            left_off = None;
+            forget();
             progress.restarted(&error.to_string());
             upload = registry.start_upload(repository).await?;
         }
     }
 
-    fn journal_file(&self, repository: &str, layer: &Unsealed) -> Option<PathBuf> {
-        let recipe = layer.foreknown.recipe?;
+    /// Whether an earlier process has sent the beginning of just this layer, which need not be read again.
+    pub(crate) async fn has_begun(&self, repository: &str, layer: &Unsealed) -> Result<bool, Error> {
+        let noted = self.journal(repository, layer).await?.as_ref().and_then(Journal::read);
+        Ok(noted.is_some_and(|entry| entry.checkpoint().is_some()))
+    }
+
+    async fn journal(&self, repository: &str, layer: &Unsealed) -> Result<Option<Journal>, Error> {
+        let Some(directory) = &self.journal else { return Ok(None) };
+        let asked = layer.clone();
+        let identity = blocking(move |_| {
+            let identity = asked.resumable().map(Resumable::identity).transpose();
+            // What is wrong with a source is said when it is read.
+            Ok(identity.ok().flatten())
+        });
+        let identity = identity.await?;
         let EcrHost { account, region, .. } = &self.host;
-        let key = Digest::of(format!("{account} {region} {repository} {recipe}").as_bytes());
-        Some(self.journal.as_ref()?.join(format!("{}.upload", key.hex())))
+        Ok(layer.foreknown.recipe.or(identity).map(|name| {
+            let key = Digest::of(format!("{account} {region} {repository} {name}").as_bytes());
+            Journal::new(journal::path(directory, key), identity)
+        }))
+    }
+}
+
+/// Ends the upload of the layer `digest`.
+async fn completed(
+    registry: &EcrRegistry,
+    repository: &str,
+    upload: LayerUpload,
+    digest: Digest,
+) -> Result<(), Error> {
+    match upload.complete(digest).await {
+        // The answer to a completion can get lost, and somebody else may have gone on with the same
+        // upload: then it is gone, and the layer is there.
+        Err(error) if is_lost(&error) => {
+            let missing = registry.missing(repository, &[digest]).await?;
+            if missing.is_empty() { Ok(()) } else { Err(error) }
+        }
+        completed => completed,
     }
 }
 
 fn is_lost(error: &Error) -> bool {
     matches!(error, Error::Aws { code, .. } if LOST.contains(&&**code))
+}
+
+/// Whether the layer was not made because what was noted of it does not fit, or something in its source is not as it
+/// was: then nothing of it is as it should be.
+fn is_unfit(error: &Error) -> bool {
+    match error {
+        Error::Layer(LayerError::Changed { .. }) => true,
+        Error::Layer(LayerError::Place(inner)) => {
+            matches!(inner.kind, PlaceErrorKind::Corrupt | PlaceErrorKind::Input)
+        }
+        _ => false,
+    }
 }
 
 /// How a pass over a layer ended.
@@ -163,20 +213,53 @@ enum Pass {
     TooLarge,
 }
 
+/// Checkpoints of a layer that is being made. The first one is where it was entered, if not at its start.
+#[derive(Clone)]
+struct Notes(Arc<Mutex<VecDeque<Checkpoint>>>);
+
+impl Notes {
+    fn start(&self) -> Checkpoint {
+        self.with(|notes| notes.front().cloned().unwrap_or_default())
+    }
+
+    fn add(&self, checkpoint: Checkpoint) {
+        self.with(|notes| notes.push_back(checkpoint));
+    }
+
+    /// The last one that is not past byte `received`, for whom those before it are not needed any more.
+    fn last_until(&self, received: u64) -> Option<Checkpoint> {
+        self.with(|notes| {
+            while notes.get(1).is_some_and(|next| next.bytes() <= received) {
+                notes.pop_front();
+            }
+            notes.front().filter(|first| first.bytes() <= received).cloned()
+        })
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut VecDeque<Checkpoint>) -> T) -> T {
+        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// One pass over a layer.
 struct Sending<'a> {
     layer: &'a Unsealed,
     sealer: &'a Sealer,
     progress: &'a Progress,
-    journal: Option<&'a Path>,
+    journal: Option<&'a Journal>,
+    notes: Notes,
 }
 
 impl Sending<'_> {
     /// Sends all that `upload` lacks.
     async fn all(&self, upload: &mut LayerUpload) -> Result<Pass, Error> {
-        let (body, made) = bridge::seal(self.layer.clone(), self.sealer.clone(), self.progress.clone());
+        let (start, notes) = (self.notes.start(), self.notes.clone());
+        let at = start.bytes();
+        let note = move |checkpoint| notes.add(checkpoint);
+        let (layer, sealer, progress) = (self.layer.clone(), self.sealer.clone(), self.progress.clone());
+        let (body, made) = bridge::seal_from(layer, sealer, progress, start, note);
         let (body, is_too_large) = limited(body, LayerApi::LAYER_BYTES_MAX);
-        let sent = self.parts(body, upload).await;
+        let sent = self.parts(body, at, upload).await;
         let made = made.await;
         if is_too_large.load(Ordering::Relaxed) {
             return Ok(Pass::TooLarge);
@@ -189,17 +272,36 @@ impl Sending<'_> {
         }
     }
 
-    /// False if ECR wants something that was passed.
-    async fn parts(&self, mut body: ByteStream, upload: &mut LayerUpload) -> Result<bool, Error> {
+    /// The layer, if the repository has it though its upload is gone: an earlier process may have been killed when
+    /// all was done but to forget it. The rest is read for its digest.
+    async fn found(&self, registry: &EcrRegistry, repository: &str) -> Result<Option<Layer>, Error> {
+        let (layer, sealer) = (self.layer.clone(), self.sealer.clone());
+        let (mut body, made) =
+            bridge::seal_from(layer, sealer, Progress::unwatched(), self.notes.start(), drop);
+        while let Some(Ok(_)) = body.next().await {}
+        drop(body);
+        let Ok(layer) = made.await else { return Ok(None) };
+        let missing = registry.missing(repository, &[layer.descriptor.digest]).await?;
+        Ok(missing.is_empty().then_some(layer))
+    }
+
+    /// Sends what `upload` lacks of `body`, which begins at byte `at` of the layer; `part` begins there, too. False if
+    /// ECR wants something that was passed.
+    async fn parts(
+        &self,
+        mut body: ByteStream,
+        mut at: u64,
+        upload: &mut LayerUpload,
+    ) -> Result<bool, Error> {
         let part_bytes = self.part_bytes(upload);
-        // Where `part` begins in the layer.
-        let (mut at, mut part) = (0, BytesMut::new());
+        let mut part = BytesMut::new();
         while let Some(piece) = body.next().await {
             let mut piece: Bytes = piece?;
             while !piece.is_empty() {
                 let passed = upload.received().saturating_sub(at).min(piece.len() as u64);
                 if part.is_empty() && passed > 0 {
                     at += passed;
+                    self.notes.last_until(at);
                     drop(piece.split_to(usize::try_from(passed).unwrap_or(usize::MAX)));
                     continue;
                 }
@@ -225,7 +327,8 @@ impl Sending<'_> {
     async fn part(&self, part: Bytes, upload: &mut LayerUpload) -> Result<bool, Error> {
         let end = upload.received() + part.len() as u64;
         let is_taken = upload.send(part).await? == Part::Taken || upload.received() >= end;
-        self.journal.iter().for_each(|path| write(path, upload));
+        let checkpoint = self.notes.last_until(upload.received());
+        self.journal.inspect(|journal| journal.write(upload, checkpoint.as_ref()));
         Ok(is_taken)
     }
 
@@ -243,31 +346,4 @@ impl Sending<'_> {
 /// The smallest parts that a layer of `bytes` fits into.
 fn part_bytes(bytes: u64) -> u64 {
     bytes.div_ceil(LayerApi::PARTS_MAX).max(PART_BYTES_MIN)
-}
-
-fn read(path: &Path) -> Option<Entry> {
-    let entry: Entry = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-    (entry.part_bytes > 0).then_some(entry)
-}
-
-/// Only a convenience: where nothing can be written, the next process begins anew.
-fn write(path: &Path, upload: &LayerUpload) {
-    let entry = Entry {
-        upload: upload.id().to_owned(),
-        part_bytes: upload.part_bytes(),
-        received: upload.received(),
-    };
-    let write = || {
-        path.parent().map_or(Ok(()), fs::create_dir_all)?;
-        let new = path.with_extension("upload-new");
-        let mut options = fs::OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        file.write_all(&serde_json::to_vec(&entry)?)?;
-        fs::rename(&new, path)
-    };
-    let _: std::io::Result<()> = write();
-}
-
-fn forget(path: &Path) {
-    let _ = fs::remove_file(path);
 }

@@ -240,7 +240,10 @@ impl RegistrySink {
         }
         let mut sealing = Sealing::Streamed;
         let mut sealed = None;
-        let reason = self.reason_to_hash(&repository, &layer.foreknown, layer.source.bytes()).await?;
+        let reason = match self.goes_on(layer).await? {
+            true => None,
+            false => self.reason_to_hash(&repository, &layer.foreknown, layer.source.bytes()).await?,
+        };
         if reason.is_none() {
             self.leave_mark(layer).await;
         }
@@ -309,6 +312,17 @@ impl RegistrySink {
         let Some(marker) = marker(known, bytes) else { return Ok(None) };
         let has_begun = repository.has_blob(marker.descriptor.digest).await?;
         Ok(has_begun.then_some(HashReason::Begun))
+    }
+
+    /// Whether the layer is just the one whose upload was cut off, and goes on without its beginning: to hash it first
+    /// would read that, for a digest that the repository does not have.
+    async fn goes_on(&self, layer: &Unsealed) -> Result<bool, Error> {
+        #[cfg(feature = "ecr")]
+        if let Some(api) = self.layer_api.as_ref().filter(|_| self.options.hash_first == HashFirst::Auto) {
+            return api.has_begun(self.options.repository.repository(), layer).await;
+        }
+        let _ = layer;
+        Ok(false)
     }
 
     /// Notes in the repository that a push of the layer begins. Without a mark the next run may send it
