@@ -1,14 +1,9 @@
 //! What is said when something is wrong, word for word where it is always the same, and the exit
 //! codes that scripts rely on.
 
-use std::{
-    fs,
-    io::Write,
-    net::{Ipv4Addr, TcpListener},
-    path::Path,
-};
+use std::{fs, io::Write, path::Path};
 
-use ocib_testkit::{FaultProxy, Noise, Registry, RegistryOptions};
+use ocib_testkit::{FaultProxy, Noise, Registry, RegistryOptions, RequestKind, closed_host};
 
 use crate::program::{Ended, Site, ended, started, tag_digest, until, uploaded_bytes, wait};
 
@@ -228,9 +223,7 @@ fn a_context_that_is_not_there() {
 
 #[test]
 fn a_registry_that_cannot_be_reached() {
-    let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let host = closed.local_addr().unwrap().to_string();
-    drop(closed);
+    let host = closed_host();
     let help = "help: check the host name, the port and the proxy; nothing was published, and the same command can be \
                 run again\n";
     let push = site("FROM scratch\nCOPY model /models/\n");
@@ -283,12 +276,11 @@ fn a_base_that_wants_a_login() {
 /// later was not read yet when the first bytes arrive.
 const AHEAD: usize = 32 << 20;
 
-/// Pushes a directory slowly, does something to it as soon as the first bytes have arrived, and lets
-/// the rest pass.
+/// Pushes a directory, does something to it when the first bytes have arrived, and lets the rest pass then.
 fn changed_meanwhile(change: impl Fn(&Path)) -> Ended {
     let registry = Registry::start(RegistryOptions::default());
     let proxy = FaultProxy::start(&registry.host());
-    proxy.throttle(1 << 20);
+    proxy.pause_after(&[RequestKind::UploadPatch, RequestKind::UploadPut], 1 << 20);
     let site = Site::new("FROM scratch\nCOPY files /files/\n");
     site.file("context/files/first", Noise::bytes(1, AHEAD));
     site.file("context/files/second", Noise::bytes(2, 1 << 20));
@@ -297,7 +289,7 @@ fn changed_meanwhile(change: impl Fn(&Path)) -> Ended {
     // More than the mark that a push began.
     until(&mut child, "bytes arrive", || uploaded_bytes(&registry, "a") > 1000);
     change(&site.path("context/files"));
-    proxy.throttle(u64::MAX);
+    proxy.resume();
     let ended = wait(child);
     assert_eq!(tag_digest(&registry, "a", "1"), None, "{ended:?}");
     let stored = registry.requests().uploads().iter().filter(|request| request.status == 201).count();

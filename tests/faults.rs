@@ -1,12 +1,12 @@
 //! What goes wrong on the wire, fault by fault: a build names the cause and what to do, and a preflight
 //! never says that all is well.
 
-use std::{collections::BTreeSet, fs, net::TcpListener, process::Command, thread};
+use std::{collections::BTreeSet, fs, process::Command, thread};
 
 use ocib::store::Cause;
 use ocib_testkit::{
     AwsAction, EcrEmulator, EcrFault, EcrOptions, EcrRepository, MissingRepository, Policy, Registry,
-    RegistryOptions, Scripted, ScriptedRegistry, Trust,
+    RegistryOptions, Scripted, ScriptedRegistry, Trust, closed_host,
 };
 use serde_json::Value;
 
@@ -327,9 +327,7 @@ fn credentials_that_cannot_be_used() {
 
 #[test]
 fn networks_that_lead_nowhere() {
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap();
-    let refused = closed.local_addr().unwrap().to_string();
-    drop(closed);
+    let refused = closed_host();
     let tls = Registry::start(RegistryOptions { tls: true, ..RegistryOptions::default() });
     let plain = ScriptedRegistry::start(|_, _, _| Scripted::Answer {
         status: 400,

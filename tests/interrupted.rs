@@ -2,11 +2,11 @@
 
 use std::{process::Child, sync::Arc};
 
-use ocib_testkit::{FaultProxy, Noise, Registry, RegistryOptions, sparse_file};
+use ocib_testkit::{FaultProxy, Noise, Registry, RegistryOptions, RequestKind, sparse_file};
 
 use crate::program::{Ended, Site, names, signal, started, tag_digest, until, uploaded_bytes, wait};
 
-/// A registry behind a slow line, whose tag `a:1` names an old image that the site would replace.
+/// A registry behind a line on which a push comes to rest, whose tag `a:1` names an old image that the site would replace.
 struct Slow {
     registry: Arc<Registry>,
     proxy: FaultProxy,
@@ -24,7 +24,7 @@ impl Slow {
         let old = site.built(&["--push", "-t", &tag]).digest().to_owned();
         site.file("context/Dockerfile", "FROM scratch\nCOPY small /\nCOPY big /\n");
         site.file("context/small", "s\n").file("context/big", Noise::bytes(1, 32 << 20));
-        proxy.throttle(1 << 20);
+        proxy.pause_after(&[RequestKind::UploadPatch, RequestKind::UploadPut], 4 << 20);
         Self { registry: Arc::new(registry), proxy, site, tag, old }
     }
 
@@ -45,7 +45,7 @@ impl Slow {
 
     /// The same command again, when nothing stands in its way.
     fn push_again(&self) -> Ended {
-        self.proxy.throttle(u64::MAX);
+        self.proxy.resume();
         let done = self.site.built(&["--compression", "none", "--push", "-t", &self.tag]);
         assert_eq!(tag_digest(&self.registry, "a", "1").as_deref(), Some(done.digest()));
         done
@@ -88,9 +88,12 @@ fn a_registry_that_dies_ends_the_push_without_moving_the_tag() {
 fn a_registry_that_comes_back_in_time_gets_the_image() {
     let slow = Slow::new();
     let child = slow.push();
+    // However long it takes to start: its clients wait for it.
+    slow.proxy.hold(true);
     slow.registry.kill();
     slow.registry.restart();
-    slow.proxy.throttle(u64::MAX);
+    slow.proxy.resume();
+    slow.proxy.hold(false);
     let done = wait(child).done();
     assert_eq!(tag_digest(&slow.registry, "a", "1").as_deref(), Some(done.digest()));
 }

@@ -113,7 +113,8 @@ fn a_model_passes_through_a_pod_of_96_mib() {
     if let Some(cgroup) = &cgroup {
         let peak = cgroup.number("memory.max_usage_in_bytes");
         println!("8 shards of {bytes} bytes: at most {} KiB in the cgroup", peak >> 10);
-        assert!(peak < 96 << 20, "{peak}");
+        // What it cached of files counts, too, and may fill the rest.
+        assert!(peak <= 96 << 20, "{peak}");
     }
 }
 

@@ -2,12 +2,14 @@
 
 use std::fs;
 
-use ocib_testkit::{HubServer, Registry, RegistryOptions, S3Server, safetensors_file};
+use ocib_testkit::{
+    FaultProxy, HubServer, Registry, RegistryOptions, RequestKind, S3Server, safetensors_file,
+};
 use serde_json::Value;
 
 use crate::{
     model::{CONFIG, SHARD_BYTES, built, digests, hub_model, publish, ways, write_model},
-    program::{Site, config, ended, names, signal, started, tag_digest, until, uploaded_bytes, wait},
+    program::{Site, config, ended, names, settle, signal, started, tag_digest, until, wait},
 };
 
 #[test]
@@ -84,8 +86,7 @@ fn layers_from_the_hub_are_those_from_disk_and_the_cache_spares_reading() {
     assert_eq!(labels["org.opencontainers.image.revision"], *commit);
     assert_eq!(labels["org.opencontainers.image.source"], "https://huggingface.co/org/model");
 
-    // Files are remembered only once they are older than the coarsest clock's tick.
-    std::thread::sleep(std::time::Duration::from_secs(3));
+    settle(&site.path("model"));
     let cached = |arguments: &[&str]| {
         let all =
             [&["model", "build", "model", "-t", &disk, "--push", "--progress", "json"], arguments].concat();
@@ -141,11 +142,14 @@ fn a_new_tag_learns_of_the_old_one_and_an_interrupted_push_leaves_none() {
     assert!(ways(&metadata).iter().all(|way| way.ends_with(": reused, mounted")), "{metadata:#}");
     assert_eq!(server.body_bytes(), bytes, "bytes of files were fetched");
 
-    server.throttle(Some(200_000));
-    let third = format!("{}/third:1", registry.host());
+    let proxy = FaultProxy::start(&registry.host());
+    let carriers = [RequestKind::UploadPatch, RequestKind::UploadPut];
+    proxy.pause_after(&carriers, 100_000);
+    let third = format!("{}/third:1", proxy.host());
     let mut command = site.ocib(&["model", "build", "hf://org/model", "-t", &third, "--push"]);
     let mut child = started(command.env("HF_ENDPOINT", server.endpoint()));
-    until(&mut child, "a shard is on its way", || uploaded_bytes(&registry, "third") > 0);
+    let sent = || carriers.iter().map(|kind| proxy.sent(*kind)).sum::<u64>();
+    until(&mut child, "a shard is on its way", || sent() >= 100_000);
     signal(&child, "INT");
     assert_eq!(wait(child).code(), Some(130));
     assert_eq!(tag_digest(&registry, "third", "1"), None);

@@ -1,11 +1,8 @@
 //! `ocib plan`: exact text and JSON, the same errors as a build, and no trace left anywhere.
 
-use std::{
-    net::{Ipv4Addr, TcpListener},
-    process::Command,
-};
+use std::process::Command;
 
-use ocib_testkit::{Registry, RegistryOptions, sparse_file};
+use ocib_testkit::{Registry, RegistryOptions, closed_host, sparse_file};
 use serde_json::{Value, json};
 
 use crate::program::{Ended, Site, ended, layers, manifest, tag_digest};
@@ -357,9 +354,7 @@ fn names_cannot_fake_lines() {
 
 #[test]
 fn errors_are_those_of_a_build() {
-    let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let host = closed.local_addr().unwrap().to_string();
-    drop(closed);
+    let host = closed_host();
     for (dockerfile, flags, code) in [
         (format!("FROM {host}/base:1\nRUN true\n"), &[][..], 5),
         ("FROM scratch\nCOPY modle /\n".to_owned(), &[], 3),

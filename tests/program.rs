@@ -5,11 +5,11 @@ use std::{
     ffi::OsStr,
     fs,
     io::Read,
-    os::unix::process::ExitStatusExt,
+    os::unix::{fs::MetadataExt, process::ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use ocib_testkit::{Registry, require, run_command, skopeo, umoci};
@@ -17,7 +17,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Polls of [`eventually`]; one takes 10 ms. Generous: a busy machine must not fail a test.
-const POLLS: usize = 6000;
+const POLLS: usize = 30_000;
+/// Files are remembered only once they are older than the coarsest clock's tick, by the clock on the wall: that may
+/// be set back between a look at it and the program's own.
+const SETTLED: Duration = Duration::from_secs(5);
 
 /// A directory to build in. Its `context` holds a Dockerfile and what tests put there; programs run
 /// beside it.
@@ -210,6 +213,18 @@ pub(crate) fn eventually(what: &str, mut happens: impl FnMut() -> bool) {
         thread::sleep(Duration::from_millis(10));
     }
     panic!("{what} does not happen");
+}
+
+/// Waits until the program takes it for certain that files below `directory`, which has no directories, will not
+/// change within the tick of a clock.
+pub(crate) fn settle(directory: &Path) {
+    let changed = |file: fs::DirEntry| {
+        let metadata = file.metadata().unwrap();
+        metadata.ctime().max(metadata.mtime()).unsigned_abs()
+    };
+    let last = fs::read_dir(directory).unwrap().map(|file| changed(file.unwrap())).max().unwrap();
+    let end = SystemTime::UNIX_EPOCH + Duration::from_secs(last) + SETTLED;
+    eventually("files grow old", || SystemTime::now() > end);
 }
 
 /// The document that a reference of a plain-HTTP registry names, as it is there.

@@ -1,13 +1,15 @@
 //! What is there is not sent again: on the same machine, on a fresh one, and after a push that was
 //! killed.
 
-use std::{fs, process::Command, thread, time::Duration};
+use std::{fs, process::Command};
 
 use ocib_image::Digest;
-use ocib_testkit::{FaultProxy, Noise, Registry, RegistryOptions};
+use ocib_testkit::{FaultProxy, Noise, Registry, RegistryOptions, RequestKind};
 use serde_json::{Value, json};
 
-use crate::program::{Ended, Site, ended, names, signal, started, tag_digest, until, uploaded_bytes, wait};
+use crate::program::{
+    Ended, Site, ended, names, settle, signal, started, tag_digest, until, uploaded_bytes, wait,
+};
 
 /// A site whose programs have a cache directory.
 struct Cached(Site);
@@ -15,11 +17,6 @@ struct Cached(Site);
 impl Cached {
     fn new(dockerfile: &str) -> Self {
         Self(Site::new(dockerfile))
-    }
-
-    /// Files are remembered only once they are older than the coarsest clock's tick.
-    fn settle(&self) {
-        thread::sleep(Duration::from_secs(3));
     }
 
     fn built(&self, arguments: &[&str]) -> (Ended, Value) {
@@ -72,7 +69,7 @@ fn an_unchanged_image_is_neither_read_nor_sent_and_hardly_asked_for() {
     for number in 0..20 {
         site.0.file(format!("context/{number}"), Noise::bytes(number, 50_000));
     }
-    site.settle();
+    settle(&site.0.path("context"));
     let tag = format!("{}/a:1", registry.host());
     let arguments = ["--push", "--platform", "linux/amd64,linux/arm64", "-t", &tag];
     assert_eq!(site.foreseen(&arguments), vec!["streamed, stored, -"; 40]);
@@ -166,7 +163,8 @@ fn what_a_killed_push_had_finished_is_found_without_any_memory_of_it() {
     site.0.file("context/a", Noise::bytes(1, 20 << 20)).file("context/b", Noise::bytes(2, 20 << 20));
     let tag = format!("{}/a:1", proxy.host());
     let arguments = ["--quiet", "--jobs", "1", "--compression", "none", "--push", "-t", &tag];
-    proxy.throttle(8 << 20);
+    // Within the second layer, for as long as it takes to look.
+    proxy.pause_after(&[RequestKind::UploadPatch, RequestKind::UploadPut], 22 << 20);
     let mut child = started(&mut site.0.build(&arguments));
     let layers = registry.storage().join("docker/registry/v2/repositories/a/_layers/sha256");
     // Two marks, a layer, and the next on its way.
@@ -177,7 +175,7 @@ fn what_a_killed_push_had_finished_is_found_without_any_memory_of_it() {
     wait(child);
     assert_eq!(tag_digest(&registry, "a", "1"), None);
 
-    proxy.throttle(u64::MAX);
+    proxy.resume();
     let begun = "a push of it began before";
     let foreseen = site.foreseen(&arguments[1..]);
     assert_eq!(foreseen, vec![format!("hashed-first, stored-if-missing, {begun}"); 2]);
@@ -196,7 +194,7 @@ fn a_memory_that_is_wrong_is_found_out_when_asked_for() {
     let registry = Registry::start(RegistryOptions::default());
     let site = Cached::new("FROM scratch\nCOPY a /\n");
     site.0.file("context/a", Noise::bytes(1, 300_000));
-    site.settle();
+    settle(&site.0.path("context"));
     let tag = format!("{}/a:1", registry.host());
     let (first, _) = site.built(&["--push", "-t", &tag]);
     let right = &first.digest().to_owned();
@@ -235,10 +233,13 @@ fn layers_of_a_base_are_foreseen_as_mounted_or_there_and_without_a_login_as_unkn
     let (_, metadata) = site.built(&arguments);
     assert_eq!(ways(&metadata), ["base, -, -", "streamed, stored, -"]);
     assert_eq!(site.foreseen(&arguments)[0], "base, present, -");
+    // On a slow machine the file was old enough to be remembered.
+    site.forget();
     // Into a layout, and into an archive on a pipe.
     let layout = ["-o", "type=oci,tar=false,dest=out"];
     assert_eq!(site.foreseen(&layout), ["base, stored, -", "streamed, stored, -"]);
     site.built(&layout);
+    site.forget();
     assert_eq!(site.foreseen(&layout)[0], "base, present, -");
     let needed = "hashed-first, stored, its digest is needed first";
     assert_eq!(site.foreseen(&["-o", "type=oci,dest=-"]), ["base, stored, -", needed]);

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How long threads that read files may take to notice that the build was given up.
-const SHUTDOWN: Duration = Duration::from_secs(2);
+const SHUTDOWN: Duration = Duration::from_secs(5);
 
 /// A runtime to wait for the network with.
 pub(crate) fn runtime() -> Result<Runtime, Failure> {

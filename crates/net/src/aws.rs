@@ -61,13 +61,15 @@ pub struct Session {
     pub provider: &'static str,
 }
 
+/// Where the user says that instance metadata is.
+const IMDS_ENDPOINT: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
 /// A question that is only for the report must not hold a build up.
-const REPORT_PATIENCE: Duration = Duration::from_secs(2);
+const REPORT_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Aws {
     /// Whoever the environment says, through `http`. Nothing is read or asked yet.
     pub fn new(http: Arc<Http>) -> Self {
-        let named = std::env::var("AWS_EC2_METADATA_SERVICE_ENDPOINT").ok();
+        let named = std::env::var(IMDS_ENDPOINT).ok();
         let named = named.and_then(|endpoint| Some(endpoint.parse::<Url>().ok()?.host_str()?.to_owned()));
         let connector = Connector::new(http, Arc::new(metadata_http(named)));
         Self { shared: Arc::new(Shared { connector, chain: OnceCell::new() }) }
@@ -103,7 +105,7 @@ impl Aws {
         }
     }
 
-    /// Who AWS says that `session` is (`sts:GetCallerIdentity`). What it does not tell within two
+    /// Who AWS says that `session` is (`sts:GetCallerIdentity`). What it does not tell within five
     /// seconds stays unknown: the answer is for reports only.
     pub async fn identity(&self, region: &str, session: &Session) -> Identity {
         let config = aws_sdk_sts::config::Builder::from(&self.config(region).await)

@@ -15,16 +15,24 @@ const HOSTS: [&str; 6] = [
 ];
 /// Where there is no cloud, nobody answers, and a build on a laptop should not wait for that.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Whoever says where one is has one, be it slow.
+const NAMED_PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long a metadata service gets for an answer, by whether the user says where it is.
+pub(crate) fn patience(is_named: bool) -> Duration {
+    if is_named { NAMED_PATIENCE } else { PATIENCE }
+}
 
 /// A client for metadata services: plain http to addresses that never leave the machine's own network,
 /// past any proxy, and answered at once or not at all. `named` (`host` or `host:port`) is where
 /// the user has one elsewhere.
 pub(crate) fn metadata_http(named: Option<String>) -> Http {
+    let patience = patience(named.is_some());
     Http::new(HttpOptions {
         insecure_hosts: HOSTS.iter().map(|host| (*host).to_owned()).chain(named).collect(),
-        connect_timeout: PATIENCE / 2,
-        idle_timeout: PATIENCE,
-        answer_timeout: PATIENCE,
+        connect_timeout: patience / 2,
+        idle_timeout: patience,
+        answer_timeout: patience,
         ..HttpOptions::default()
     })
 }

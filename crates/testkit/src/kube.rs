@@ -145,6 +145,8 @@ pub enum KubeStep {
     Execute,
     /// Some milliseconds pass.
     Pause(u64),
+    /// Watches are told of it as it is now.
+    Told,
 }
 
 /// How much input a container takes.

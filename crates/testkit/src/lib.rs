@@ -6,8 +6,8 @@
 //! - [`EcrEmulator`]: Amazon ECR's dialect, its API, STS and IAM, and faults on request;
 //!   [`GoogleEmulator`]: where Google's tokens come from.
 //! - [`HubServer`]: the Hugging Face Hub and the store behind it, with files of any size.
-//! - [`S3Server`]: S3 by moto, filled by Amazon's own client; [`BucketServer`]: objects of any size that nobody
-//!   keeps.
+//! - [`S3Server`]: S3 by moto, filled by Amazon's own client, and [`MotoServer`] the rest of AWS;
+//!   [`BucketServer`]: objects of any size that nobody keeps.
 //! - [`GitServer`]: git's own `http-backend` on a loopback port; [`PackBuilder`] makes what git never sends.
 //! - [`KubeFake`]: a Kubernetes API server whose pods live as a test says, or run real programs.
 //! - [`Executor`]: a stand-in for the executor of Kaniko, as a process or as an image.
@@ -36,6 +36,7 @@ mod kube;
 mod layout;
 mod machine;
 mod peers;
+mod port;
 mod process;
 mod proxy;
 mod registry;
@@ -61,10 +62,11 @@ pub use kube::{KubeFake, KubeFault, KubeOptions, KubeRequest, KubeStep, Stdin};
 pub use layout::{FileType, RootfsFile, layers_with_history, rootfs, verify_layout};
 pub use machine::{arm64_busybox, checkout, is_full, run_arm64};
 pub use peers::{Buildah, Podman, skopeo, umoci, untar};
+pub use port::closed_host;
 pub use process::{require, run, run_command};
 pub use proxy::{Fault, FaultProxy, RequestKind};
 pub use registry::{Registry, RegistryOptions, Request, Served};
-pub use s3::S3Server;
+pub use s3::{MotoServer, S3Server};
 pub use scripted::{Scripted, ScriptedRegistry};
 pub use sinks::{SinkCase, file_layer, program_layer, sealer, sink_suite};
 pub use tls::TlsFront;

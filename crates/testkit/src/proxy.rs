@@ -39,6 +39,7 @@ struct Shared {
     faults: Mutex<VecDeque<Planned>>,
     happened: AtomicUsize,
     refuses: AtomicBool,
+    holds: AtomicBool,
     stopped: AtomicBool,
     /// Bytes per second that a connection carries to the registry.
     rate: AtomicU64,
@@ -66,6 +67,7 @@ impl FaultProxy {
             faults: Mutex::default(),
             happened: AtomicUsize::new(0),
             refuses: AtomicBool::new(false),
+            holds: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             rate: AtomicU64::new(u64::MAX),
             open: Mutex::default(),
@@ -131,6 +133,11 @@ impl FaultProxy {
             self.shared.close_all();
         }
     }
+
+    /// From now on new connections wait before they are carried on; or do so no longer.
+    pub fn hold(&self, hold: bool) {
+        self.shared.holds.store(hold, Ordering::SeqCst);
+    }
 }
 
 impl Drop for FaultProxy {
@@ -150,6 +157,9 @@ impl Shared {
             }
             if self.refuses.load(Ordering::SeqCst) {
                 continue;
+            }
+            while self.holds.load(Ordering::SeqCst) && !self.stopped.load(Ordering::SeqCst) {
+                thread::sleep(Duration::from_millis(5));
             }
             let Ok(server) = TcpStream::connect(&self.target) else { continue };
             let Ok(connection) = Connection::new(self, &client, &server) else { continue };

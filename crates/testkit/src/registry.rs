@@ -6,7 +6,7 @@ mod setup;
 use std::{
     fs,
     io::{Read, Write},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{Mutex, PoisonError},
@@ -19,7 +19,10 @@ use tempfile::TempDir;
 pub use log::{Request, Served};
 pub(crate) use setup::certificates;
 
-use crate::process::{require, run_command};
+use crate::{
+    port::{free_port, is_left, listens},
+    process::{require, run_command},
+};
 
 /// How a registry is set up. The default: plain HTTP, open to all, storage in a directory.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +50,8 @@ pub struct Registry {
 const PORT_ATTEMPTS: usize = 5;
 /// A registry is ready within 100 ms; a busy machine gets this many times 20 ms.
 const READY_POLLS: usize = 1500;
+/// What a registry still does for a client that went away may take so many times 5 ms.
+const LEFT_POLLS: usize = 2000;
 /// The query of the kit's own requests, which it keeps out of [`Registry::requests`].
 const MARK: &str = "ocib-testkit-mark";
 
@@ -153,7 +158,7 @@ impl Registry {
             if child.try_wait().expect("a child of ours can be waited for").is_some() {
                 return false;
             }
-            if TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok() {
+            if listens(child.id(), self.port) {
                 return true;
             }
             thread::sleep(Duration::from_millis(20));
@@ -161,9 +166,15 @@ impl Registry {
         panic!("docker-registry does not listen:\n{}", self.read("stderr"))
     }
 
-    /// A long answer may reach its reader before its line is in the log. One more request, whose
-    /// line is written before its answer, makes sure that earlier lines are there.
+    /// A long answer may reach its reader before its line is in the log: clients that have ended are waited for. One
+    /// more request, whose line is written before its answer, makes it likely for those that have not.
     fn mark(&self) {
+        for _ in 0..LEFT_POLLS {
+            if !is_left(self.port) {
+                break;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
         if !self.options.tls
             && let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))
         {
@@ -184,11 +195,6 @@ impl Drop for Registry {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
-    listener.local_addr().expect("a bound socket has an address").port()
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
-//! S3 by moto's server (PyPI), filled by Amazon's own client.
+//! moto's server (PyPI): S3, filled by Amazon's own client, and the rest of AWS.
 
 use std::{
     fs,
-    net::{Ipv4Addr, TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
     thread,
@@ -11,14 +10,22 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{machine::checkout, process::run_command};
+use crate::{
+    machine::checkout,
+    port::{free_port, listens},
+    process::run_command,
+};
 
-/// A server of S3 on a loopback port, ended when dropped. Everybody may read; signatures are not verified.
+/// A server of AWS's APIs on a loopback port, ended when dropped.
 #[derive(Debug)]
-pub struct S3Server {
+pub struct MotoServer {
     port: u16,
     process: Child,
 }
+
+/// A server of S3. Everybody may read; signatures are not verified.
+#[derive(Debug)]
+pub struct S3Server(MotoServer);
 
 /// Polls until it answers; one takes 20 ms. Generous: a busy machine must not fail a test.
 const POLLS: usize = 3000;
@@ -58,20 +65,18 @@ uploads = s3.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
 print(json.dumps(sorted(each["Key"] for each in objects + uploads)))
 "#;
 
-impl S3Server {
-    /// Starts an empty server.
-    pub fn start() -> Self {
+impl MotoServer {
+    /// Starts an empty server with these variables.
+    pub fn start(variables: &[(&str, &str)]) -> Self {
         for _ in 0..PORT_ATTEMPTS {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
-            let port = listener.local_addr().expect("a bound socket has an address").port();
-            drop(listener);
+            let port = free_port();
             let mut command = Command::new(program("moto_server"));
-            command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+            command.args(["-H", "127.0.0.1", "-p", &port.to_string()]).envs(variables.iter().copied());
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             let mut process =
                 command.spawn().unwrap_or_else(|error| panic!("cannot run moto_server: {error}"));
             for _ in 0..POLLS {
-                if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
+                if listens(process.id(), port) {
                     return Self { port, process };
                 }
                 // Somebody else took the port.
@@ -85,9 +90,21 @@ impl S3Server {
         panic!("moto_server does not start")
     }
 
-    /// The value of `AWS_ENDPOINT_URL_S3`.
+    /// The value of `AWS_ENDPOINT_URL`.
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+}
+
+impl S3Server {
+    /// Starts an empty server.
+    pub fn start() -> Self {
+        Self(MotoServer::start(&[]))
+    }
+
+    /// The value of `AWS_ENDPOINT_URL_S3`.
+    pub fn endpoint(&self) -> String {
+        self.0.endpoint()
     }
 
     /// Puts objects into a bucket, which is made if it is missing; with a SHA-256 that the server keeps, or not.
@@ -124,7 +141,7 @@ impl S3Server {
     }
 }
 
-impl Drop for S3Server {
+impl Drop for MotoServer {
     fn drop(&mut self) {
         // It has ended already: what was wanted.
         let _ = self.process.kill();

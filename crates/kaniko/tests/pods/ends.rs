@@ -17,6 +17,9 @@ use serde_json::json;
 
 use crate::jobs::{Heard, job, left, options, patience, with_context};
 
+/// A wait that a life ends by: long enough for what comes before its end.
+const SOON: Duration = Duration::from_secs(5);
+
 /// A life and how it ends.
 struct Case {
     name: &'static str,
@@ -68,6 +71,11 @@ impl Case {
         let mut options = self.options;
         change(&mut options);
         Self { options, ..self }
+    }
+
+    /// Ends by the end of this wait.
+    fn waiting(self, wait: fn(&mut Patience) -> &mut Duration) -> Self {
+        self.with(|options| *wait(&mut options.patience) = SOON)
     }
 
     fn sending(self, bytes: u64) -> Self {

@@ -32,18 +32,10 @@ pub(crate) fn with_context(job: RunJob, context: Arc<dyn LayerSource>) -> RunJob
     RunJob { context: Some(context), ..job }
 }
 
-/// Waits that are long enough for a server on this machine, and short enough for a test.
+/// Waits that no test sits out on a machine as slow as may be. A test of a wait's end shortens that one.
 pub(crate) fn patience() -> Patience {
-    Patience {
-        schedule: Duration::from_secs(2),
-        start: Duration::from_secs(4),
-        retry: Duration::from_secs(1),
-        api: Duration::from_secs(3),
-        stall: Duration::from_secs(3),
-        settle: Duration::from_secs(2),
-        relist: Duration::from_secs(2),
-        ..Patience::default()
-    }
+    // Each removal of a pod that an old kubelet never finishes takes the one, each silent watch the other.
+    Patience { settle: Duration::from_secs(5), relist: Duration::from_secs(2), ..Patience::default() }
 }
 
 pub(crate) fn options() -> Options {
@@ -91,7 +83,7 @@ impl Events for Heard {
 
 /// What is left after a while: what a server removes by itself takes its moment.
 pub(crate) async fn left(fake: &KubeFake) -> Vec<String> {
-    for _ in 0..100 {
+    for _ in 0..3000 {
         if fake.left().is_empty() {
             break;
         }

@@ -65,18 +65,18 @@ async fn watches_end_and_forget() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mount_that_failed_at_first() {
     let steps = vec![
-        KubeStep::Schedule,
-        KubeStep::Waiting("ContainerCreating", ""),
+        // All of them before the pod is seen to wait: between them it would be given up, and rightly.
         KubeStep::Event("FailedMount", "MountVolume.SetUp failed for volume \"registry\": not found"),
         KubeStep::Event("FailedCreatePodSandBox", "plugin type=\"calico\" failed"),
         KubeStep::Event("Pulling", "Pulling image \"kaniko\""),
+        KubeStep::Schedule,
+        KubeStep::Waiting("ContainerCreating", ""),
         KubeStep::Pause(1500),
         KubeStep::Running,
         good(),
     ];
     let fake = KubeFake::start(KubeOptions::default(), move |_| steps.clone());
-    let patience =
-        Patience { start: Duration::from_secs(120), retry: Duration::from_millis(200), ..options().patience };
+    let patience = Patience { retry: Duration::from_millis(200), ..options().patience };
     let backend = backend(&fake, Options { patience, ..options() }).await;
     let (heard, progress) = Heard::new();
     let made = backend.run(&job("FROM base\nRUN true\n", "127.0.0.1:1/app:run"), &progress).await;
@@ -243,10 +243,8 @@ async fn a_watch_that_says_nothing() {
     let silent = |request: &KubeRequest| request.query.contains("watch=").then_some(KubeFault::Stall);
     let steps = vec![KubeStep::Schedule, KubeStep::Running, KubeStep::Pause(500), good()];
     let fake = KubeFake::faulty(KubeOptions::default(), move |_| steps.clone(), silent);
-    let mut options = options();
     // A watch that is not even answered is given up after the time of any request.
-    options.patience.api = std::time::Duration::from_secs(60);
-    let backend = backend(&fake, options).await;
+    let backend = backend(&fake, options()).await;
     let (_, progress) = Heard::new();
     backend.run(&job("FROM base\nRUN true\n", "127.0.0.1:1/app:run"), &progress).await.unwrap();
 }

@@ -16,10 +16,10 @@ use aws_credential_types::provider::{
 };
 use tokio::{sync::Mutex, time::Instant};
 
-use super::{Connector, Session, github::GitHub};
+use super::{Connector, IMDS_ENDPOINT, Session, github::GitHub};
 use crate::{
     Attempt, Error,
-    cloud::{half_life, left, without_secrets},
+    cloud::{half_life, left, patience, without_secrets},
 };
 
 /// Ways to credentials, and what they gave.
@@ -56,8 +56,6 @@ struct Held {
     fresh_until: Option<Instant>,
 }
 
-/// IMDS is asked two questions, and no answer to the first is the end.
-const IMDS_PATIENCE: Duration = Duration::from_secs(1);
 /// For so long nobody is asked again if all ways led nowhere.
 const NOBODY: Duration = Duration::from_secs(60);
 
@@ -66,12 +64,14 @@ impl Chain {
         let config = ProviderConfig::without_region()
             .with_http_client(connector.clone())
             .with_region(Some(Region::new(region.to_owned())));
+        // It is asked two questions, and no answer to the first is the end.
+        let patience = patience(std::env::var_os(IMDS_ENDPOINT).is_some());
         let imds = imds::Client::builder()
             .configure(&config)
-            .connect_timeout(IMDS_PATIENCE)
-            .read_timeout(IMDS_PATIENCE)
+            .connect_timeout(patience / 2)
+            .read_timeout(patience / 2)
             .max_attempts(2)
-            .operation_timeout(IMDS_PATIENCE * 2)
+            .operation_timeout(patience)
             .build();
         let ways = vec![
             Way {

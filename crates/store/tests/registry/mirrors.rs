@@ -8,6 +8,7 @@ use std::{
 
 use ocib_image::{ImageSource, MediaType, PlaceErrorKind, Platform, Progress, Sink};
 use ocib_store::{DockerAuth, Documents, Images, Registries, RegistriesOptions, RegistryConfig};
+use ocib_testkit::closed_host;
 
 use crate::{
     SmallImage, options,
@@ -69,12 +70,6 @@ fn mirrored(primary: &str, mirrors: &[&str]) -> RegistriesOptions {
     configured(&format!("[[registry]]\nprefix = 'registry.test'\nlocation = '{primary}'\n{mirrors}"))
 }
 
-/// Nobody listens there any more.
-fn nowhere() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
-}
-
 async fn resolve(
     options: RegistriesOptions,
     name: &str,
@@ -106,7 +101,7 @@ async fn the_first_mirror_that_has_the_image() {
     let (own, theirs) = (small_image(b"own".to_vec()), small_image(b"theirs".to_vec()));
     let (primary, empty) = (registry(Some(&own), Wants::Nothing), registry(None, Wants::Nothing));
     let mirror = registry(Some(&theirs), Wants::Nothing);
-    let mirrors = [&nowhere()[..], &empty.host(), &mirror.host()];
+    let mirrors = [&closed_host()[..], &empty.host(), &mirror.host()];
 
     // A tag may name something else there: that is what mirrors of tags are.
     let told = Arc::new(Mutex::new(Vec::new()));
@@ -149,7 +144,7 @@ async fn the_first_mirror_that_has_the_image() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_error_names_the_place_and_its_mirrors() {
     let (primary, empty) = (registry(None, Wants::Nothing), registry(None, Wants::Nothing));
-    let down = nowhere();
+    let down = closed_host();
     let error =
         resolve(mirrored(&primary.host(), &[&down, &empty.host()]), "registry.test/a:1").await.unwrap_err();
     let expected = format!(

@@ -93,6 +93,7 @@ fn take(world: &World, name: &str, uid: &str, step: KubeStep) -> bool {
             thread::sleep(Duration::from_millis(milliseconds));
             change(&|_| {})
         }
+        KubeStep::Told => told(world, name),
     }
 }
 
@@ -146,6 +147,18 @@ pub(super) fn log(world: &World, name: &str, line: &str) -> bool {
     drop(state);
     world.notify();
     true
+}
+
+/// Waits until watches know of the pod as it is.
+fn told(world: &World, name: &str) -> bool {
+    let mut state = world.lock();
+    loop {
+        match state.pods.get(name) {
+            Some(pod) if pod.is_told() => return true,
+            Some(_) if !state.is_stopped => state = world.wait(state),
+            _ => return false,
+        }
+    }
 }
 
 /// Takes input as the container would.

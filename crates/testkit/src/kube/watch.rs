@@ -23,6 +23,10 @@ pub(super) fn serve(world: &World, request: &mut Incoming<'_>) {
     let mut state = world.lock();
     let cuts = state.watch_cuts;
     let mut told = after;
+    // Whoever watches from there has read the list.
+    for pod in state.pods.values_mut().filter(|pod| is_selected(request, &pod.json)) {
+        pod.told = pod.told.max(after);
+    }
     if after < state.forgotten {
         let gone = status_json(410, "Expired", "The resourceVersion for the provided watch is too old.");
         drop(state);
@@ -35,8 +39,15 @@ pub(super) fn serve(world: &World, request: &mut Incoming<'_>) {
         drop(state);
         for change in news {
             told = change.version;
-            if is_selected(request, &change.pod) && line(&mut out, change.kind, &change.pod).is_err() {
+            if !is_selected(request, &change.pod) {
+                continue;
+            }
+            if line(&mut out, change.kind, &change.pod).is_err() {
                 return;
+            }
+            let name = change.pod["metadata"]["name"].as_str().unwrap_or_default();
+            if let Some(pod) = world.lock().pods.get_mut(name) {
+                pod.told = pod.told.max(told);
             }
         }
         if is_over {

@@ -70,6 +70,8 @@ pub(super) struct Pod {
     pub(super) log: Vec<(String, String)>,
     /// Grows when connections that follow the log shall end.
     pub(super) log_cuts: u64,
+    /// What watches know of: their last change of it, or what was listed before they began.
+    pub(super) told: u64,
     /// How far the clock of its node is behind.
     pub(super) behind: Duration,
     /// Where input goes; taken by the first who attaches.
@@ -182,6 +184,7 @@ impl State {
             json,
             log: Vec::new(),
             log_cuts: 0,
+            told: 0,
             behind: Duration::ZERO,
             input: Some(input),
             output: Some(output),
@@ -198,6 +201,14 @@ impl State {
         pod.json["metadata"]["resourceVersion"] = version.into();
         let pod = pod.json.clone();
         self.changes.push(Change { version: self.version, kind, pod });
+    }
+}
+
+impl Pod {
+    /// Whether a watch has told it as it is now.
+    pub(super) fn is_told(&self) -> bool {
+        let version = self.json["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok());
+        version.is_some_and(|version: u64| self.told >= version)
     }
 }
 

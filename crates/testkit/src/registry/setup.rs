@@ -49,21 +49,24 @@ pub(crate) fn certificates(dir: &Path, names: &[&str]) {
     let names = format!("subjectAltName=IP:127.0.0.1,DNS:localhost{names}\nbasicConstraints=CA:FALSE\n");
     write(dir, "server.ext", &names);
     write(dir, "client.ext", "extendedKeyUsage=clientAuth\nbasicConstraints=CA:FALSE\n");
-    let path = |name: &str| dir.join(name).display().to_string();
-    let ca = [&path("ca.pem"), &path("ca.key"), "-subj", "/CN=ocib testkit CA"];
-    run(
-        "openssl",
-        "openssl",
-        &[&["req", "-x509", "-days", "3650"], &KEY[..], &["-out", ca[0], "-keyout", ca[1], ca[2], ca[3]]]
-            .concat(),
-    );
+    write(dir, "ca.ext", "basicConstraints=critical,CA:TRUE\nsubjectKeyIdentifier=hash\n");
+    write(dir, "issued", "");
+    write(dir, "ca.cnf", &AUTHORITY.replace("DIR", &dir.display().to_string()));
+    certificate(dir, "ca", "/CN=ocib testkit CA");
     certificate(dir, "server", "/CN=127.0.0.1");
     certificate(dir, "client", "/CN=ocib testkit client");
 }
 
 const KEY: [&str; 5] = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
 
-/// `NAME.pem` and `NAME.key`, signed by the CA with the extensions in `NAME.ext`.
+/// Where `openssl ca` keeps its books. `req` and `x509` would begin a certificate's life now, and a clock that is
+/// set back a moment later is before that.
+const AUTHORITY: &str = "[ca]\ndefault_ca = testkit\n[testkit]\ndatabase = DIR/issued\nnew_certs_dir = DIR\n\
+    rand_serial = yes\ndefault_md = sha256\nunique_subject = no\npolicy = names\n\
+    [names]\ncommonName = supplied\n";
+const LIFE: [&str; 4] = ["-startdate", "20200101000000Z", "-enddate", "20991231235959Z"];
+
+/// `NAME.pem` and `NAME.key`, signed by the CA (its own by itself) with the extensions in `NAME.ext`.
 fn certificate(dir: &Path, name: &str, subject: &str) {
     let path = |name: &str| dir.join(name).display().to_string();
     let with = |end: &str| path(&format!("{name}.{end}"));
@@ -75,11 +78,14 @@ fn certificate(dir: &Path, name: &str, subject: &str) {
         &[&["req", "-new"], &KEY[..]].concat(),
         &["-out", &request, "-keyout", &with("key"), "-subj", subject],
     );
-    let (ca, key) = (path("ca.pem"), path("ca.key"));
-    openssl(
-        &["x509", "-req", "-days", "3650", "-in", &request, "-CA", &ca, "-CAkey", &key, "-CAcreateserial"],
-        &["-extfile", &with("ext"), "-out", &with("pem")],
-    );
+    let signer = match name {
+        "ca" => vec!["-selfsign".to_owned()],
+        _ => vec!["-cert".to_owned(), path("ca.pem")],
+    };
+    let (config, key) = (path("ca.cnf"), path("ca.key"));
+    let mut sign = vec!["ca", "-config", &config, "-batch", "-notext", "-keyfile", &key, "-in", &request];
+    sign.extend(signer.iter().map(String::as_str).chain(LIFE));
+    openssl(&sign, &["-extfile", &with("ext"), "-out", &with("pem")]);
 }
 
 fn write(dir: &Path, name: &str, text: &str) -> PathBuf {

@@ -61,12 +61,14 @@ pub(super) fn lives() -> Vec<Case> {
                     "name": "kaniko", "image": "", "imageID": "", "ready": false, "restartCount": 0,
                     "state": { "terminated": { "exitCode": 137, "reason": "Error" } },
                 }] })),
+                KubeStep::Told,
                 KubeStep::Pause(300),
                 KubeStep::Status(
                     json!({ "phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: ephemeral-storage." }),
                 ),
             ],
-        ),
+        )
+        .with(|options| options.patience.settle = Duration::from_secs(60)),
         Case::ran(
             "too late on 1.20: said to run",
             Deadline,
@@ -114,12 +116,15 @@ pub(super) fn lives() -> Vec<Case> {
         Case::new("no image", ImagePull, "ErrImagePull: not found", {
             let mut steps = waits("ErrImagePull", "not found");
             steps.extend([
-                KubeStep::Pause(200),
+                KubeStep::Told,
+                KubeStep::Pause(1_000),
                 KubeStep::Waiting("ImagePullBackOff", "Back-off pulling image"),
             ]);
             steps
-        }),
+        })
+        .waiting(|patience| &mut patience.retry),
         Case::new("no image on an old node", ImagePull, "ErrImagePull", waits("ErrImagePull", "not found"))
+        .waiting(|patience| &mut patience.retry)
             .on(KubeOptions::v1_20()),
         Case::new(
             "a wrong name of an image",
@@ -158,26 +163,31 @@ pub(super) fn lives() -> Vec<Case> {
                     "MountVolume.SetUp failed for volume \"registry\" : secret \"login\" not found",
                 ),
             ],
-        ),
+        )
+        .waiting(|patience| &mut patience.retry),
         Case::new(
             "no network",
             Sandbox,
             "plugin type=\"calico\" failed",
             [KubeStep::Schedule, KubeStep::Event("FailedCreatePodSandBox", "plugin type=\"calico\" failed")],
-        ),
+        )
+        .waiting(|patience| &mut patience.retry),
         Case::new(
             "a slow start",
             StartSlow,
             "Pulling image",
             [KubeStep::Schedule, KubeStep::Event("Pulling", "Pulling image \"x\"")],
-        ),
-        Case::new("nobody schedules", Unschedulable, "", []),
+        )
+        .waiting(|patience| &mut patience.start),
+        Case::new("nobody schedules", Unschedulable, "", [])
+        .waiting(|patience| &mut patience.schedule),
         Case::new(
             "no room",
             NoRoom,
             "Insufficient memory",
             [KubeStep::Unschedulable("0/2 nodes are available: 2 Insufficient memory.")],
-        ),
+        )
+        .waiting(|patience| &mut patience.schedule),
         Case::new(
             "no such architecture",
             NoArchitecture,
@@ -185,19 +195,22 @@ pub(super) fn lives() -> Vec<Case> {
             [KubeStep::Unschedulable(
                 "0/3 nodes are available: 1 node(s) had untolerated taint {node-role.kubernetes.io/control-plane: }, 2 node(s) didn't match Pod's node affinity/selector.",
             )],
-        ),
+        )
+        .waiting(|patience| &mut patience.schedule),
         Case::new(
             "tainted nodes",
             Tainted,
             "untolerated taint",
             [KubeStep::Unschedulable("0/1 nodes are available: 1 node(s) had untolerated taint {spot: }.")],
-        ),
+        )
+        .waiting(|patience| &mut patience.schedule),
         Case::new(
             "unschedulable as an event says",
             Tainted,
             "had taint",
             [KubeStep::Event("FailedScheduling", "0/1 nodes are available: 1 node(s) had taint {a: b}")],
-        ),
+        )
+        .waiting(|patience| &mut patience.schedule),
         Case::ran(
             "a lost node",
             NodeLost,
@@ -217,7 +230,8 @@ pub(super) fn lives() -> Vec<Case> {
             [
                 KubeStep::Status(json!({ "conditions": preempted })),
                 // Seen before it is gone.
-                KubeStep::Pause(2_000),
+                KubeStep::Told,
+                KubeStep::Pause(1_000),
                 KubeStep::Delete,
             ],
         ),

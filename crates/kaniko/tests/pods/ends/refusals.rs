@@ -42,11 +42,14 @@ pub(super) fn refusals() -> Vec<Case> {
             "GET" => Some(KubeFault::Answer(200, json!({ "metadata": { "name": "p", "uid": "other" } }).to_string())),
             _ => None,
         }),
-        Case::new("nobody answers", Unreachable, "", []).faulty(|_| Some(KubeFault::HangUp)),
+        Case::new("nobody answers", Unreachable, "", [])
+        .waiting(|patience| &mut patience.api).faulty(|_| Some(KubeFault::HangUp)),
         Case::ran("the server goes while the pod runs", Unreachable, "", [])
+        .waiting(|patience| &mut patience.api)
             .faulty(|request| (request.method == "GET" && !request.path.contains("/pods/") && request.before > 1).then_some(KubeFault::HangUp)),
         Case::ran("no protocol in common", AttachRefused, "403", []).sending(1000).on(KubeOptions { attach: &["v9"], ..KubeOptions::default() }),
-        Case::ran("a proxy that knows no WebSocket", AttachRefused, "switch protocol", []).sending(1000).faulty(|request| {
+        Case::ran("a proxy that knows no WebSocket", AttachRefused, "switch protocol", [])
+        .waiting(|patience| &mut patience.retry).sending(1000).faulty(|request| {
             request.path.ends_with("/attach").then(|| KubeFault::Answer(200, "hello".to_owned()))
         }),
         Case::ran("no right to attach", Forbidden, "cannot get resource \"pods/attach\"", []).sending(1000).on(denied(&[("get", "pods/attach")])),
@@ -56,7 +59,8 @@ pub(super) fn refusals() -> Vec<Case> {
             .sending(8 << 20)
             .on(KubeOptions::v1_20())
             .faulty(cut),
-        Case::ran("nobody reads", ContextStalled, "nothing was taken for 3 s", [KubeStep::Read(Stdin::Bytes(1000)), KubeStep::Pause(30_000)]).sending(64 << 20),
+        Case::ran("nobody reads", ContextStalled, "nothing was taken for 5 s", [KubeStep::Read(Stdin::Bytes(1000)), KubeStep::Pause(30_000)])
+        .waiting(|patience| &mut patience.stall).sending(64 << 20),
         Case::ran("it ends without reading", End::Executor, "disk quota", [
             KubeStep::Read(Stdin::Bytes(100_000)),
             KubeStep::Log("error building image: disk quota exceeded".to_owned()),
