@@ -19,8 +19,8 @@ pub(crate) struct Runs {
 }
 
 /// Busybox under these names.
-const APPLETS: [&str; 12] =
-    ["cat", "chmod", "echo", "id", "ls", "mkdir", "printf", "pwd", "sleep", "tail", "touch", "wc"];
+const APPLETS: [&str; 13] =
+    ["cat", "chmod", "echo", "id", "ls", "mkdir", "printf", "pwd", "sleep", "stat", "tail", "touch", "wc"];
 
 impl Runs {
     /// `@BASE@` in the Dockerfile stands for the base.
